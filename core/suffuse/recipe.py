@@ -45,7 +45,8 @@ class Sampling(_Checked):
     """How the model is sampled where the caller does not say otherwise.
 
     Attributes:
-        solver: a registered solver with its options.
+        solver: a registered solver with its options; for a product of processes also one for each
+            part, by name.
         steps: the most network calls.
         guidance: the weight of classifier-free guidance; 1 is none.
     """
@@ -125,8 +126,12 @@ class Recipe(_Checked):
             plugins.resolve("evaluator", part, where=f"evaluators.{i}")
             for i, part in enumerate(data["evaluators"])
         ]
-        solver = data["sampling"]["solver"]
-        data["sampling"]["solver"] = plugins.resolve("solver", solver, where="sampling.solver")
+        solver, where = data["sampling"]["solver"], "sampling.solver"
+        if "name" in solver or not all(isinstance(part, dict) for part in solver.values()):
+            data["sampling"]["solver"] = plugins.resolve("solver", solver, where=where)
+        else:
+            for name, part in solver.items():
+                solver[name] = plugins.resolve("solver", part, where=f"{where}.{name}")
         return Recipe.model_validate(data)
 
     def to_toml(self) -> str:

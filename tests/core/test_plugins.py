@@ -49,7 +49,9 @@ def test_the_core_offers_its_own_under_bare_names():
     assert {entry.name: entry.load() for entry in plugins.entries("solver")} == SOLVERS
     assert {entry.name: entry.load() for entry in plugins.entries("schedule")} == SCHEDULES
     for kind in ("process", "guidance", "conditioner"):
-        assert [callable(entry.load()) for entry in plugins.entries(kind)] == [True]
+        loaded = [callable(entry.load()) for entry in plugins.entries(kind)]
+        assert loaded
+        assert all(loaded)
     entry = plugins.get("process", "gaussian")
     assert (entry.plugin, entry.distribution) == ("core", "suffuse")
     assert plugins.statuses() == []

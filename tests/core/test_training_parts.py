@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from suffuse.diffusion import Gaussian, schedules
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Training
 from suffuse.training import precision
@@ -111,12 +112,15 @@ def test_the_learning_rate(decays: str, steps: int, warmup: int) -> None:
 
 def some_states(n: int) -> States:
     x = np.arange(n, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
-    return States(x, {"a": torch.arange(n), "b": torch.arange(2 * n).reshape(n, 2).float()})
+    b = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
+    return States({"x": x, "condition.a": np.arange(n), "condition.b": b})
 
 
 def batches(seed: int, n: int, batch: int, share: range, dropout: dict[str, float]) -> Batches:
     return Batches(
         some_states(n),
+        Gaussian(schedules.cosine()),
+        mask=lambda sizes: sizes,
         seed=seed,
         batch=batch,
         share=share,

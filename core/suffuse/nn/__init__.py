@@ -1,8 +1,8 @@
 """Networks that several domains share, and the embeddings of what steers them."""
 
-from suffuse.nn.conditioning import Label, Number
+from suffuse.nn.conditioning import Label, Number, StateCondition
 from suffuse.nn.dit import DiT
 from suffuse.nn.network import Network
 from suffuse.nn.unet import UNet
 
-__all__ = ["DiT", "Label", "Network", "Number", "UNet"]
+__all__ = ["DiT", "Label", "Network", "Number", "StateCondition", "UNet"]

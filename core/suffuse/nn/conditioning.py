@@ -20,7 +20,7 @@ from torch.nn.functional import silu
 from suffuse.errors import SuffuseError, unknown
 from suffuse.nn.embedding import fourier
 
-__all__ = ["Condition", "Label", "Number"]
+__all__ = ["Condition", "Label", "Number", "StateCondition"]
 
 
 class Condition(Protocol):
@@ -152,6 +152,59 @@ class Number(nn.Module):
         if math.isinf(number):
             raise SuffuseError(f"a number is expected, and {value!r} is none that is finite")
         return (number - self.mean) / self.scale
+
+
+class Encodes(Protocol):
+    """What a state as a condition is made with."""
+
+    @property
+    def shape(self) -> Any:
+        """Of one state."""
+
+    def encode(self, objects: Sequence[Any]) -> Any:
+        """States [B, *shape] of raw objects."""
+
+
+class StateCondition(nn.Module):
+    """A raw object, encoded as the model encodes its own, laid beside the input channel by channel.
+
+    Args:
+        condition: of kind "state".
+        width: not used.
+        encoder: the model's.
+        always: whether the condition is always given; else it is dropped in training like others,
+            and zeros stand for none.
+
+    Raises:
+        SuffuseError: for another kind of condition, and for a model whose states are no tensor.
+    """
+
+    def __init__(
+        self, condition: Condition, width: int, encoder: Encodes, *, always: bool = True
+    ) -> None:
+        super().__init__()
+        if condition.kind != "state" or not isinstance(encoder.shape, tuple):
+            raise SuffuseError(
+                "a state as a condition needs a condition of that kind, and a model whose states "
+                f"are tensors; given a {condition.kind}, and states of shape {encoder.shape}"
+            )
+        self.encoder, self.always = encoder, always
+
+    def prepare(self, values: Sequence[Any]) -> Tensor:
+        """States [n, *shape], float32; zeros where a value is None."""
+        out = torch.zeros(len(values), *self.encoder.shape)
+        given = [i for i, value in enumerate(values) if value is not None]
+        if given:
+            out[given] = self.encoder.encode([values[i] for i in given]).to(out)
+        return out
+
+    def forward(self, prepared: Tensor) -> dict[str, Tensor]:
+        """The states, for the network's slot "concat"."""
+        return {"concat": prepared}
+
+    def null(self, n: int, device: torch.device | str | None = None) -> Tensor:
+        """What `prepare` makes of n values that are not given."""
+        return torch.zeros(n, *self.encoder.shape, device=device)
 
 
 def _whole(name: str) -> bool:

@@ -87,6 +87,7 @@ class DiT(Network):
         depth: how many blocks.
         heads: attention heads; they divide `width`.
         mlp_ratio: inner features of the perceptrons as a multiple of `width`.
+        context: further channels of the input, which conditions bring.
 
     The output of a fresh network is zero. Its condition vector is `width` wide.
 
@@ -104,8 +105,9 @@ class DiT(Network):
         depth: int = 6,
         heads: int = 4,
         mlp_ratio: float = 4.0,
+        context: int = 0,
     ) -> None:
-        super().__init__(shape, width)
+        super().__init__(shape, width, context)
         axes = len(self.shape) - 1
         self.patch = (patch,) * axes if isinstance(patch, int) else tuple(patch)
         if len(self.patch) != axes or min(self.patch) < 1:
@@ -114,28 +116,33 @@ class DiT(Network):
             )
         if width < 2 * axes:
             raise SuffuseError(f"a DiT over {axes} axes is at least {2 * axes} wide; given {width}")
-        features = self.shape[0] * math.prod(self.patch)
+        volume = math.prod(self.patch)
         self.embedding = LevelEmbedding(width)
-        self.enter = nn.Linear(features, width)
+        self.enter = nn.Linear((self.shape[0] + context) * volume, width)
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, mlp_ratio) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.leave = zeroed(nn.Linear(width, features))
+        self.leave = zeroed(nn.Linear(width, self.shape[0] * volume))
 
-    def forward(self, x: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, vector: Tensor | None = None, concat: Tensor | None = None
+    ) -> Tensor:
         """The raw prediction for noisy states.
 
         Args:
             x: states [B, C, *size], of the dtype of the weights (or any, under autocast).
             level: c_noise, [B].
             vector: the conditions' embedding, [B, `width`]; none where None.
+            concat: further channels of the input, [B, `context`, *size].
 
         Returns:
             [B, C, *size], of the dtype of x.
         """
-        self._check(x, level)
+        inner = self._input(x, level, concat)
         size = x.shape[2:]
         missing = [-n % p for n, p in zip(size, self.patch, strict=True)]
-        padded = pad(x, [k for n in reversed(missing) for k in (0, n)]) if any(missing) else x
+        padded = (
+            pad(inner, [k for n in reversed(missing) for k in (0, n)]) if any(missing) else inner
+        )
         grid = [n // p for n, p in zip(padded.shape[2:], self.patch, strict=True)]
 
         e = self.embedding(level, vector)[:, None]

@@ -1,9 +1,10 @@
 """What every network of this package is: a module with a fixed call, and its cost.
 
-    network(x [B, C, *size], level [B], vector [B, width] or None) -> [B, C, *size]
+    network(x [B, C, *size], level [B], vector=None, concat=None) -> [B, C, *size]
 
-`level` tells how noisy x is: c_noise, a bounded function of log(α / σ). `vector` is the sum of the
-embeddings of the conditions, of the width that the network asks for.
+`level` tells how noisy x is: c_noise, a bounded function of log(α / σ). `vector` [B, width] is the
+sum of the embeddings of the conditions, of the width that the network asks for; `concat`
+[B, context, *size] are further channels of the input, for instance a picture to go by.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ class Network(nn.Module):
         shape: the shape of one state, without the batch axis. Other sizes are legal in a call; the
             number of channels and of axes are not to change.
         width: the width of the condition vector.
+        context: how many further channels the input has.
 
     Raises:
         SuffuseError: where the shape has no axis beside the channels, or more than three.
     """
 
-    def __init__(self, shape: Sequence[int], width: int) -> None:
+    def __init__(self, shape: Sequence[int], width: int, context: int = 0) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.width = width
+        self.width, self.context = width, context
         if not 2 <= len(self.shape) <= 4 or min(self.shape) < 1:
             raise SuffuseError(
                 f"a {type(self).__name__} takes states of shape [channels, size, ...] with one to "
@@ -62,14 +64,17 @@ class Network(nn.Module):
         outline = {name: torch.empty_like(k, device="meta") for name, k in tensors.items()}
         dtype = next(self.parameters()).dtype
         x = torch.empty(batch, self.shape[0], *size, device="meta", dtype=dtype)
-        vector = torch.empty(batch, self.width, device="meta", dtype=dtype)
+        given = {"vector": torch.empty(batch, self.width, device="meta", dtype=dtype)}
+        if self.context:
+            given["concat"] = torch.empty(batch, self.context, *size, device="meta", dtype=dtype)
         counter = FlopCounterMode(display=False)
         # The mathematical form of attention: the fused kernels of the CPU have no formula.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            functional_call(self, outline, (x, torch.empty(batch, device="meta"), vector))
+            functional_call(self, outline, (x, torch.empty(batch, device="meta")), given)
         return counter.get_total_flops()
 
-    def _check(self, x: Tensor, level: Tensor) -> None:
+    def _input(self, x: Tensor, level: Tensor, concat: Tensor | None) -> Tensor:
+        """x with its further channels, [B, C + context, *size], when all of it fits."""
         if x.ndim != len(self.shape) + 1 or x.shape[1] != self.shape[0]:
             raise SuffuseError(
                 f"this {type(self).__name__} takes states of {self.shape[0]} channels and "
@@ -80,3 +85,10 @@ class Network(nn.Module):
                 f"level is one number for each of the {x.shape[0]} states; "
                 f"given the shape {list(level.shape)}"
             )
+        given = 0 if concat is None else concat.shape[1]
+        if given != self.context:
+            raise SuffuseError(
+                f"this {type(self).__name__} takes {self.context} further channels, and is given "
+                f"{given}: set the denoiser's option context to what the conditions bring"
+            )
+        return x if concat is None else torch.cat([x, concat.to(x)], dim=1)

@@ -37,6 +37,7 @@ class UNet(Network):
         head_width: the least width of an attention head; narrower levels have one head.
         dropout: the share of features dropped in each block in training, in [0, 1).
         groups: the most groups of a group normalisation; a group has at least four channels.
+        context: further channels of the input, which conditions bring.
 
     The output of a fresh network is zero. Its condition vector is 4 · `width` wide.
 
@@ -56,8 +57,9 @@ class UNet(Network):
         head_width: int = 64,
         dropout: float = 0.0,
         groups: int = 32,
+        context: int = 0,
     ) -> None:
-        super().__init__(shape, 4 * width)
+        super().__init__(shape, 4 * width, context)
         axes, depth = len(self.shape) - 1, len(multipliers)
         if min(width, blocks, head_width, len(multipliers), *multipliers) < 1:
             raise SuffuseError(
@@ -88,7 +90,7 @@ class UNet(Network):
             )
 
         self.embedding = LevelEmbedding(self.width)
-        self.enter = convolution(axes, self.shape[0], width)
+        self.enter = convolution(axes, self.shape[0] + context, width)
         channels, skips = width, [width]
         self.down = nn.ModuleList()
         for level, multiplier in enumerate(multipliers):
@@ -112,20 +114,23 @@ class UNet(Network):
         self.norm = nn.GroupNorm(count_groups(channels, groups), channels)
         self.leave = zeroed(convolution(axes, channels, self.shape[0]))
 
-    def forward(self, x: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, vector: Tensor | None = None, concat: Tensor | None = None
+    ) -> Tensor:
         """The raw prediction for noisy states.
 
         Args:
             x: states [B, C, *size], of the dtype of the weights (or any, under autocast).
             level: c_noise, [B].
             vector: the conditions' embedding, [B, 4 · `width`]; none where None.
+            concat: further channels of the input, [B, `context`, *size].
 
         Returns:
             [B, C, *size], of the dtype of x.
         """
-        self._check(x, level)
+        inner = self._input(x, level, concat)
         e = self.embedding(level, vector)
-        h = self.enter(x)
+        h = self.enter(inner)
         skips = [h]
         for block in self.down:
             h = block(h, e)

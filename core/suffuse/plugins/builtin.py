@@ -79,3 +79,5 @@ def register_guidance(register: Register) -> None:
 @hookimpl
 def register_conditioners(register: Register) -> None:
     register("label", "suffuse.nn.conditioning:Label", summary="one of a list of names")
+    register("number", "suffuse.nn.conditioning:Number", summary="a number, or none")
+    register("state", "suffuse.nn.conditioning:StateCondition", summary="an object to go by")

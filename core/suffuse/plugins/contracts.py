@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from suffuse.diffusion.noise import Noise
+
 __all__ = [
     "Condition",
     "Conditioner",
@@ -28,11 +30,15 @@ __all__ = [
     "Evaluator",
     "Example",
     "Metric",
+    "RaggedEncoder",
     "Renderer",
+    "Shape",
     "Split",
 ]
 
 Split = Literal["train", "test"]
+
+Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,12 @@ class Condition:
     """What a condition's values are.
 
     Attributes:
-        kind: "category" (one of `names`), "number" or "text".
+        kind: "category" (one of `names`), "number", "text", or "state": a raw object like those
+            that the model makes, for instance the noisy sound to a clean one.
         names: the categories in the order of their indices; empty for other kinds.
     """
 
-    kind: Literal["category", "number", "text"]
+    kind: Literal["category", "number", "text", "state"]
     names: tuple[str, ...] = ()
 
 
@@ -74,11 +81,14 @@ class Dataset(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Raw objects to states and back, with `decode(encode(objects))` close to `objects`."""
+    """Raw objects to states and back, with `decode(encode(objects))` close to `objects`.
+
+    A state is a tensor, of numbers or (int64) of tokens, or a mapping of names to such tensors.
+    """
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one state, without the batch axis."""
+    def shape(self) -> Shape:
+        """The shape of one state, without the batch axis; a mapping for a mapping."""
 
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """Measure what encoding needs (size, mean, scale) on the training split.
@@ -88,22 +98,53 @@ class Encoder(Protocol):
             encoder built from them needs no data.
         """
 
-    def encode(self, objects: Sequence[Any]) -> Tensor:
-        """States of shape [B, *shape], float32, about standardised: mean 0 and deviation 1."""
+    def encode(self, objects: Sequence[Any]) -> Any:
+        """States of shape [B, *shape]; numbers are float32 and about standardised."""
 
-    def decode(self, x: Tensor) -> list[Any]:
+    def decode(self, x: Any) -> list[Any]:
         """Raw objects from states of shape [B, *shape]."""
 
 
 @runtime_checkable
+class RaggedEncoder(Protocol):
+    """An encoder of objects of several sizes, whose states are padded to one shape.
+
+    Beside `shape`, `fit` and `encode` of an `Encoder`:
+    """
+
+    def sizes(self, objects: Sequence[Any]) -> Tensor:
+        """How many elements each object has, int64 [B]: atoms, frames, ..."""
+
+    def mask(self, sizes: Tensor) -> Any:
+        """True where an element belongs to the state, over the leading axes of a state [B, ...].
+
+        For mappings a mapping; a part that is never padded may be missing.
+        """
+
+    def draw_sizes(self, noise: Noise) -> Tensor:
+        """Sizes for new objects, int64 [B], as they are distributed in the training data."""
+
+    def decode(self, x: Any, sizes: Tensor) -> list[Any]:
+        """Raw objects of these sizes, from states [B, *shape]."""
+
+
+@runtime_checkable
 class Conditioner(Protocol):
-    """A module that embeds the values of one condition."""
+    """A module that embeds the values of one condition.
+
+    One whose attribute `always` is True is never dropped in training, nor by guidance.
+    """
 
     def prepare(self, values: Sequence[Any]) -> Tensor:
         """Raw values, None where a value is not given, to a tensor with one row a value."""
 
-    def __call__(self, prepared: Tensor) -> Tensor:
-        """Embeddings of shape [B, width]."""
+    def __call__(self, prepared: Tensor) -> Tensor | Mapping[str, Tensor]:
+        """Embeddings [B, width], or several things by what the network takes them for.
+
+        "vector" [B, width] is added up over conditions; "tokens" [B, L, D] with "token_mask"
+        [B, L] (False is padding) are put one after the other; "concat" [B, C, *size] goes to the
+        channels of the input.
+        """
 
 
 @dataclass(frozen=True)
@@ -148,7 +189,11 @@ class Evaluator(Protocol):
 
 @runtime_checkable
 class Renderer(Protocol):
-    """Draws raw objects and writes them to files."""
+    """Draws raw objects and writes them to files.
+
+    One with the attribute `collections`, suffixes of files that hold many objects (.csv, .sdf), has
+    ``write_all(objects, path, metadata)``, with a mapping of metadata for each object.
+    """
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Beside its options a target takes what the core alone can give, its kind's `cont
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,24 +30,26 @@ class Kind:
     Attributes:
         hook: the hook that registers it.
         context: the parameters of a target that the core gives; all others are options.
+        offered: those that the core gives to targets that have them.
     """
 
     hook: str
     context: tuple[str, ...] = ()
+    offered: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, Kind] = {
     "domain": Kind("register_domains"),
     "dataset": Kind("register_datasets", ("split",)),
     "encoder": Kind("register_encoders"),
-    "denoiser": Kind("register_denoisers", ("shape",)),
-    "process": Kind("register_processes", ("schedule",)),
+    "denoiser": Kind("register_denoisers", ("shape",), ("encoder",)),
+    "process": Kind("register_processes", ("schedule",), ("encoder",)),
     "schedule": Kind("register_schedules"),
     "solver": Kind("register_solvers", ("schedule", "grid")),
     "guidance": Kind("register_guidance", ("denoiser", "weight", "null")),
-    "conditioner": Kind("register_conditioners", ("condition", "width")),
+    "conditioner": Kind("register_conditioners", ("condition", "width"), ("encoder",)),
     "evaluator": Kind("register_evaluators"),
-    "scorer": Kind("register_scorers", ("denoiser",)),
+    "scorer": Kind("register_scorers", ("denoiser", "schedule")),
     "renderer": Kind("register_renderers"),
     "edit": Kind("register_edits", ("model",)),
     "recipe": Kind("register_recipes"),
@@ -133,7 +136,8 @@ class Entry:
                 raise SuffuseError(f"{self}: its config {config.__name__} needs extra='forbid'")
             return config
         try:
-            return from_signature(self.load(), KINDS[self.kind].context)
+            kind = KINDS[self.kind]
+            return from_signature(self.load(), kind.context + kind.offered)
         except (TypeError, ValueError, NameError) as error:
             raise SuffuseError(f"{self} has no options to be read: {error}") from error
 
@@ -213,7 +217,11 @@ class Registry:
             SuffuseError: an unknown name or option, or a value of the wrong type.
         """
         entry, options = self._checked(kind, config, kind)
-        return entry.load()(**context, **dict(options))
+        target = entry.load()
+        for name in KINDS[kind].offered:
+            if name in context and name not in inspect.signature(target).parameters:
+                del context[name]
+        return target(**context, **dict(options))
 
     def _checked(self, kind: str, config: Mapping[str, Any], where: str) -> tuple[Entry, BaseModel]:
         from suffuse.plugins.options import check

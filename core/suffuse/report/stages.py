@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from suffuse.diffusion import Gaussian, Noise, Step, Stream
+from suffuse.diffusion.plan import Plan
+from suffuse.diffusion.process import by_name
 from suffuse.model import Model
 from suffuse.report import figures, record
 from suffuse.report.blocks import Cell, Chart, Tiles, number
@@ -63,7 +65,11 @@ def data(page: Page, view: View) -> None:
     by = f", one row for each {view.category}" if view.category is not None else ""
     section.tiles(rows, caption=f"Examples of the training split{by}.")
     objects = [view.train[i].data for i in spread(len(view.train), MEASURED)]
-    states = model.encode(objects).cpu().double().numpy()
+    x_0 = model.encode(objects)
+    if not isinstance(x_0, torch.Tensor) or not x_0.is_floating_point():
+        section.prose("States are tokens, or several parts; there is no histogram of them.")
+        return
+    states = x_0.cpu().double().numpy()
     raw = _values(objects)
     before = None if raw is None else np.concatenate([r.ravel() for r in raw])
     table: list[Sequence[str | float]] = []
@@ -100,7 +106,7 @@ import suffuse
 
 model = suffuse.load({json.dumps(view.run.as_posix())})
 examples = model.dataset("train")
-x_0 = model.encode([examples[i].data for i in range(8)])  # {shape((8, *model.shape))}
+x_0 = model.encode([examples[i].data for i in range(8)])  # {shape(model.shape)}, 8 times
 objects = model.decode(x_0)  # and back
 """,
         "In Python",
@@ -112,7 +118,7 @@ def forward(page: Page, view: View) -> None:
         "Forward diffusion", number=2, lead="Signal is mixed with noise until only noise is left"
     )
     model = view.model
-    plan = model.plan()
+    plan = _one(model.plan())
     gaussian = isinstance(model.process, Gaussian)
     section.prose(
         "Time t runs from 0, where the data is clean, to 1, where it is noise. "
@@ -128,13 +134,15 @@ def forward(page: Page, view: View) -> None:
         section.formula("x_t = α_t x_0 + σ_t ε", "ε ∼ N(0, 1),  λ_t = log(α_t / σ_t)")
     times = np.linspace(0, 1, LEVELS)
     if view.few:
-        x_0 = model.encode([example.data for _, example in view.few])
-        source = Noise(0, len(x_0), device=x_0.device)
-        noise = source.normal(model.shape, step=0, stream=Stream.CORRUPT)
+        objects = [example.data for _, example in view.few]
+        x_0 = model.encode(objects)
+        source = Noise(0, len(objects), device=model.device)
+        noise = model.process.noise(source, x_0, step=0, stream=Stream.CORRUPT)
         steps = []
         for t in times.tolist():
-            at = torch.full((len(x_0),), t, dtype=torch.float64, device=x_0.device)
-            steps.append(model.decode(model.process.corrupt(x_0, at, noise)))
+            at = torch.full((len(objects),), t, dtype=torch.float64, device=model.device)
+            x_t = model.process.corrupt(x_0, at, noise)
+            steps.append(model.decode(x_t, model.sizes(objects)))
         section.tiles(
             [
                 (name, cells(model.renderer, [step[i] for step in steps], alt="corrupted example"))
@@ -168,7 +176,7 @@ import torch
 from suffuse.diffusion import Noise
 
 t = torch.full((8,), 0.5)
-noise = Noise(0, 8, device=model.device).normal(model.shape, step=0)
+noise = model.process.noise(Noise(0, 8, device=model.device), x_0, step=0, stream=0)
 x_t = model.process.corrupt(x_0, t, noise)
 """,
         "In Python, going on from above",
@@ -268,9 +276,10 @@ def reverse(page: Page, view: View) -> None:
     )
     model = view.model
     plan = model.plan()
+    one = _one(plan)
     section.prose(
-        f"Sampling starts from noise alone. At each of {len(plan)} times the network estimates the "
-        f"clean state, and the solver `{plan.solver}` moves towards it, to the next lower noise "
+        f"Sampling starts from noise alone. At each of {len(one)} times the network estimates the "
+        f"clean state, and the solver `{one.solver}` moves towards it, to the next lower noise "
         "level. Early estimates are averages of all that the noise may still become; each step "
         "leaves less open."
     )
@@ -281,13 +290,17 @@ def reverse(page: Page, view: View) -> None:
         )
     n = min(4, max(len(view.names), 1)) if view.category is not None else 3
     wanted = view.conditions(n)
-    start = model.process.prior(Noise(0, n, device=model.device), model.shape, _first(plan.t))
+    noise = Noise(0, n, device=model.device)
+    start = model.process.prior(noise, model.shape, by_name(lambda k: _first(k.t), plan))
+    sizes = model.encoder.draw_sizes(noise) if hasattr(model.encoder, "draw_sizes") else None
+    own = None if sizes is None else sizes.tolist()
     trail: list[Step] = []
-    made = model.sample(n, seed=0, x=start, on_step=trail.append, **wanted)
+    made = model.sample(n, seed=0, x=start, sizes=own, on_step=trail.append, **wanted)
     kept = spread(len(trail), 12)
     states = [start, *(step.x for step in trail)]
-    seen = [model.decode(states[i]) for i in kept]
-    guessed = [model.decode(trail[i].denoised) for i in kept]
+    seen = [model.decode(states[i], sizes) for i in kept]
+    estimates = [model.process.draw(trail[i].denoised, noise, i) for i in kept]
+    guessed = [model.decode(estimate, sizes) for estimate in estimates]
     rows: list[tuple[str, Sequence[Cell]]] = []
     hero: list[tuple[str, Sequence[Cell]]] = []
     for i in range(n):
@@ -303,7 +316,7 @@ def reverse(page: Page, view: View) -> None:
         "state from it.",
         corner="t",
     )
-    page.hero = Tiles(hero[:2], caption=f"From noise to samples, in {len(plan)} network calls.")
+    page.hero = Tiles(hero[:2], caption=f"From noise to samples, in {len(one)} network calls.")
     values = "".join(f", {k}={v[0]!r}" for k, v in wanted.items() if v and v[0] is not None)
     section.code(
         f"""
@@ -365,3 +378,9 @@ def _example_call(view: View, n: int) -> str:
     """Raw conditions of n examples, as Python."""
     values = {k: v for k, v in view.conditions(n).items() if None not in v}
     return repr(values)
+
+
+def _one(plan: Any) -> Plan:
+    """The plan; of a product's the first, whose rows walk with the others'."""
+    found: Plan = next(iter(plan.values())) if isinstance(plan, Mapping) else plan
+    return found

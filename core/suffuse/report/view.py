@@ -132,8 +132,18 @@ def drawn(row: Sequence[Example], besides: str | None) -> tuple[list[Any], list[
     return [e.data for e in row], [_caption(e, besides) for e in row]
 
 
-def shape(shape: Sequence[int]) -> str:
-    return " × ".join(str(k) for k in shape)
+def shape(shape: Sequence[int] | Mapping[str, Sequence[int]]) -> str:
+    """
+    >>> shape((1, 8, 8)), shape({"atoms": (9,), "bonds": (9, 9)})
+    ('1 × 8 × 8', 'atoms 9, bonds 9 × 9')
+    """
+    if isinstance(shape, Mapping):
+        return ", ".join(f"{name} {_sizes(part)}" for name, part in shape.items())
+    return _sizes(shape)
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    return " × ".join(str(k) for k in sizes)
 
 
 def recipe_path(view: View) -> str:

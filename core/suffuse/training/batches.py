@@ -7,7 +7,7 @@ of processes, see the same examples at the same noise levels under the same nois
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from suffuse.diffusion.noise import Noise, Stream
+from suffuse.diffusion.process import Process, State, by_name
 from suffuse.training.states import States
 
 __all__ = ["Batch", "Batches", "order"]
@@ -37,16 +38,18 @@ class Batch(NamedTuple):
     """One process's share of a step.
 
     Attributes:
-        x_0: clean states [b, *shape], float32.
+        x_0: clean states [b, *shape], float32 or int64; a mapping for a product.
         u: uniform numbers in (0, 1), float64, [b]; one in each of as many equal parts as the global
             batch has examples.
-        noise: standard normal, of the shape of x_0.
+        noise: what the process corrupts x_0 with.
+        mask: True where an element belongs to a ragged state; None where states are not ragged.
         conditions: prepared values, with some dropped.
     """
 
-    x_0: Tensor
+    x_0: State
     u: Tensor
-    noise: Tensor
+    noise: State
+    mask: State | None
     conditions: dict[str, Tensor]
 
 
@@ -55,18 +58,22 @@ class Batches:
 
     Args:
         states: the encoded training data.
+        process: whose noise is drawn.
+        mask: sizes [b] of ragged states to their mask.
         seed: of the training.
         batch: the size of the global batch.
         share: this process's positions in it.
         null: one row of each condition's "not given".
-        dropout: how often each condition is dropped, in [0, 1].
+        dropout: how often each condition is dropped, in [0, 1]; those that it does not name stay.
         device: where batches are put.
     """
 
     def __init__(
         self,
         states: States,
+        process: Process,
         *,
+        mask: Callable[[Tensor], State],
         seed: int,
         batch: int,
         share: range,
@@ -74,17 +81,17 @@ class Batches:
         dropout: Mapping[str, float],
         device: torch.device,
     ) -> None:
-        self._states, self._seed, self._batch, self._share = states, seed, batch, share
+        self._states, self._process, self._mask = states, process, mask
+        self._seed, self._batch, self._share = seed, batch, share
         self._device = device
         self._null = {name: row.to(device) for name, row in null.items()}
         self._dropout = dict(dropout)
         self._noise = Noise(seed, len(share), first=share.start, device=device)
-        self._shape = states.x.shape[1:]
         self._place = torch.arange(share.start, share.stop, dtype=torch.float64, device=device)
 
     def indices(self, step: int) -> list[int]:
         """The examples of the global batch of a step, counted from 0; passes follow each other."""
-        n, out = len(self._states.x), []
+        n, out = len(self._states), []
         for place in range(step * self._batch, (step + 1) * self._batch):
             out.append(int(order(self._seed, place // n, n)[place % n]))
         return out
@@ -92,27 +99,27 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """This process's share of a step, counted from 0."""
         chosen = self.indices(step)[self._share.start : self._share.stop]
-        x_0 = torch.from_numpy(self._states.x[chosen]).to(self._device)
+        x_0 = by_name(lambda x: x.to(self._device), self._states.x(chosen))
+        sizes = self._states.sizes(chosen)
         # One draw serves the level and the dropped conditions: a small draw costs its calls.
         draws = self._noise.uniform((2 + len(self._dropout),), step=step, stream=Stream.LEVEL)
         return Batch(
             x_0,
             (self._place + draws[:, 0]) / self._batch,
-            self._noise.normal(self._shape, step=step, stream=Stream.CORRUPT),
+            self._process.noise(self._noise, x_0, step=step, stream=Stream.CORRUPT),
+            None if sizes is None else self._mask(sizes.to(self._device)),
             self._conditions(chosen, draws[:, 1:]),
         )
 
     def _conditions(self, chosen: list[int], draws: Tensor) -> dict[str, Tensor]:
-        values = {n: v[chosen].to(self._device) for n, v in self._states.conditions.items()}
+        found = self._states.conditions(chosen)
+        values = {name: value.to(self._device) for name, value in found.items()}
         if not any(self._dropout.values()):
             return values
-        dropped = self._dropped(draws)
-        return {
-            name: torch.where(
-                dropped[name].reshape(-1, *[1] * (value.ndim - 1)), self._null[name], value
-            )
-            for name, value in values.items()
-        }
+        for name, dropped in self._dropped(draws).items():
+            wide = dropped.reshape(-1, *[1] * (values[name].ndim - 1))
+            values[name] = torch.where(wide, self._null[name], values[name])
+        return values
 
     def _dropped(self, draws: Tensor) -> dict[str, Tensor]:
         """Which examples lose which conditions, [b] each, from uniform draws [b, 1 + conditions].

@@ -10,11 +10,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import shlex
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
 import torch
+from torch import Tensor
 
 from suffuse import plugins, storage
 from suffuse.errors import SuffuseError
@@ -22,7 +24,7 @@ from suffuse.model import Model
 from suffuse.plugins.contracts import Dataset
 from suffuse.recipe import Recipe
 from suffuse.training import card, checkpoint, looks, precision, setup, states
-from suffuse.training.batches import Batches
+from suffuse.training.batches import Batch, Batches
 from suffuse.training.clock import Clock
 from suffuse.training.directory import Record, locked
 from suffuse.training.ema import EMA
@@ -148,14 +150,16 @@ class _Run:
                 f"the encoded data in {cache} cannot be read by every process; put the run "
                 "directory where all of them see it"
             )
-        self.examples = len(found.x)
+        self.examples = len(found)
         return Batches(
             found,
+            self.model.process,
+            mask=self.model.mask,
             seed=self.training.seed,
             batch=self.training.batch,
             share=self.ranks.share(self.training.batch),
             null=self.model.prepare({}, 1),
-            dropout=dict.fromkeys(recipe.conditions, recipe.training.condition_dropout),
+            dropout=dict.fromkeys(self.model.droppable, recipe.training.condition_dropout),
             device=self.device,
         )
 
@@ -181,8 +185,7 @@ class _Run:
         def step(chosen: precision.Precision) -> None:
             network.zero_grad()
             forward = precision.autocast(network, self.device, chosen)
-            t = self.model.process.levels(batch.u)
-            losses = self.model.process.loss(forward, batch.x_0, t, batch.noise, **batch.conditions)
+            losses, _ = self._losses(forward, batch)
             losses.mean().backward()  # type: ignore[no-untyped-call]
 
         return step
@@ -251,15 +254,14 @@ class _Run:
         return self.model
 
     def _step(self) -> None:
-        step, process = self.done, self.model.process
+        step = self.done
         batch = self.batches(step)
         _seed(self.device, _mixed(self.training.seed, step, self.ranks.index))
         rate = learning_rate(self.training, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        t = process.levels(batch.u)
-        losses = process.loss(self.forward, batch.x_0, t, batch.noise, **batch.conditions)
+        losses, t = self._losses(self.forward, batch)
         # Gradients are averaged over processes, whose shares may differ by one example.
         self.accelerator.backward(losses.sum() * (self.ranks.count / self.training.batch))
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.training.clip or float("inf"))
@@ -267,6 +269,15 @@ class _Run:
         self.done = step + 1
         self.ema.update(self.done)
         self.window.add(step, losses, t, norm)
+
+    def _losses(self, forward: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss and the time of each example of a batch; for a product its mean time."""
+        process = self.model.process
+        t = process.levels(batch.u)
+        losses = process.loss(
+            forward, batch.x_0, t, batch.noise, mask=batch.mask, **batch.conditions
+        )
+        return losses, torch.stack([*t.values()]).mean(0) if isinstance(t, Mapping) else t
 
     def _between(self) -> None:
         """What is due after the steps done so far."""

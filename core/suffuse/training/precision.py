@@ -6,11 +6,11 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
-from suffuse.diffusion.process import Network
+from suffuse.diffusion.process import Network, by_name
 
 __all__ = ["GAIN", "SHORT", "Precision", "autocast", "choose", "has_bf16"]
 
@@ -48,9 +48,12 @@ def autocast(network: Network, device: torch.device, precision: Precision) -> Ne
     if precision == "fp32":
         return network
 
-    def forward(x: torch.Tensor, level: torch.Tensor, **conditions: torch.Tensor) -> torch.Tensor:
+    def widened(answer: Any, x: Any) -> Any:
+        return answer.to(x.dtype if x.dtype.is_floating_point else torch.float32)
+
+    def forward(x: Any, level: Any, **conditions: Any) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
-            return network(x, level, **conditions).to(x.dtype)
+            return by_name(widened, network(x, level, **conditions), x)
 
     return forward
 

@@ -1,18 +1,19 @@
-"""The training data as the network sees it: encoded once, kept in a file, mapped into memory."""
+"""The training data as the network sees it: encoded once, kept in files, mapped into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from suffuse import storage
+from suffuse.diffusion.process import State
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Dataset
@@ -22,21 +23,50 @@ __all__ = ["States", "encode", "load"]
 CHUNK = 256
 """How many examples are decoded and encoded at once."""
 
+SIZES = "sizes"
+
+Tables = Mapping[str, Any]
+"""Arrays with a row an example, by name: "x", or "x.PART" for each part of a mapping; "sizes" for
+ragged states; "condition.NAME" for the prepared values of each condition."""
+
 
 @dataclass(frozen=True)
 class States:
     """The training split.
 
     Attributes:
-        x: states [N, *shape], float32; a file mapped into memory.
-        conditions: prepared values, [N, ...] each.
+        tables: see `Tables`; files mapped into memory.
     """
 
-    x: npt.NDArray[np.float32]
-    conditions: dict[str, Tensor]
+    tables: Tables
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tables.values())))
+
+    def x(self, chosen: list[int]) -> State:
+        """Clean states of these examples: float32, or int64 for tokens."""
+        if "x" in self.tables:
+            return self._rows("x", chosen)
+        return self._named("x.", chosen)
+
+    def sizes(self, chosen: list[int]) -> Tensor | None:
+        """The sizes of ragged states, int64 [B]; None where states are not ragged."""
+        return self._rows(SIZES, chosen) if SIZES in self.tables else None
+
+    def conditions(self, chosen: list[int]) -> dict[str, Tensor]:
+        """The prepared values of each condition."""
+        return self._named("condition.", chosen)
+
+    def _named(self, prefix: str, chosen: list[int]) -> dict[str, Tensor]:
+        names = [name for name in self.tables if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self._rows(name, chosen) for name in names}
+
+    def _rows(self, name: str, chosen: list[int]) -> Tensor:
+        rows = torch.from_numpy(self.tables[name][chosen])
+        return rows if rows.dtype.is_floating_point else rows.to(torch.int64)
 
 
-def _paths(model: Model, dataset: Dataset, cache: Path) -> tuple[Path, Path]:
+def _folder(model: Model, dataset: Dataset, cache: Path) -> Path:
     # What the contents follow from; other contents get another name.
     key = storage.fingerprint(
         {
@@ -47,19 +77,25 @@ def _paths(model: Model, dataset: Dataset, cache: Path) -> tuple[Path, Path]:
             "examples": len(dataset),
         }
     )[:16]
-    return cache / f"states-{key}.npy", cache / f"conditions-{key}.safetensors"
+    return cache / f"states-{key}"
 
 
 def load(model: Model, dataset: Dataset, cache: Path) -> States | None:
     """The states that `encode` wrote; None where there are none, or not all."""
-    states, conditions = _paths(model, dataset, cache)
+    folder = _folder(model, dataset, cache)
     try:
-        x = np.load(states, mmap_mode="r", allow_pickle=False)
-        prepared = storage.load_tensors(conditions)
-    except (OSError, ValueError, EOFError, SuffuseError):
+        tables = {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in sorted(folder.glob("*.npy"))
+        }
+    except (OSError, ValueError, EOFError):
         return None
-    whole = x.shape == (len(dataset), *model.shape) and prepared.keys() == model.conditions.keys()
-    return States(x, prepared) if whole else None
+    found = {name: (len(dataset), *row) for name, row in _shapes(model).items()}
+    whole = all(name in tables and tables[name].shape == shape for name, shape in found.items())
+    whole &= all(f"condition.{name}" in tables for name in model.conditions)
+    return (
+        States(tables) if whole and all(len(t) == len(dataset) for t in tables.values()) else None
+    )
 
 
 def encode(
@@ -80,25 +116,24 @@ def encode(
         SuffuseError: for a state of another shape than the encoder tells, or one that is not
             finite, naming the example; and where the files cannot be written.
     """
-    states, conditions = _paths(model, dataset, cache)
-    raw: dict[str, list[object]] = {name: [] for name in model.conditions}
     with (
-        storage.replacing(states) as temporary,
-        temporary.open("wb") as file,
+        storage.replacing_folder(_folder(model, dataset, cache)) as folder,
+        ExitStack() as stack,
         bar("encoding", len(dataset)) as done,
     ):
-        shape = (len(dataset), *model.shape)
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
+        files: dict[str, Any] = {}
         for chunk in _chunks(len(dataset)):
-            examples = [dataset[i] for i in chunk]
-            x = model.encode([e.data for e in examples]).detach().cpu().to(torch.float32)
-            _check(x, model.shape, chunk)
-            file.write(x.contiguous().numpy().tobytes())
-            for name, values in raw.items():
-                values += [e.conditions.get(name) for e in examples]
+            for name, rows in _tables(model, dataset, chunk).items():
+                if name not in files:
+                    files[name] = stack.enter_context((folder / f"{name}.npy").open("wb"))
+                    header = {
+                        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+                        "fortran_order": False,
+                        "shape": (len(dataset), *rows.shape[1:]),
+                    }
+                    np.lib.format.write_array_header_1_0(files[name], header)
+                files[name].write(np.ascontiguousarray(rows).tobytes())
             done(chunk.stop)
-    storage.save_tensors(conditions, model.prepare(raw, len(dataset)))
 
 
 def _chunks(n: int) -> Iterator[range]:
@@ -106,13 +141,46 @@ def _chunks(n: int) -> Iterator[range]:
         yield range(start, min(start + CHUNK, n))
 
 
-def _check(x: Tensor, shape: tuple[int, ...], chunk: range) -> None:
+def _shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """The shape of one state by the name of its table."""
+    if isinstance(model.shape, Mapping):
+        return {f"x.{part}": tuple(shape) for part, shape in model.shape.items()}
+    return {"x": model.shape}
+
+
+def _tables(model: Model, dataset: Dataset, chunk: range) -> dict[str, Any]:
+    """The rows of a chunk for each table."""
+    examples = [dataset[i] for i in chunk]
+    objects = [example.data for example in examples]
+    x = model.encode(objects)
+    parts = {f"x.{part}": rows for part, rows in x.items()} if isinstance(x, Mapping) else {"x": x}
+    wanted = _shapes(model)
+    if parts.keys() != wanted.keys():
+        raise SuffuseError(f"the encoder made {list(parts)}, and tells of {list(wanted)}")
+    tables = {name: _plain(rows) for name, rows in parts.items()}
+    for name, rows in tables.items():
+        _check(rows, wanted[name], chunk)
+    sizes = model.sizes(objects)
+    if sizes is not None:
+        tables[SIZES] = _plain(sizes)
+    raw = {name: [e.conditions.get(name) for e in examples] for name in model.conditions}
+    for name, values in model.prepare(raw, len(chunk)).items():
+        tables[f"condition.{name}"] = _plain(values)
+    return tables
+
+
+def _plain(x: Tensor) -> Any:
+    x = x.detach().cpu()
+    return (x.to(torch.float32) if x.is_floating_point() else x).numpy()
+
+
+def _check(x: Any, shape: tuple[int, ...], chunk: range) -> None:
     if x.shape != (len(chunk), *shape):
         raise SuffuseError(
             f"the encoder made states of shape {list(x.shape)} of {len(chunk)} examples, and tells "
             f"of {[len(chunk), *shape]}"
         )
-    broken = ~torch.isfinite(x).flatten(1).all(1)
+    broken = ~np.isfinite(x).reshape(len(chunk), -1).all(1)
     if broken.any():
-        which = chunk[int(broken.nonzero()[0])]
+        which = chunk[int(broken.nonzero()[0][0])]
         raise SuffuseError(f"training example {which} encodes to numbers that are not finite")
