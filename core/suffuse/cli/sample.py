@@ -153,13 +153,14 @@ def _make(
     from suffuse.training.setup import leave_at_exit
 
     renderer = model.renderer
-    single = out.suffix.lower() in {*renderer.suffixes, ".png"}
+    suffixes = [*renderer.suffixes, *getattr(renderer, "collections", ())]
+    single = out.suffix.lower() in {*suffixes, ".png"}
     if n < 1:
         raise SuffuseError(f"-n is 1 or more, and {n} is not")
     if not single and out.is_file():
         raise SuffuseError(
-            f"-o is a folder, or a file that ends in {', '.join(renderer.suffixes)}; {str(out)!r} "
-            "is a file of another kind"
+            f"-o is a folder, or a file that ends in {', '.join(suffixes)}; {str(out)!r} is a file "
+            "of another kind"
         )
     every = {
         key: [value[i % len(value)] if isinstance(value, list) else value for i in range(n)]
@@ -173,7 +174,9 @@ def _make(
     begin, end = n * rank // world, n * (rank + 1) // world
     made: list[Any] = []
     if begin < end:
-        own: dict[str, Any] = {key: values[begin:end] for key, values in every.items()}
+        own: dict[str, Any] = {
+            key: _given(model, key, values[begin:end]) for key, values in every.items()
+        }
         with sampling_progress(end - begin, batch, processes.is_main_process) as on_step:
             made = model.sample(
                 end - begin,
@@ -201,6 +204,13 @@ def _make(
     _write(objects, records, renderer, out, single)
 
 
+def _given(model: Model, name: str, values: Sequence[Any]) -> list[Any]:
+    """The values of a condition; where they are raw objects, those in the files that are named."""
+    if model.conditions[name].kind != "state":
+        return list(values)
+    return [None if value is None else model.renderer.read(Path(value)) for value in values]
+
+
 def _full(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with the model's own where none was given, so that a record is complete."""
     usual = model.recipe.sampling
@@ -225,6 +235,9 @@ def _write(
     shown = captions if any(captions) else None
     if single and len(objects) == 1 and out.suffix.lower() in renderer.suffixes:
         renderer.write(objects[0], out, text(records[0]))
+    elif single and out.suffix.lower() in getattr(renderer, "collections", ()):
+        everything: Any = renderer
+        everything.write_all(objects, out, [text(record) for record in records])
     elif single and out.suffix.lower() == ".png":
         storage.write_bytes(out, renderer.sheet(objects, shown))
     elif single:
@@ -327,7 +340,7 @@ def _values(name: str, text: str, model: Model, ctx: click.Context) -> list[Any]
         ]
         raise unknown("condition or option", name, [*model.conditions, *options])
     condition: Condition = model.conditions[name]
-    if condition.kind == "text":
+    if condition.kind in ("text", "state"):
         return [text]
     if condition.kind == "category" and text == "all" and "all" not in condition.names:
         return list(condition.names)

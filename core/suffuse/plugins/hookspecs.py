@@ -116,9 +116,12 @@ class Hooks:
     def register_denoisers(self, register: Register) -> None:
         """Networks: ``target(shape=shape, **options)`` is a torch module.
 
-        Its ``forward(x, level, vector=None)`` takes states [B, *shape], noise levels [B] (or
-        [B, *extra axes]) and the sum of the condition embeddings [B, width], and answers with
-        [B, *shape]. Its attribute ``width`` is the width of those embeddings.
+        Its ``forward(x, level, **given)`` takes states [B, *shape] and noise levels [B] (or
+        [B, *extra axes]), and answers with [B, *shape] (for tokens with logits [B, *shape, K]; for
+        mappings with a mapping). `given` holds what the model's conditions make and no more:
+        ``vector`` [B, width], ``tokens`` and ``token_mask``, ``concat``; and ``mask`` where states
+        are ragged. The attribute ``width`` is the width of the vector. A target with the parameter
+        ``encoder`` is given the model's.
 
         >>> @hookimpl
         ... def register_denoisers(register):
@@ -130,6 +133,9 @@ class Hooks:
     @hookspec
     def register_processes(self, register: Register) -> None:
         """What corruption is: ``target(schedule, **options)`` is a `suffuse.diffusion.Process`.
+
+        A target with the parameter ``encoder`` is given the model's, for what it measured of the
+        data.
 
         >>> @hookimpl
         ... def register_processes(register):
@@ -175,7 +181,8 @@ class Hooks:
     def register_conditioners(self, register: Register) -> None:
         """Embeddings of conditions: ``target(condition=..., width=..., **options)``.
 
-        The target makes a torch module that is a `contracts.Conditioner`.
+        The target makes a torch module that is a `contracts.Conditioner`. One with the parameter
+        ``encoder`` is given the model's.
 
         >>> @hookimpl
         ... def register_conditioners(register):
