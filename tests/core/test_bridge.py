@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from suffuse.diffusion import Bridge, Gaussian, Noise, sample, schedules, solvers
-from suffuse.diffusion.bridge import bridge, exponential, gmax, weights
+from suffuse.diffusion.bridge import bridge, weights
+from suffuse.diffusion.schedules import bridge_exponential as exponential
+from suffuse.diffusion.schedules import bridge_gmax as gmax
 from suffuse.diffusion.solvers.bridge import bridge as steps_of
 from suffuse.errors import SuffuseError
 

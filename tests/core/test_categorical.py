@@ -24,7 +24,7 @@ from suffuse.diffusion import (
 )
 from suffuse.diffusion.categorical import categorical, tempered
 from suffuse.diffusion.plan import Plan
-from suffuse.diffusion.solvers.discrete import SOLVERS
+from suffuse.diffusion.solvers import DISCRETE as SOLVERS
 from suffuse.errors import SuffuseError
 
 F = torch.float64

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from suffuse import plugins
 from suffuse.diffusion.schedules import SCHEDULES
-from suffuse.diffusion.solvers import SOLVERS
+from suffuse.diffusion.solvers import ALL
 from suffuse.errors import SuffuseError
 from suffuse.plugins import Candidate, Manager, contracts
 from suffuse.plugins.registry import KINDS
@@ -46,7 +46,7 @@ def test_importing_the_plugin_system_imports_nothing_heavy():
 def test_the_core_offers_its_own_under_bare_names():
     for kind in KINDS:
         assert all("/" not in entry.name for entry in plugins.entries(kind))
-    assert {entry.name: entry.load() for entry in plugins.entries("solver")} == SOLVERS
+    assert {entry.name: entry.load() for entry in plugins.entries("solver")} == ALL
     assert {entry.name: entry.load() for entry in plugins.entries("schedule")} == SCHEDULES
     for kind in ("process", "guidance", "conditioner"):
         loaded = [callable(entry.load()) for entry in plugins.entries(kind)]
@@ -67,7 +67,7 @@ def test_entries_are_by_name():
     [
         ("dataset", "toy/spirl", "no dataset 'toy/spirl'; did you mean 'toy/spiral'?"),
         ("denoiser", "mlp", "no denoiser 'mlp'; did you mean 'toy/mlp'?"),
-        ("process", "zzz", "no process 'zzz'; there are: gaussian"),
+        ("process", "zzz", "no process 'zzz'; there are: bridge, categorical, gaussian"),
         ("model", "toy/x", "no model 'toy/x'; there are: none"),
         ("solvr", "ddim", "no kind of component 'solvr'; did you mean 'solver'?"),
     ],

@@ -20,9 +20,9 @@ from suffuse.diffusion import (
     schedules,
     solvers,
 )
-from suffuse.diffusion.bridge import gmax
 from suffuse.diffusion.product import product
-from suffuse.diffusion.solvers import bridge, discrete
+from suffuse.diffusion.schedules import bridge_gmax as gmax
+from suffuse.diffusion.solvers import discrete
 from suffuse.errors import SuffuseError
 
 F = torch.float64
@@ -226,7 +226,7 @@ def test_ragged_states_keep_their_padding_in_every_part():
 
 def test_a_part_may_be_a_bridge_to_a_condition():
     both = Product({"clean": (Bridge(gmax()), 1.0), "label": (PARTS["atoms"][0], 1.0)})
-    plans = {"clean": solvers.plan(bridge.bridge, gmax(), steps=4), "label": PLANS["atoms"]}
+    plans = {"clean": solvers.plan("bridge", gmax(), steps=4), "label": PLANS["atoms"]}
     with pytest.raises(SuffuseError, match="same number of rows"):
         sample(lambda x, t, y: x, plans, process=both)
     plans["label"] = solvers.plan(discrete.ancestral, schedules.flow(), steps=4)

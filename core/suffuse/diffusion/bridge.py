@@ -11,7 +11,7 @@ data.
 
 The reference is any schedule that keeps λ(1) finite. In the variance exploding gauge g² = d(σ²)/dt
 is the diffusion: `schedules.edm(sigma_max, rho=0.5)` has it constant, and two of the literature's
-are `exponential` and `gmax` here.
+are `schedules.bridge_exponential` and `schedules.bridge_gmax`.
 
 Sources: Liu et al., "I²SB: image-to-image Schrödinger bridge" (2023), arXiv 2302.05872, prop. 3.3;
 Chen et al., "Schrodinger bridges beat diffusion models on text-to-speech synthesis" (2023),
@@ -22,7 +22,6 @@ arXiv 2312.03491, section 3; Jukić et al., "Schrödinger bridge for generative 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -37,7 +36,7 @@ from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 from suffuse.kernels import plan_step
 
-__all__ = ["Bridge", "Weights", "bridge", "exponential", "gmax", "weights"]
+__all__ = ["Bridge", "Weights", "bridge", "weights"]
 
 
 class Weights(NamedTuple):
@@ -146,49 +145,3 @@ class Bridge(Process):
 def bridge(schedule: Schedule, condition: str = "y") -> Bridge:
     """The bridge process, for recipes: see `Bridge` for the options."""
     return Bridge(schedule, condition)
-
-
-def exponential(c: float = 0.4, k: float = 2.6) -> Schedule:
-    """A reference with g² = c k^{2t}, in the variance exploding gauge ("SB-VE").
-
-    σ² = c (k^{2t} − 1) / (2 log k).
-
-    Source: Jukić et al. (2024), arXiv 2407.16074.
-    """
-    if not (c > 0 and k > 1):
-        raise SuffuseError(f"an exponential bridge has c above 0 and k above 1; given {c} and {k}")
-    rate = 2 * math.log(k)
-    return Schedule(
-        "ve",
-        lambda t: -torch.log(torch.expm1(rate * t) * (c / rate)) / 2,
-        lambda lam: torch.log1p(torch.exp(-2 * lam) * (rate / c)) / rate,
-        {"name": "bridge-exponential", "c": c, "k": k},
-    )
-
-
-def gmax(beta_0: float = 0.01, beta_1: float = 20.0) -> Schedule:
-    """A reference with g² rising straight from beta_0 to beta_1, variance exploding ("gmax").
-
-    σ² = beta_0 t + (beta_1 − beta_0) t² / 2.
-
-    Source: Chen et al. (2023), arXiv 2312.03491, table 1.
-    """
-    if not 0 < beta_0 < beta_1:
-        raise SuffuseError(f"a gmax bridge has 0 < beta_0 < beta_1; given {beta_0} and {beta_1}")
-    slope = beta_1 - beta_0
-
-    def to_t(lam: Tensor) -> Tensor:
-        # 2ν / (β₀ + sqrt(β₀² + 2 slope ν)), divided through by sqrt(ν) = e^{−λ}, for λ = ±∞
-        ratio = torch.exp(lam)
-        return (
-            2
-            * torch.exp(-lam)
-            / (beta_0 * ratio + torch.sqrt((beta_0 * ratio) ** 2 + 2 * slope)).clamp(max=1e300)
-        )
-
-    return Schedule(
-        "ve",
-        lambda t: -torch.log(t * (beta_0 + slope * t / 2)) / 2,
-        to_t,
-        {"name": "bridge-gmax", "beta_0": beta_0, "beta_1": beta_1},
-    )

@@ -383,12 +383,24 @@ def tempered(denoiser: Denoiser, temperature: float = 1.0, top_p: float = 1.0) -
 
 def categorical(
     schedule: Schedule,
-    categories: int,
+    categories: int | None = None,
     kernel: Literal["absorbing", "uniform", "marginal"] = "absorbing",
     marginal: list[float] | None = None,
     symmetric: bool = False,
     weighting: Literal["unit", "elbo"] = "unit",
+    encoder: Any = None,
 ) -> Categorical:
-    """The categorical process, for recipes: see `Categorical` for the options."""
+    """The categorical process, for recipes: see `Categorical` for the options.
+
+    What is None, `categories` and the numbers of a marginal kernel, is the encoder's.
+    """
+    if categories is None:
+        categories = getattr(encoder, "categories", None)
+        if categories is None:
+            raise SuffuseError(
+                "the process 'categorical' needs to know how many categories there are"
+            )
+    if kernel == "marginal" and marginal is None:
+        marginal = getattr(encoder, "marginal", None)
     fixed = None if marginal is None else tuple(marginal)
     return Categorical(schedule, categories, kernel, fixed, symmetric, weighting)

@@ -351,7 +351,55 @@ def _from_betas(betas: Tensor, config: dict[str, Any]) -> Schedule:
     return Schedule(table.gauge, table.to_lam, table.to_t, config)
 
 
+def bridge_exponential(c: float = 0.4, k: float = 2.6) -> Schedule:
+    """A bridge's reference with g² = c k^{2t}, in the variance exploding gauge ("SB-VE").
+
+    σ² = c (k^{2t} − 1) / (2 log k).
+
+    Source: Jukić et al. (2024), arXiv 2407.16074.
+    """
+    if not (c > 0 and k > 1):
+        raise SuffuseError(f"an exponential bridge has c above 0 and k above 1; given {c} and {k}")
+    rate = 2 * math.log(k)
+    return Schedule(
+        "ve",
+        lambda t: -torch.log(torch.expm1(rate * t) * (c / rate)) / 2,
+        lambda lam: torch.log1p(torch.exp(-2 * lam) * (rate / c)) / rate,
+        {"name": "bridge-exponential", "c": c, "k": k},
+    )
+
+
+def bridge_gmax(beta_0: float = 0.01, beta_1: float = 20.0) -> Schedule:
+    """A bridge's reference with g² rising straight from beta_0 to beta_1, variance exploding.
+
+    σ² = beta_0 t + (beta_1 − beta_0) t² / 2.
+
+    Source: Chen et al. (2023), arXiv 2312.03491, table 1.
+    """
+    if not 0 < beta_0 < beta_1:
+        raise SuffuseError(f"a gmax bridge has 0 < beta_0 < beta_1; given {beta_0} and {beta_1}")
+    slope = beta_1 - beta_0
+
+    def to_t(lam: Tensor) -> Tensor:
+        # 2ν / (β₀ + sqrt(β₀² + 2 slope ν)), divided through by sqrt(ν) = e^{−λ}, for λ = ±∞
+        ratio = torch.exp(lam)
+        return (
+            2
+            * torch.exp(-lam)
+            / (beta_0 * ratio + torch.sqrt((beta_0 * ratio) ** 2 + 2 * slope)).clamp(max=1e300)
+        )
+
+    return Schedule(
+        "ve",
+        lambda t: -torch.log(t * (beta_0 + slope * t / 2)) / 2,
+        to_t,
+        {"name": "bridge-gmax", "beta_0": beta_0, "beta_1": beta_1},
+    )
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "bridge-exponential": bridge_exponential,
+    "bridge-gmax": bridge_gmax,
     "cosine": cosine,
     "discrete": discrete,
     "edm": edm,

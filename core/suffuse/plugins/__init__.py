@@ -64,7 +64,7 @@ def using(manager: Manager) -> Iterator[Manager]:
 
     >>> with using(Manager()):
     ...     [entry.name for entry in entries("process")]
-    ['gaussian']
+    ['bridge', 'categorical', 'gaussian']
     """
     with _lock:
         _managers.append(manager)

@@ -9,6 +9,8 @@ from suffuse.plugins.hookspecs import Register, hookimpl
 suffuse_api = 1
 
 SCHEDULES = {
+    "bridge-exponential": "for bridges: diffusion that grows exponentially",
+    "bridge-gmax": "for bridges: diffusion that grows linearly",
     "cosine": "cosine; may be shifted",
     "discrete": "the table of a pretrained discrete model",
     "edm": "variance exploding, Karras's spacing",
@@ -22,6 +24,8 @@ SCHEDULES = {
 }
 
 SOLVERS = {
+    "ancestral": "tokens: the exact posterior",
+    "bridge": "bridges: from a given state to the data",
     "ddim": "first order; noise by eta",
     "ddpm": "ancestral sampling",
     "deis": "exponential integrator, polynomial in t",
@@ -44,8 +48,12 @@ SOLVERS = {
     "lms": "linear multistep in σ/α",
     "multistep": "exponential Adams-Bashforth of any order",
     "pndm": "PNDM: Runge-Kutta, then Adams-Bashforth",
+    "remask": "tokens: ones that are settled may be drawn anew",
+    "renoise": "any process: draw the clean state, corrupt it afresh",
     "restart": "Heun's method that goes back and repeats",
+    "reveal": "tokens: the least random",
     "sa": "SA-Solver: stochastic Adams, predictor and corrector",
+    "tau-leaping": "tokens: jumps at the reversed process's rates",
     "unipc": "UniPC: predictor and corrector of one order",
 }
 
@@ -67,7 +75,12 @@ def register_solvers(register: Register) -> None:
 
 @hookimpl
 def register_processes(register: Register) -> None:
-    _register_all(register, "suffuse.diffusion.process", {"gaussian": "Gaussian noise"})
+    for name, module, summary in (
+        ("gaussian", "process", "Gaussian noise"),
+        ("categorical", "categorical", "tokens that are forgotten one by one"),
+        ("bridge", "bridge", "between data and a state that is given as a condition"),
+    ):
+        register(name, f"suffuse.diffusion.{module}:{name}", summary=summary)
 
 
 @hookimpl

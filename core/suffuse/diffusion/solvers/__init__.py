@@ -22,6 +22,8 @@ import numpy as np
 from suffuse.diffusion.grids import GRIDS
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
+from suffuse.diffusion.solvers.bridge import bridge
+from suffuse.diffusion.solvers.discrete import ancestral, remask, renoise, reveal, tau_leaping
 from suffuse.diffusion.solvers.multistep import (
     deis,
     dpmpp_2m,
@@ -53,7 +55,9 @@ from suffuse.diffusion.tuning import tune
 from suffuse.errors import SuffuseError, unknown
 
 __all__ = [
+    "ALL",
     "DEFAULT",
+    "DISCRETE",
     "SOLVERS",
     "Solver",
     "exponential_weights",
@@ -91,6 +95,18 @@ SOLVERS: dict[str, Any] = {
     "sa": sa,
     "unipc": unipc,
 }
+"""For Gaussian states."""
+
+DISCRETE: dict[str, Any] = {
+    "ancestral": ancestral,
+    "remask": remask,
+    "renoise": renoise,
+    "reveal": reveal,
+    "tau-leaping": tau_leaping,
+}
+"""For categorical states; "renoise" for all."""
+
+ALL: dict[str, Any] = {**SOLVERS, **DISCRETE, "bridge": bridge}
 
 
 def plan(
@@ -105,7 +121,7 @@ def plan(
     """A plan of at most `steps` network calls.
 
     Args:
-        solver: a name in `SOLVERS`, or a function (schedule, grid, **options) -> Plan.
+        solver: a name in `ALL`, or a function (schedule, grid, **options) -> Plan.
         schedule: the schedule of the model.
         steps: the most calls of the network; not used where `grid` holds times.
         grid: a name in `grids.GRIDS`, or times falling to 0, [n + 1] or [n + 1, *axes].
@@ -122,9 +138,9 @@ def plan(
     if schedule is None:
         raise SuffuseError("a plan needs the model's schedule: plan(..., schedule=schedule)")
     if isinstance(solver, str):
-        if solver not in SOLVERS:
-            raise unknown("solver", solver, SOLVERS)
-        solver = SOLVERS[solver]
+        if solver not in ALL:
+            raise unknown("solver", solver, ALL)
+        solver = ALL[solver]
     assert not isinstance(solver, str)
     if not isinstance(grid, str):
         return solver(schedule, np.asarray(grid, dtype=np.float64), **options)

@@ -30,7 +30,7 @@ from suffuse.diffusion.schedules import Schedule
 from suffuse.diffusion.solvers.table import Array, D, Entry, Level, X, combine, solver, tabulate
 from suffuse.errors import SuffuseError
 
-__all__ = ["SOLVERS", "ancestral", "remask", "renoise", "reveal", "tau_leaping"]
+__all__ = ["ancestral", "remask", "renoise", "reveal", "tau_leaping"]
 
 Weights = tuple[float, float, float]
 
@@ -185,13 +185,3 @@ def renoise(schedule: Schedule, grid: Array) -> Plan:
     than its corruption. For Gaussian states it is `lcm`.
     """
     return _plan("renoise", "renoise", schedule, grid, lambda t, s: (0.0, 0.0, 0.0))
-
-
-SOLVERS: dict[str, Any] = {
-    "ancestral": ancestral,
-    "remask": remask,
-    "renoise": renoise,
-    "reveal": reveal,
-    "tau-leaping": tau_leaping,
-}
-"""For categorical states; "renoise" for all."""
