@@ -1,0 +1,396 @@
+"""Figures of made molecules, each with its interval and, where there is one, its floor.
+
+**Validity** is told three ways: raw molecules that rdkit sanitises, raw molecules that are valid
+(sanitised and in one piece), and molecules after valence-safe decoding. All other figures are of
+valid molecules as they were decoded.
+
+Definitions follow MOSES (Polykovskiy et al., "Molecular sets (MOSES): a benchmarking platform for
+molecular generation models" (2020), arXiv 1811.12823, section 3), with canonical SMILES without
+stereo, since the graphs hold none.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+
+from suffuse import stats
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Dataset, Example, Metric
+
+from .chemistry import canonical, known, quiet
+from .files import is_valid
+from .graph import RAW
+from .properties import PROPERTIES, property_of
+
+__all__ = ["FCD", "Conditions", "Distinct", "Distributions", "Validity"]
+
+logger = logging.getLogger("suffuse_molecules")
+
+MOST = 10_000
+"""At most so many real molecules, evenly spaced, are looked at for distributions."""
+
+_DISCONNECTED = "fragments"
+
+
+class Validity:
+    """Shares of valid molecules, before and after valence-safe decoding.
+
+    Args:
+        target: what a good model reaches raw, in percent.
+    """
+
+    def __init__(self, target: float | None = None) -> None:
+        self.target = target
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """Three figures in percent; the note of the second counts the reasons of failures."""
+        n = len(samples)
+        raw = Counter(_raw(sample.data) for sample in samples)
+        valid = raw.pop("valid", 0)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in raw.most_common())
+        safe = sum(is_valid(sample.data) for sample in samples)
+        return [
+            _share(
+                "Raw sanitised",
+                valid + raw[_DISCONNECTED],
+                n,
+                note="Graphs as they were sampled that rdkit sanitises, whole or in pieces.",
+            ),
+            _share(
+                "Raw valid",
+                valid,
+                n,
+                target=self.target,
+                note="Graphs as they were sampled that are sanitised and in one piece. "
+                + (f"The others: {reasons}." if reasons else "All are."),
+            ),
+            _share(
+                "Valid as decoded",
+                safe,
+                n,
+                note="After valence-safe decoding, unless the encoder's option decoding is raw.",
+            ),
+        ]
+
+
+class Distinct:
+    """Uniqueness and novelty among valid molecules."""
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """Two figures in percent.
+
+        Raises:
+            SuffuseError: where no sample is valid.
+        """
+        made = [canonical(mol) for mol in _valid(samples)]
+        distinct = set(made)
+        seen = _training(train)
+        again = sum(smiles in seen for smiles in _canonical(test)) if len(test) else 0
+        floor = stats.proportion(len(test) - again, len(test)) if len(test) else None
+        return [
+            _share(
+                "Unique",
+                len(distinct),
+                len(made),
+                note=f"Different molecules among {len(made)} valid ones; fewer as more are made.",
+            ),
+            _share(
+                "Novel",
+                len(distinct - seen),
+                len(distinct),
+                floor=floor,
+                note="Different valid molecules that are not in the training split. Where the data "
+                "list all molecules of their kind, as QM9 does, a novel one has left that kind.",
+            ),
+        ]
+
+
+class Distributions:
+    """How far the distributions of properties are from those of held-out molecules.
+
+    Wasserstein-1 distances, in the unit of the property; the floor is real against real.
+
+    Args:
+        properties: names in `suffuse_molecules.properties`.
+    """
+
+    def __init__(self, properties: list[str] | None = None) -> None:
+        self.properties = properties or ["logp", "sa", "qed", "weight"]
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """One figure a property; lower is better."""
+        made = _valid(samples)
+        if len(made) < 20 or len(test) < 40:
+            logger.warning(
+                "molecules/distributions is left out: it needs 20 valid samples and 40 held-out "
+                "molecules, and there are %d and %d",
+                *(len(made), len(test)),
+            )
+            return []
+        real = [known(smiles) for smiles in _spread(_smiles(test), MOST)]
+        metrics = []
+        for name in self.properties:
+            ours, theirs = _column(made, name), _column(real, name)
+            figure = stats.bootstrap(wasserstein, ours, theirs, resamples=200, seed=seed)
+            size = min(len(ours), len(theirs) // 2)
+            floor = stats.floor(
+                lambda a, b: wasserstein(a[:, 0], b[:, 0]),
+                theirs[:, None],
+                n=(size, len(theirs) - size),
+                repeats=60,
+                seed=seed,
+            )
+            metrics.append(
+                Metric(
+                    f"Distance of {name}",
+                    figure.value,
+                    figure.low,
+                    figure.high,
+                    "lower",
+                    len(ours),
+                    floor=floor.value,
+                    floor_low=floor.low,
+                    floor_high=floor.high,
+                    note="Wasserstein-1 to held-out molecules; the floor is "
+                    f"{floor.sizes[0]} held-out molecules against {floor.sizes[1]} others.",
+                )
+            )
+        return metrics
+
+
+class Conditions:
+    """How near the properties of made molecules come to those that were asked for.
+
+    Beside it, as the floor, what molecules that were made for others' wishes come to: the same
+    molecules against the wishes in a random order, which is what no conditioning would give.
+    """
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """The mean absolute error of each property that was asked for; lower is better."""
+        metrics = []
+        order = np.random.default_rng(seed)
+        for name in PROPERTIES:
+            asked = [
+                (sample.conditions[name], sample.data)
+                for sample in samples
+                if sample.conditions.get(name) is not None and is_valid(sample.data)
+            ]
+            if len(asked) < 10:
+                continue
+            wanted = np.array([float(value) for value, _ in asked])
+            found = np.array([property_of(mol, name) for _, mol in asked])
+            figure = stats.mean(np.abs(found - wanted), seed=seed)
+            chance = stats.mean(np.abs(found - order.permutation(wanted)), seed=seed)
+            metrics.append(
+                Metric(
+                    f"Error of {name}",
+                    figure.value,
+                    figure.low,
+                    figure.high,
+                    "lower",
+                    len(asked),
+                    note="Mean absolute error of what was asked for; for wishes in a random order "
+                    f"it is {chance.value:.3g}.",
+                )
+            )
+        return metrics
+
+
+class FCD:
+    """The Fréchet distance on the activations of ChemNet, by the package `fcd`.
+
+    Preuer et al., "Fréchet ChemNet distance" (2018), doi 10.1021/acs.jcim.8b00234. It depends on
+    the number of molecules: compare at the same n only.
+
+    Args:
+        reference: the split to compare with.
+        target: what a good model reaches.
+    """
+
+    def __init__(
+        self, reference: Literal["train", "test"] = "train", target: float | None = None
+    ) -> None:
+        self.reference: Literal["train", "test"] = reference
+        self.target = target
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """One figure; lower is better.
+
+        Raises:
+            SuffuseError: where the package fcd is missing.
+        """
+        chemnet = _chemnet()
+        made = [canonical(mol) for mol in _valid(samples)]
+        dataset = train if self.reference == "train" else test
+        real = _spread(_smiles(dataset), MOST)
+        if min(len(made), len(real)) < 600:
+            logger.warning(
+                "molecules/fcd is left out: it needs 600 molecules on both sides, and there are "
+                "%d and %d",
+                *(len(made), len(real)),
+            )
+            return []
+        held = _kept(dataset)
+        if "chemnet" not in held:
+            held["chemnet"] = chemnet([canonical(known(smiles)) for smiles in real])
+        figure = stats.frechet_interval(chemnet(made), held["chemnet"], groups=10, seed=seed)
+        return [
+            Metric(
+                "FCD",
+                figure.value,
+                figure.low,
+                figure.high,
+                "lower",
+                len(made),
+                target=self.target,
+                note=f"Against {len(real)} molecules of the {self.reference} split.",
+            )
+        ]
+
+
+def diversity(mols: Sequence[Chem.Mol]) -> float:
+    """1 − the mean Tanimoto similarity of pairs (Morgan fingerprints of radius 2, 1,024 bits)."""
+    prints = fingerprints(mols)
+    total = sum(sum(DataStructs.BulkTanimotoSimilarity(p, prints)) for p in prints)
+    return 1 - total / len(prints) ** 2
+
+
+def fingerprints(mols: Sequence[Chem.Mol]) -> list[Any]:
+    """Morgan fingerprints of radius 2, 1,024 bits."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
+    with quiet():
+        return [generator.GetFingerprint(mol) for mol in mols]
+
+
+def wasserstein(a: Any, b: Any) -> float:
+    """∫ |F_a − F_b| of the distribution functions of two samples of numbers, [M] and [N].
+
+    >>> wasserstein([0.0, 1.0], [1.0, 2.0])
+    1.0
+    """
+    a, b = np.sort(np.asarray(a, dtype=np.float64)), np.sort(np.asarray(b, dtype=np.float64))
+    both = np.sort(np.concatenate([a, b]))
+    at = both[:-1]
+    below = np.searchsorted(a, at, "right") / len(a) - np.searchsorted(b, at, "right") / len(b)
+    return float(np.sum(np.abs(below) * np.diff(both)))
+
+
+def _raw(mol: Chem.Mol) -> str:
+    if mol.HasProp(RAW):
+        return str(mol.GetProp(RAW))
+    return "valid" if is_valid(mol) else "sanitize"
+
+
+def _valid(samples: Sequence[Example]) -> list[Chem.Mol]:
+    mols = [sample.data for sample in samples if is_valid(sample.data)]
+    if not mols:
+        raise SuffuseError(f"none of the {len(samples)} samples is a valid molecule")
+    for mol in mols:
+        with quiet():
+            Chem.SanitizeMol(mol)
+    return mols
+
+
+def _share(
+    name: str,
+    count: int,
+    n: int,
+    *,
+    target: float | None = None,
+    floor: stats.Interval | None = None,
+    note: str = "",
+) -> Metric:
+    if not n:
+        raise SuffuseError("there are no samples to evaluate")
+    found = stats.proportion(count, n)
+    return Metric(
+        name,
+        100 * found.value,
+        100 * found.low,
+        100 * found.high,
+        "higher",
+        n,
+        floor=None if floor is None else 100 * floor.value,
+        floor_low=None if floor is None else 100 * floor.low,
+        floor_high=None if floor is None else 100 * floor.high,
+        target=target,
+        unit="%",
+        note=note,
+    )
+
+
+def _column(mols: Sequence[Chem.Mol], name: str) -> Any:
+    values = np.array([property_of(mol, name) for mol in mols])
+    return values[np.isfinite(values)]
+
+
+_datasets: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _kept(dataset: Dataset) -> dict[str, Any]:
+    """Where to keep what was computed for a data set, for as long as the data set lives."""
+    try:
+        return _datasets.setdefault(dataset, {})
+    except TypeError:
+        return {}
+
+
+def _smiles(dataset: Dataset) -> list[str]:
+    listed = getattr(dataset, "smiles", None)
+    if listed is not None:
+        return list(listed())
+    return [Chem.MolToSmiles(dataset[i].data) for i in range(len(dataset))]
+
+
+def _canonical(dataset: Dataset) -> list[str]:
+    return [canonical(known(smiles)) for smiles in _smiles(dataset)]
+
+
+def _training(train: Dataset) -> set[str]:
+    """The canonical SMILES of the training split; made once."""
+    kept = _kept(train)
+    if "canonical" not in kept:
+        kept["canonical"] = set(_canonical(train))
+    found: set[str] = kept["canonical"]
+    return found
+
+
+def _spread(items: list[str], most: int) -> list[str]:
+    if len(items) <= most:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def _chemnet() -> Any:
+    try:
+        import fcd  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise SuffuseError(
+            f"molecules/fcd needs more: pip install 'suffuse-molecules[fcd]' ({error})"
+        ) from None
+    model = fcd.load_ref_model()
+
+    def activations(smiles: list[str]) -> Any:
+        with torch.inference_mode():
+            return np.asarray(fcd.get_predictions(model, smiles), dtype=np.float64)
+
+    return activations

@@ -1,0 +1,187 @@
+"""Molecules as files and drawings: SDF, SMILES lines, tables, and sheets of drawings.
+
+    .sdf   each molecule with coordinates (its own, else those of its drawing), with its SMILES, its
+           properties and what it was made with as data fields
+    .smi   a SMILES first on each line, then a name
+    .csv   a SMILES, the properties, and what its graph was before it was made safe
+
+All are written atomically. A molecule that is not valid (made with raw decoding) is written as it
+is, without properties.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from suffuse.errors import SuffuseError
+from suffuse.storage import write_bytes
+
+from .chemistry import problem, quiet
+from .graph import RAW
+from .properties import PROPERTIES, property_of
+from .reading import _lines, read
+
+__all__ = ["Files", "is_valid", "smiles"]
+
+_COLUMNS = ("logp", "qed", "tpsa", "sa", "weight", "rings")
+_LARGEST = 6000  # pixels along a sheet
+_CELL = (90, 220)  # pixels, least and most
+
+
+def smiles(mol: Chem.Mol) -> str:
+    """The canonical SMILES, with stereo where the molecule has any."""
+    with quiet():
+        return Chem.MolToSmiles(mol)
+
+
+def is_valid(mol: Chem.Mol) -> bool:
+    """Whether a molecule sanitises and is in one piece."""
+    return problem(mol) is None
+
+
+class Files:
+    """Renderer of rdkit molecules."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return (".sdf", ".smi")
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Files that hold many molecules."""
+        return (".sdf", ".smi", ".csv")
+
+    def write(self, data: Chem.Mol, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write one molecule."""
+        self.write_all([data], path, [metadata])
+
+    def write_all(
+        self, objects: Sequence[Chem.Mol], path: Path, metadata: Sequence[Mapping[str, str]]
+    ) -> None:
+        """Write all molecules into one file, in their order.
+
+        Raises:
+            SuffuseError: for an unknown suffix.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix == ".sdf":
+            text = "".join(_block(mol, m) for mol, m in zip(objects, metadata, strict=True))
+        elif suffix == ".smi":
+            text = "".join(f"{smiles(mol)}\t{_title(mol, i)}\n" for i, mol in enumerate(objects))
+        elif suffix == ".csv":
+            text = _table(objects)
+        else:
+            raise SuffuseError(
+                f"cannot write {str(path)!r}: molecules are written as "
+                f"{', '.join(self.collections)}, and drawings of them as .png"
+            )
+        write_bytes(Path(path), text.encode())
+
+    def read(self, path: Path) -> Chem.Mol:
+        """The first molecule of a file, sanitised.
+
+        Raises:
+            SuffuseError: where there is none.
+        """
+        record = read(path).records[0]
+        return Chem.MolFromSmiles(record.smiles)
+
+    def metadata(self, path: Path) -> Mapping[str, str]:
+        """The data fields of the first molecule of an SDF; of other files there are none."""
+        if Path(path).suffix.lower() != ".sdf":
+            return {}
+        first = next(iter(_lines(Path(path), None)), None)
+        return {} if first is None else {key: str(v) for key, v in first[0].values.items()}
+
+    def sheet(
+        self,
+        objects: Sequence[Chem.Mol],
+        captions: Sequence[str] | None = None,
+        columns: int = 0,
+    ) -> bytes:
+        """All molecules drawn on one PNG, row by row; those that are not valid say why."""
+        if not objects:
+            raise ValueError("a sheet needs at least one molecule")
+        columns = min(columns or math.ceil(math.sqrt(len(objects))), len(objects))
+        rows = math.ceil(len(objects) / columns)
+        cell = max(_CELL[0], min(_CELL[1], _LARGEST // max(columns, rows)))
+        drawer = rdMolDraw2D.MolDraw2DCairo(columns * cell, rows * cell, cell, cell)
+        options: Any = drawer.drawOptions()
+        options.legendFontSize = 14
+        options.prepareMolsBeforeDrawing = False
+        drawn = [_drawable(mol) for mol in objects]
+        legends = [
+            caption or reason
+            for caption, (_, reason) in zip(captions or [""] * len(objects), drawn, strict=True)
+        ]
+        with quiet():
+            drawer.DrawMolecules([mol for mol, _ in drawn], legends=legends)
+            drawer.FinishDrawing()
+        return bytes(drawer.GetDrawingText())
+
+
+def _drawable(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
+    """A copy that rdkit draws, and why it is not valid, or ""."""
+    copy, reason = Chem.Mol(mol), problem(mol) or ""
+    with quiet():
+        if reason in ("", "fragments"):
+            Chem.SanitizeMol(copy)
+            return rdMolDraw2D.PrepareMolForDrawing(copy), reason
+        copy.UpdatePropertyCache(strict=False)
+        rdDepictor.Compute2DCoords(copy)
+    return copy, reason
+
+
+def _title(mol: Chem.Mol, index: int) -> str:
+    name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
+    return name or str(index)
+
+
+def _values(mol: Chem.Mol) -> dict[str, str]:
+    if not is_valid(mol):
+        return {}
+    return {name: f"{property_of(mol, name):.4g}" for name in _COLUMNS if name in PROPERTIES}
+
+
+def _block(mol: Chem.Mol, metadata: Mapping[str, str]) -> str:
+    copy = Chem.Mol(mol)
+    if not copy.GetNumConformers():
+        with quiet():
+            rdDepictor.Compute2DCoords(copy)
+    block = Chem.MolToMolBlock(copy, kekulize=is_valid(mol))
+    kept = {name: mol.GetProp(name) for name in mol.GetPropNames()}
+    fields = {"SMILES": smiles(mol), **_values(mol), "raw": _raw(mol), **kept, **metadata}
+    lines = [f">  <{key}>\n{_flat(value)}\n\n" for key, value in fields.items() if value]
+    return block + "".join(lines) + "$$$$\n"
+
+
+def _flat(text: str) -> str:
+    """A data field ends at an empty line."""
+    return "\n".join(line for line in str(text).splitlines() if line.strip())
+
+
+def _raw(mol: Chem.Mol) -> str:
+    return mol.GetProp(RAW) if mol.HasProp(RAW) else ""
+
+
+def _table(objects: Sequence[Chem.Mol]) -> str:
+    file = io.StringIO()
+    more = list(dict.fromkeys(name for mol in objects for name in mol.GetPropNames()))
+    writer = csv.DictWriter(
+        file, ["smiles", "name", "raw", *_COLUMNS, *more], restval="", lineterminator="\n"
+    )
+    writer.writeheader()
+    for i, mol in enumerate(objects):
+        own = {name: mol.GetProp(name) for name in mol.GetPropNames()}
+        row = {"smiles": smiles(mol), "name": _title(mol, i), "raw": _raw(mol)}
+        writer.writerow({**row, **_values(mol), **own})
+    return file.getvalue()

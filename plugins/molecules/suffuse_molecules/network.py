@@ -1,0 +1,247 @@
+"""A graph transformer with a stream of its own for edges, on dense tensors.
+
+Nodes attend to each other; the edge between two nodes shifts and scales what they exchange, and is
+itself updated from both. The edges of a molecule have no direction, so there is one feature vector
+for each unordered pair i < j: P = N (N − 1) / 2 of them instead of N². All goes through matrix
+products; nothing is scattered, and nothing has to be compiled.
+
+**Features of the noisy graph**, made anew in each call. With the orders o_ij of the bonds, degrees
+d_i = Σ_j o_ij and the walk S = D^{−1/2} O D^{−1/2}: the powers S^k, k = 1 to K, whose entry (i, j)
+is √(P^k_ij P^k_ji) of the random walk P, and on the diagonal the probability of its return in k
+steps; and for each atom the sum of its bonds' orders, its number of bonds, and how far the sum is
+above the capacity of its type.
+
+Sources: Dwivedi, Bresson, "A generalization of transformer networks to graphs" (2020),
+arXiv 2012.09699; Vignac et al., "DiGress" (2023), arXiv 2209.14734, section 5; relative random-walk
+features: Ma et al., "Graph inductive biases in transformers without message passing" (2023),
+arXiv 2305.17589, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, silu
+
+from suffuse.errors import SuffuseError
+from suffuse.nn.blocks import zeroed
+from suffuse.nn.embedding import LevelEmbedding
+
+from .graph import ORDERS, Graph
+
+__all__ = ["GraphTransformer"]
+
+
+@lru_cache(maxsize=64)
+def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The pairs i < j of n nodes.
+
+    Returns:
+        first, second: i and j, [P]; place [n, n]: the number of the pair (i, j), any on the
+        diagonal.
+    """
+    first, second = torch.triu_indices(n, n, 1, device=device)
+    place = torch.zeros(n, n, dtype=torch.int64, device=device)
+    number = torch.arange(len(first), device=device)
+    place[first, second] = number
+    place[second, first] = number
+    return first, second, place
+
+
+def _ends(x: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The features of both nodes of each pair, [B, P, C], of nodes [B, N, C]."""
+    return x.index_select(1, pairs[0]), x.index_select(1, pairs[1])
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=1e-5), 1 + scale)
+
+
+class Block(nn.Module):
+    """Nodes exchange what the edges let through; edges see both of their nodes.
+
+    All three updates are steered by the embedding and stand behind gates that begin at zero.
+    """
+
+    def __init__(self, width: int, edge: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise SuffuseError(f"a width of {width} cannot be split into {heads} heads")
+        self.heads = heads
+        self.modulation = nn.Parameter(torch.zeros(6 * width + 3 * edge))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.steer = nn.Linear(edge, 2 * heads)
+        self.out = nn.Linear(width, width)
+        self.from_nodes = nn.Linear(width, 4 * edge)
+        self.from_edge = nn.Linear(edge, 2 * edge)
+        self.edge_out = nn.Linear(2 * edge, edge)
+        self.gather = nn.Linear(2 * edge, width)
+        self.linear_0 = nn.Linear(width, 2 * width)
+        self.linear_1 = nn.Linear(2 * width, width)
+
+    def forward(
+        self, x: Tensor, e: Tensor, y: Tensor, pairs: tuple[Tensor, Tensor, Tensor], mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Nodes [B, N, width] and edges [B, P, edge], by a modulation [B, 1, 6 width + 3 edge].
+
+        `mask` is [B, N], True for nodes that are there.
+        """
+        first, second, place = pairs
+        n = x.shape[1]
+        edge = e.shape[-1]
+        parts = torch.split(y + self.modulation, [x.shape[-1]] * 6 + [edge] * 3, dim=-1)
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m, shift_e, scale_e, gate_e = parts
+
+        h = _modulated(x, shift_a, scale_a)
+        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        he = _modulated(e, shift_e, scale_e)
+        steer = self.steer(he).index_select(1, place.flatten())
+        steer = steer.unflatten(1, (n, n)).permute(0, 3, 1, 2)
+        shift, scale = steer.chunk(2, dim=1)
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + shift
+        logits = logits.masked_fill(~mask[:, None, None, :], -1e4)
+        weights = logits.softmax(-1) * (1 + scale)
+        x = torch.addcmul(x, gate_a, self.out((weights @ v).transpose(1, 2).flatten(2)))
+
+        ends = self.from_nodes(h)
+        i, j = _ends(ends, pairs)
+        total, other = (i + j)[..., : 2 * edge], (i * j)[..., 2 * edge :]
+        inner = silu(self.from_edge(he) + total + other)
+        e = torch.addcmul(e, gate_e, self.edge_out(inner))
+        both = mask[:, first] & mask[:, second]
+        message = self.gather(_summed(inner * both[..., None], n, pairs) / n**0.5)
+
+        h = _modulated(x, shift_m, scale_m) + message
+        x = torch.addcmul(x, gate_m, self.linear_1(silu(self.linear_0(h))))
+        return x, e
+
+
+def _summed(e: Tensor, n: int, pairs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """The sum of the features of each node's pairs, [B, N, C]."""
+    first, second, _ = pairs
+    incidence = torch.zeros(n, len(first), dtype=e.dtype, device=e.device)
+    number = torch.arange(len(first), device=e.device)
+    incidence[first, number] = 1
+    incidence[second, number] = 1
+    return incidence @ e
+
+
+class GraphTransformer(nn.Module):
+    """The denoiser of molecular graphs.
+
+    Args:
+        shape: of one state, {"atoms": (N,), "bonds": (N, N)}; other N are legal in a call.
+        encoder: the fitted `Graph`.
+        width: features of a node, and of the conditions' vector.
+        edge: features of an edge.
+        depth: how many blocks.
+        heads: attention heads; they divide `width`.
+        walks: K, the powers of the random walk among the features.
+    """
+
+    def __init__(
+        self,
+        shape: Mapping[str, tuple[int, ...]],
+        encoder: Graph,
+        *,
+        width: int = 128,
+        edge: int = 64,
+        depth: int = 6,
+        heads: int = 8,
+        walks: int = 8,
+    ) -> None:
+        super().__init__()
+        if encoder.types is None or encoder.capacity is None:
+            raise SuffuseError(
+                "the denoiser 'molecules/graph-transformer' needs the encoder 'molecules/graph'"
+            )
+        self.shape, self.width, self.walks = shape, width, walks
+        kinds = max(len(encoder.types), 2)
+        capacity = torch.tensor([*encoder.capacity, *[8] * (kinds + 1 - len(encoder.capacity))])
+        self.capacity: Tensor
+        self.register_buffer("capacity", capacity.float(), persistent=False)
+        self.embedding = LevelEmbedding(width)
+        self.graph = nn.Linear(3, width)
+        # one more token of each for the mask of absorbing kernels
+        self.atoms = nn.Embedding(kinds + 1, width)
+        self.node = nn.Linear(3 + walks, width)
+        self.bonds = nn.Embedding(ORDERS + 1, edge)
+        self.edge = nn.Linear(walks, edge)
+        self.ends = nn.Linear(width, edge)
+        self.steering = zeroed(nn.Linear(width, 6 * width + 3 * edge))
+        self.blocks = nn.ModuleList(Block(width, edge, heads) for _ in range(depth))
+        self.modulation = zeroed(nn.Linear(width, 2 * width + 2 * edge))
+        self.atoms_out = zeroed(nn.Linear(width, kinds))
+        self.bonds_out = zeroed(nn.Linear(edge, ORDERS))
+        for layer, counts in ((self.atoms_out, encoder.atoms), (self.bonds_out, encoder.bonds)):
+            if counts is not None:
+                share = torch.tensor(counts) / sum(counts)
+                with torch.no_grad():
+                    layer.bias[: len(share)] = share.clamp(min=1e-6).log()
+
+    def forward(
+        self,
+        x: Mapping[str, Tensor],
+        level: Mapping[str, Tensor],
+        *,
+        vector: Tensor | None = None,
+        mask: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Logits of the clean tokens.
+
+        Args:
+            x: tokens {"atoms": [B, N], "bonds": [B, N, N]}.
+            level: the noise level of each part, [B]; that of the atoms is used.
+            vector: the conditions' embedding, [B, width].
+            mask: True for atoms that are there, {"atoms": [B, N]}; all where None.
+
+        Returns:
+            {"atoms": [B, N, K], "bonds": [B, N, N, 4]}, symmetric in the nodes of a pair.
+        """
+        atoms, bonds = x["atoms"], x["bonds"]
+        n = atoms.shape[1]
+        there = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
+        pairs = _pairs(n, atoms.device)
+        first, second, place = pairs
+        node, walk, whole = self._features(atoms, bonds, there)
+        y = self.embedding(level["atoms"].to(self.node.weight.dtype), vector)
+        y = (y + self.graph(whole.to(y.dtype)))[:, None]
+        h = self.atoms(atoms) + self.node(node.to(y.dtype))
+        e = self.bonds(bonds[:, first, second]) + self.edge(walk[:, first, second].to(y.dtype))
+        e = e + sum(_ends(self.ends(h), pairs))
+        steering = self.steering(y)
+        for block in self.blocks:
+            h, e = block(h, e, steering, pairs, there)
+        width, edge = h.shape[-1], e.shape[-1]
+        shift, scale, shift_e, scale_e = self.modulation(y).split(
+            [width, width, edge, edge], dim=-1
+        )
+        logits = self.bonds_out(_modulated(e, shift_e, scale_e))
+        return {
+            "atoms": self.atoms_out(_modulated(h, shift, scale)),
+            "bonds": logits.index_select(1, place.flatten()).unflatten(1, (n, n)),
+        }
+
+    @torch.no_grad()
+    def _features(self, atoms: Tensor, bonds: Tensor, there: Tensor) -> tuple[Tensor, ...]:
+        """What is computed of a noisy graph: of nodes, of pairs and of the whole."""
+        orders = torch.where(bonds < ORDERS, bonds, 0).float()
+        total = orders.sum(-1)
+        scale = total.clamp(min=1).rsqrt()
+        step = scale[:, :, None] * orders * scale[:, None, :]
+        powers = [step]
+        for _ in range(self.walks - 1):
+            powers.append(powers[-1] @ step)
+        walk = torch.stack(powers, dim=-1)
+        excess = total - self.capacity[atoms]
+        own = torch.stack([total / 4, (orders > 0).sum(-1) / 4, excess / 4], dim=-1)
+        node = torch.cat([own, walk.diagonal(dim1=1, dim2=2).transpose(1, 2)], dim=-1)
+        node = torch.where(there[..., None], node, 0.0)
+        size = there.sum(1).float()
+        bonded = (orders > 0).flatten(1).sum(1) / 2
+        over = ((excess > 0) & there).sum(1).float()
+        whole = torch.stack([size / 16, bonded / size.clamp(min=1), over / size.clamp(min=1)], -1)
+        return node, walk, whole

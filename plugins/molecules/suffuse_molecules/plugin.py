@@ -1,0 +1,115 @@
+"""What the molecules plugin brings. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from suffuse.plugins import Register, hookimpl
+
+suffuse_api = 1
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    register(
+        "molecules/qm9",
+        "suffuse_molecules.datasets:QM9",
+        summary="133,885 molecules of up to nine atoms C, N, O, F (a file of yours)",
+    )
+    register(
+        "molecules/nci",
+        "suffuse_molecules.datasets:NCI",
+        summary="the first 5,000 molecules of the NCI open database (come with rdkit)",
+    )
+    register(
+        "molecules/smiles",
+        "suffuse_molecules.datasets:Smiles",
+        summary="a file of yours: .smi, .csv or .sdf; what cannot be read is listed and skipped",
+    )
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    register(
+        "molecules/graph",
+        "suffuse_molecules.graph:Graph",
+        summary="atoms and bonds as tokens, dense; valence-safe decoding",
+    )
+
+
+@hookimpl
+def register_processes(register: Register) -> None:
+    register(
+        "molecules/graph",
+        "suffuse_molecules.process:molecular",
+        summary="atoms x bonds, each forgotten towards its frequencies",
+    )
+
+
+@hookimpl
+def register_denoisers(register: Register) -> None:
+    register(
+        "molecules/graph-transformer",
+        "suffuse_molecules.network:GraphTransformer",
+        summary="graph transformer with a stream for edges and random-walk features",
+    )
+
+
+@hookimpl
+def register_evaluators(register: Register) -> None:
+    register(
+        "molecules/validity",
+        "suffuse_molecules.evaluators:Validity",
+        summary="shares of valid molecules: raw, and after valence-safe decoding",
+    )
+    register(
+        "molecules/distinct",
+        "suffuse_molecules.evaluators:Distinct",
+        summary="uniqueness and novelty",
+    )
+    register(
+        "molecules/distributions",
+        "suffuse_molecules.evaluators:Distributions",
+        summary="distances of property distributions to held-out molecules",
+    )
+    register(
+        "molecules/conditions",
+        "suffuse_molecules.evaluators:Conditions",
+        summary="how near properties come to those asked for",
+    )
+    register(
+        "molecules/fcd",
+        "suffuse_molecules.evaluators:FCD",
+        extra="fcd",
+        summary="Fréchet ChemNet distance",
+    )
+
+
+@hookimpl
+def register_renderers(register: Register) -> None:
+    register(
+        "molecules/files",
+        "suffuse_molecules.files:Files",
+        summary="SDF, SMILES and CSV files; sheets of drawings",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    register(
+        "molecules/qm9",
+        _RECIPES / "qm9.toml",
+        summary="QM9, graphs of up to nine atoms; some minutes on two cores",
+    )
+    register(
+        "molecules/nci",
+        _RECIPES / "nci.toml",
+        summary="NCI, graphs of up to 20 atoms; the data come with rdkit",
+    )
+    register(
+        "molecules/smiles",
+        _RECIPES / "smiles.toml",
+        summary="your own molecules (.smi, .csv, .sdf): --data FILE",
+    )

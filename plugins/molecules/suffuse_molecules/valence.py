@@ -1,0 +1,98 @@
+"""Valence-safe decoding: a molecule from a graph that need not be one.
+
+A graph that is a valid molecule is left as it is. Else bonds are admitted one by one, the most
+confident first, each with the order that the capacities of its two atoms still allow; then pieces
+are joined by the likeliest bonds between them. An atom's capacity is the largest sum of bond orders
+that its type has in the training data, so that every graph that is built this way can be sanitised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["admit", "join", "pieces"]
+
+Orders = NDArray[np.int64]
+
+
+def pieces(orders: Orders) -> NDArray[np.int64]:
+    """The number of the piece that each atom of bond orders [N, N] is in, [N].
+
+    >>> pieces(np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]])).tolist()
+    [0, 1, 0]
+    """
+    label = np.full(len(orders), -1)
+    for start in range(len(orders)):
+        if label[start] >= 0:
+            continue
+        number, stack = label.max() + 1, [start]
+        label[start] = number
+        while stack:
+            for i in np.flatnonzero(orders[stack.pop()]):
+                if label[i] < 0:
+                    label[i] = number
+                    stack.append(int(i))
+    return label
+
+
+def admit(orders: Orders, capacity: Sequence[int], confidence: NDArray[np.float64]) -> Orders:
+    """Bond orders that no atom's capacity forbids, the most confident bonds first.
+
+    Args:
+        orders: wanted bond orders [N, N], symmetric, 0 where there is no bond.
+        capacity: the most that the orders at each atom may sum to, [N].
+        confidence: of the bonds, [N, N].
+
+    >>> admit(np.array([[0, 3, 1], [3, 0, 0], [1, 0, 0]]), [3, 4, 1], np.ones((3, 3))).tolist()
+    [[0, 3, 0], [3, 0, 0], [0, 0, 0]]
+    """
+    i, j = np.nonzero(np.triu(orders))
+    left = np.array(capacity)
+    out = np.zeros_like(orders)
+    for k in np.argsort(-confidence[i, j], kind="stable"):
+        a, b = i[k], j[k]
+        order = min(orders[a, b], left[a], left[b])
+        if order > 0:
+            out[a, b] = out[b, a] = order
+            left[[a, b]] -= order
+    return out
+
+
+def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -> Orders:
+    """The same bonds and those that make them one piece, the likeliest first.
+
+    A piece without capacity left gets some by lowering its double and triple bonds. Pieces that
+    cannot be joined at all (two atoms of fluorine) stay apart.
+
+    Args:
+        orders, capacity: as for `admit`.
+        likely: how likely there is a bond, [N, N].
+
+    >>> join(np.zeros((2, 2), dtype=int), [4, 1], np.ones((2, 2))).tolist()
+    [[0, 1], [1, 0]]
+    """
+    out = orders.copy()
+    cap = np.array(capacity)
+    label = pieces(out)
+    while label.max() > 0:
+        left = cap - out.sum(1)
+        apart = label[:, None] != label[None, :]
+        able = (left[:, None] > 0) & (left[None, :] > 0) & apart
+        if able.any():
+            a, b = np.unravel_index(np.argmax(np.where(able, likely, -np.inf)), able.shape)
+            out[a, b] = out[b, a] = 1
+            label[label == label[b]] = label[a]
+            label = np.unique(label, return_inverse=True)[1]
+            continue
+        # lower the least likely multiple bond of a piece that is full
+        full = [k for k in range(label.max() + 1) if not (left[label == k] > 0).any()]
+        multiple = (out > 1) & np.isin(label, full)[:, None]
+        if not multiple.any():
+            return out
+        a, b = np.unravel_index(np.argmin(np.where(multiple, likely, np.inf)), out.shape)
+        out[a, b] -= 1
+        out[b, a] -= 1
+    return out
