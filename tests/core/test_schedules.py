@@ -17,6 +17,7 @@ ALL = {
     "cosine shifted": schedules.cosine(shift=3.0),
     "flow": schedules.flow(),
     "flow shifted": schedules.flow(shift=3.0),
+    "flow squared": schedules.flow(power=2.0),
     "edm": schedules.edm(),
     "sigmoid": schedules.sigmoid(),
     "sigmoid steep": schedules.sigmoid(start=0.0, end=3.0, temperature=0.3),
@@ -93,6 +94,8 @@ def test_flow_is_the_straight_path_and_its_shift_the_published_one():
     torch.testing.assert_close(schedules.flow().at(t).sigma, t, rtol=1e-13, atol=0)
     expected = s * t / (1 + (s - 1) * t)
     torch.testing.assert_close(schedules.flow(s).at(t).sigma, expected, rtol=1e-13, atol=0)
+    squared = schedules.flow(power=2.0).at(t).sigma
+    torch.testing.assert_close(squared, t**2, rtol=1e-13, atol=0)
 
 
 def test_edm_is_karras_ramp():

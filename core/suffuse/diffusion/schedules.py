@@ -145,21 +145,28 @@ def cosine(shift: float = 1.0) -> Schedule:
     return _shifted("vp", plain, shift, {"name": "cosine", "shift": shift})
 
 
-def flow(shift: float = 1.0) -> Schedule:
+def flow(shift: float = 1.0, power: float = 1.0) -> Schedule:
     """α = 1 − t, σ = t: the straight path of rectified flow; λ = log((1 − t) / t).
 
     Args:
         shift: noise for larger states, t' = shift·t / (1 + (shift − 1)·t), which is λ − log(shift).
+        power: σ = t^power instead; above 1, equal steps of t are shorter near clean data, as
+            tokens that depend on each other want it.
+
+    Raises:
+        SuffuseError: for a power that is not above 0.
 
     Sources: Liu, Gong, Liu (2022), arXiv 2209.03003; the shift: Esser et al. (2024),
-    arXiv 2403.03206, eq. 23.
+    arXiv 2403.03206, eq. 23; a power for tokens: Qin et al. (DeFoG, 2025), arXiv 2410.04263.
     """
+    if not power > 0:
+        raise SuffuseError(f"the power of a flow is above 0; given {power}")
 
     def to_lam(t: Tensor) -> Tensor:
-        return torch.log1p(-t) - torch.log(t)
+        return torch.log1p(-(t**power)) - power * torch.log(t)
 
-    plain = Schedule("flow", to_lam, lambda lam: torch.sigmoid(-lam))
-    return _shifted("flow", plain, shift, {"name": "flow", "shift": shift})
+    plain = Schedule("flow", to_lam, lambda lam: torch.sigmoid(-lam) ** (1 / power))
+    return _shifted("flow", plain, shift, {"name": "flow", "shift": shift, "power": power})
 
 
 def edm(sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
