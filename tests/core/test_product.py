@@ -14,7 +14,6 @@ from suffuse.diffusion import (
     Process,
     Product,
     Stream,
-    branch,
     oracle,
     sample,
     schedules,
@@ -89,7 +88,7 @@ def test_independent_parts_are_sampled_as_each_alone():
         alone = sample(
             process.denoiser(parts[name]),
             PLANS[name],
-            noise=branch(noise, name),
+            noise=noise.branch(name),
             shape=SHAPES[name],
             process=process,
         )
@@ -103,7 +102,7 @@ def test_the_loss_is_the_weighted_sum_of_each_alone_in_one_call():
     found = JOINT.loss(together(parts, seen), x_0, t, noise)
     expected = torch.zeros(6)
     for name, (process, weight) in PARTS.items():
-        own = process.noise(branch(Noise(1, 6), name), x_0[name], step=4, stream=Stream.CORRUPT)
+        own = process.noise(Noise(1, 6).branch(name), x_0[name], step=4, stream=Stream.CORRUPT)
         expected += weight * process.loss(parts[name], x_0[name], t[name], own)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
     assert found.shape == (6,)
@@ -121,16 +120,16 @@ def test_the_noise_of_a_part_is_its_own_and_does_not_depend_on_the_others():
         source.uniform((50,), step=0, stream=stream)
         for source in (
             noise,
-            branch(noise, "a"),
-            branch(noise, "b"),
-            branch(branch(noise, "a"), "b"),
+            noise.branch("a"),
+            noise.branch("b"),
+            noise.branch("a").branch("b"),
         )
         for stream in (Stream.PRIOR, Stream.STEP)
     ]
     for i, one in enumerate(draws):
         assert not any((one == other).any() for other in draws[:i])
-    part = branch(noise, "a")[1:2].normal((4,), step=0)
-    assert torch.equal(part, branch(noise, "a").normal((4,), step=0)[1:2])
+    part = noise.branch("a")[1:2].normal((4,), step=0)
+    assert torch.equal(part, noise.branch("a").normal((4,), step=0)[1:2])
 
 
 def test_a_sample_is_the_same_alone_and_in_a_batch_and_goes_on_from_any_row():

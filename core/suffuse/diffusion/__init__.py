@@ -7,7 +7,7 @@ from suffuse.diffusion.discrete_oracle import Discrete
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.plan import JointPlan, Plan, Row
 from suffuse.diffusion.process import Denoiser, Gaussian, Network, Process, Registers
-from suffuse.diffusion.product import Product, branch
+from suffuse.diffusion.product import Product
 from suffuse.diffusion.sampling import Step, sample
 from suffuse.diffusion.schedules import Coefficients, Schedule
 
@@ -29,7 +29,6 @@ __all__ = [
     "Schedule",
     "Step",
     "Stream",
-    "branch",
     "grids",
     "guidance",
     "oracle",

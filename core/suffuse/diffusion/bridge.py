@@ -31,10 +31,9 @@ from torch import Tensor
 
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.plan import Row
-from suffuse.diffusion.process import Process, Registers, align, mean_over, network_level
+from suffuse.diffusion.process import Process, Registers, mean_over, network_level, weighed
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
-from suffuse.kernels import plan_step
 
 __all__ = ["Bridge", "Weights", "bridge", "weights"]
 
@@ -128,10 +127,7 @@ class Bridge(Process):
         """A_0 x_t + A_1 y + B d + C z."""
         x = registers.states[0]
         terms = [*zip((x, self._y()), row.a, strict=False), (registers.estimates[0], row.b[0])]
-        if noise is not None and (isinstance(row.c, Tensor) or row.c != 0.0):
-            z = noise.normal(x.shape[1:], step=row.index, stream=Stream.STEP, dtype=x.dtype)
-            terms.append((z, row.c))
-        return plan_step([y for y, _ in terms], [align(k, x) for _, k in terms])
+        return weighed(x, terms, row, noise)
 
     def _y(self) -> Tensor:
         if self.y is None:

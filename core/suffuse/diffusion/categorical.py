@@ -45,7 +45,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -63,24 +63,20 @@ from suffuse.diffusion.process import (
 )
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
+from suffuse.kernels.categorical_step import (
+    Split,
+    categorical_step,
+    invert,
+    mixture,
+    padded,
+    split,
+)
 
 __all__ = ["Categorical", "categorical", "tempered"]
 
 KERNELS = ("absorbing", "uniform", "marginal")
 NEVER = -1e30
 """The logit of an impossible token: finite, so that guidance may subtract two of them."""
-
-
-class Split(NamedTuple):
-    """What a clean estimate says of the present tokens [B, *shape].
-
-    Attributes:
-        data: ρ, the probability that the token is still clean, [B, *shape].
-        noise: p′, the clean token where the present one is noise, [B, *shape, S]; sums to 1 − ρ.
-    """
-
-    data: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -238,7 +234,7 @@ class Categorical(Process):
         change = functional.one_hot(x_t, self.states) == 0
 
         def rates(p: Tensor) -> Tensor:
-            part = self._split(self._padded(p), x_t, a, b)
+            part = self._split(padded(p, self.states), x_t, a, b)
             fresh = (1 - part.data)[..., None] * self.stationary.to(p.device)
             return torch.where(change, fresh / a[..., None] + part.noise / b[..., None], 0.0)
 
@@ -252,19 +248,23 @@ class Categorical(Process):
 
     def probabilities(self, estimate: Tensor) -> Tensor:
         """Logits [..., K] as the probabilities of all tokens, float64 [..., S]; the mask has 0."""
-        return self._padded(estimate.double().softmax(-1))
+        return padded(estimate.double().softmax(-1), self.states)
 
     def draw(self, estimate: Tensor, source: Noise, step: int) -> Tensor:
         """Clean tokens from logits [B, *shape, K]."""
         u = self.noise(source, estimate[..., 0], step=step, stream=Stream.STEP)
-        return self._tidy(_invert(self.probabilities(estimate), u))
+        return self._tidy(invert(self.probabilities(estimate), u))
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
         """Tokens drawn from `transition`, by inversion in float64 of one uniform number each."""
         assert noise is not None
-        x = registers.states[0]
+        x, logits = registers.states[0], registers.estimates[0]
         u = self.noise(noise, x, step=row.index, stream=Stream.STEP)
-        return self._tidy(_invert(self.transition(row, x, registers.estimates[0]), u))
+        if row.law == "mixture":
+            weights = _full(row.a[0], x), _full(row.b[0], x), _full(row.c, x)
+            clean, m = self.clean(row.t, x), self.stationary.to(x.device)
+            return self._tidy(categorical_step(logits, x, weights, clean, m, u))
+        return self._tidy(invert(self.transition(row, x, logits), u))
 
     def transition(self, row: Row, x_t: Tensor, estimate: Tensor) -> Tensor:
         """The distribution p(x_s | x_t) of each token that a row stands for, float64.
@@ -277,29 +277,30 @@ class Categorical(Process):
         Returns:
             [B, *shape, S].
         """
-        a, b = self.clean(row.t, x_t)
-        rho, p = self._split(self.probabilities(estimate), x_t, a, b)
+        part = self._split(self.probabilities(estimate), x_t, *self.clean(row.t, x_t))
+        m = self.stationary.to(x_t.device)
         A, B, C = (_full(k, x_t) for k in (row.a[0], row.b[0], row.c))
         if row.law == "renoise":
             A, C = (_full(k, x_t) for k in self.clean(row.s, x_t))
             B = A
+        found = mixture(part, x_t, A, B, C, m)
+        if row.law != "rates":
+            return found
+        # the first jump at the present rates; where those are infinite, the mixture
+        rho, p = part
         left = (1 - B - C).clamp(min=0)
-        stay = A * rho + left * (1 - rho)
-        fresh = C * (1 - rho) + (1 - A) * rho
-        move = B[..., None] * p + fresh[..., None] * self.stationary.to(x_t.device)
-        if row.law == "rates":
-            # the first jump at the present rates; where those are infinite, the mixture as above
-            finite = left > 1e-9  # 1 − B − C, of which rounding may leave a little
-            left, kept = (torch.where(finite, k, 1.0) for k in (left, A))
-            scale = -left.log() / (B + C).clamp(min=1e-300)
-            again = scale * C * (1 - rho) - kept.log() * rho
-            rates = (scale * B)[..., None] * p + again[..., None] * self.stationary.to(x_t.device)
-            rates = rates.scatter(-1, x_t[..., None], 0.0)
-            total = rates.sum(-1)
-            share = torch.where(total > 0, -torch.expm1(-total) / total, 1.0)
-            stay = torch.where(finite, torch.exp(-total), stay)
-            move = torch.where(finite[..., None], share[..., None] * rates, move)
-        return move.scatter_add(-1, x_t[..., None], stay[..., None])
+        finite = left > 1e-9  # 1 − B − C, of which rounding may leave a little
+        left, kept = (torch.where(finite, k, 1.0) for k in (left, A))
+        scale = -left.log() / (B + C).clamp(min=1e-300)
+        again = scale * C * (1 - rho) - kept.log() * rho
+        rates = (scale * B)[..., None] * p + again[..., None] * m
+        rates = rates.scatter(-1, x_t[..., None], 0.0)
+        total = rates.sum(-1)
+        share = torch.where(total > 0, -torch.expm1(-total) / total, 1.0)
+        jumped = (share[..., None] * rates).scatter(
+            -1, x_t[..., None], torch.exp(-total)[..., None]
+        )
+        return torch.where(finite[..., None], jumped, found)
 
     def posterior(self, x_t: Tensor, x_0: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         """q(x_s | x_t, x_0) for s < t, float64 [B, *shape, S].
@@ -317,17 +318,7 @@ class Categorical(Process):
         return joint / joint.sum(-1, keepdim=True)
 
     def _split(self, p: Tensor, x_t: Tensor, a: Tensor, b: Tensor) -> Split:
-        own = p.gather(-1, x_t[..., None])[..., 0]
-        m = self.stationary.to(x_t.device)[x_t]
-        either = a + b * m
-        possible = either > 0
-        either = torch.where(possible, either, 1.0)
-        data = own * torch.where(possible, a / either, 0.0)
-        still = own * torch.where(possible, b * m / either, 1.0)
-        return Split(data, p.scatter(-1, x_t[..., None], still[..., None]))
-
-    def _padded(self, p: Tensor) -> Tensor:
-        return functional.pad(p, (0, self.states - self.categories))
+        return split(p, x_t, a, b, self.stationary.to(x_t.device))
 
     def _from_stationary(self, u: Tensor) -> Tensor:
         cdf = self.stationary.cumsum(0).to(u.device)
@@ -345,13 +336,6 @@ def _full(k: Any, x: Tensor) -> Tensor:
     """A row's coefficient as float64, broadcasting over x."""
     k = align(k, x)
     return k if isinstance(k, Tensor) else torch.full((), k, dtype=torch.float64, device=x.device)
-
-
-def _invert(p: Tensor, u: Tensor) -> Tensor:
-    """The token at which the cumulative sum of p [..., S] passes u [...]; int64 [...]."""
-    cdf = p.cumsum(-1)
-    found = torch.searchsorted(cdf, (u * cdf[..., -1])[..., None], right=True)[..., 0]
-    return found.clamp(max=p.shape[-1] - 1)
 
 
 def tempered(denoiser: Denoiser, temperature: float = 1.0, top_p: float = 1.0) -> Denoiser:

@@ -7,6 +7,7 @@ five numbers into random words.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from enum import IntEnum
 from math import prod
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
-from suffuse.kernels import normals, philox4x32, uniforms
+from suffuse.kernels import normals, uniforms
+from suffuse.kernels.philox import draw
 
 __all__ = ["Noise", "Stream"]
 
@@ -67,20 +69,41 @@ class Noise:
                 raise SuffuseError(f"a seed is an integer from 0 to 2^64 - 1, and {s} is not")
         words = [[s & 0xFFFFFFFF for s in seeds], [s >> 32 for s in seeds], samples]
         self._words = torch.tensor(words, dtype=torch.int64, device=device)
+        self._branch = 0
 
     def __len__(self) -> int:
         return self._words.shape[1]
 
     def __getitem__(self, which: slice) -> Noise:
+        return self._with(self._words[:, which], self._branch)
+
+    def branch(self, name: str) -> Noise:
+        """Sources whose streams no other name and no `Noise` itself has: for a product's part.
+
+        >>> whole = Noise(0, 2)
+        >>> a, b = (whole.branch(name).normal((3,), step=0) for name in ("atoms", "bonds"))
+        >>> bool((a == b).any())
+        False
+        """
+        # the low byte is left to the stream
+        return self._with(self._words, zlib.crc32(name.encode(), self._branch) & 0xFFFFFF00)
+
+    def _with(self, words: Tensor, branch: int) -> Noise:
         part = object.__new__(Noise)
-        part._words = self._words[:, which]
+        part._words, part._branch = words, branch
         return part
 
+    @property
+    def words(self) -> Tensor:
+        """The low and the high word of each seed, and the number of each sample; [3, B] int64."""
+        return self._words
+
+    def stream(self, number: int) -> int:
+        """A stream's number among those of all branches."""
+        return self._branch | int(number)
+
     def _draw(self, elements: int, step: int, stream: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        low, high, sample = self._words[:, :, None]
-        block = torch.arange(-(-elements // 4), device=self._words.device)[None]
-        counter = (block, sample, torch.full_like(low, step), torch.full_like(low, int(stream)))
-        return philox4x32(counter, (low, high))
+        return draw(self._words, elements, step, self.stream(stream))
 
     def normal(
         self,

@@ -20,7 +20,7 @@ from suffuse.diffusion.plan import JointPlan, Plan, Row
 from suffuse.diffusion.schedules import Coefficients, Schedule
 from suffuse.errors import SuffuseError
 from suffuse.kernels import plan_step
-from suffuse.kernels.plan_step import Coefficient
+from suffuse.kernels.plan_step import Coefficient, Fresh
 
 __all__ = [
     "Denoiser",
@@ -171,6 +171,16 @@ class Process(ABC):
         return self.corrupt(x_0, row.s, fresh)
 
 
+def weighed(
+    x: Tensor, terms: Sequence[tuple[Tensor, Coefficient]], row: Row, noise: Noise | None
+) -> Tensor:
+    """Σ k y over the terms (y, k), and C z where the row has noise."""
+    fresh = None
+    if noise is not None and (isinstance(row.c, Tensor) or row.c != 0.0):
+        fresh = Fresh(noise, row.index, Stream.STEP, align(row.c, x))
+    return plan_step([y for y, _ in terms], [align(k, x) for _, k in terms], fresh)
+
+
 def align(k: Coefficient, x: Tensor) -> Coefficient:
     """A coefficient with the leading axes of x, made to broadcast over x, on its device."""
     if not isinstance(k, Tensor):
@@ -292,10 +302,7 @@ class Gaussian(Process):
         x = registers.states[0]
         terms = [*zip(registers.states, row.a, strict=False)]
         terms += zip(registers.estimates, row.b, strict=False)
-        if noise is not None and (isinstance(row.c, Tensor) or row.c != 0.0):
-            z = noise.normal(x.shape[1:], step=row.index, stream=Stream.STEP, dtype=x.dtype)
-            terms.append((z, row.c))
-        return plan_step([y for y, _ in terms], [align(k, x) for _, k in terms])
+        return weighed(x, terms, row, noise)
 
     def _input_scale(self, c: Coefficients) -> Tensor:
         return (c.alpha**2 * self.sigma_data**2 + c.sigma**2).rsqrt()

@@ -7,7 +7,6 @@ their schedules, and so their noise levels at the same time, are their own.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,36 +19,7 @@ from suffuse.diffusion.plan import JointPlan, Plan, Row
 from suffuse.diffusion.process import Process, Registers, State
 from suffuse.errors import SuffuseError, unknown
 
-__all__ = ["Product", "branch", "product"]
-
-
-class _Branch(Noise):
-    """Noise of streams that no other name and no Noise itself has."""
-
-    def __init__(self, source: Noise, name: str) -> None:
-        self._words = source._words
-        above: int = source._name if isinstance(source, _Branch) else 0
-        # the low byte is left to the stream
-        self._name: int = zlib.crc32(name.encode(), above) & 0xFFFFFF00
-
-    def __getitem__(self, which: slice) -> _Branch:
-        part = object.__new__(_Branch)
-        part._words, part._name = self._words[:, which], self._name
-        return part
-
-    def _draw(self, elements: int, step: int, stream: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return super()._draw(elements, step, self._name | int(stream))
-
-
-def branch(noise: Noise, name: str) -> Noise:
-    """The noise of a product's part: by its name, whatever other parts there are.
-
-    >>> whole = Noise(0, 2)
-    >>> a, b = (branch(whole, name).normal((3,), step=0) for name in ("atoms", "bonds"))
-    >>> bool((a == b).any())
-    False
-    """
-    return _Branch(noise, name)
+__all__ = ["Product", "product"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +48,9 @@ class Product(Process):
         return Product({n: (part.given(conditions), w) for n, (part, w) in self.parts.items()})
 
     def noise(self, source: Noise, like: State, *, step: int, stream: int) -> State:
-        """The noise of every part, from its `branch`."""
+        """The noise of every part, from its `Noise.branch`."""
         return self._each(
-            lambda n, part: part.noise(branch(source, n), like[n], step=step, stream=stream)
+            lambda n, part: part.noise(source.branch(n), like[n], step=step, stream=stream)
         )
 
     def prior(self, noise: Noise, shape: Mapping[str, Any], t: Any = 1.0) -> State:
@@ -88,7 +58,7 @@ class Product(Process):
         for name in self.parts:
             if name not in shape:
                 raise SuffuseError(f"sampling a product needs the shape of its part {name!r}")
-        return self._each(lambda n, part: part.prior(branch(noise, n), shape[n], _of(t, n)))
+        return self._each(lambda n, part: part.prior(noise.branch(n), shape[n], _of(t, n)))
 
     def corrupt(self, x_0: State, t: Any, noise: State) -> State:
         """Every part corrupted, at one time or at its own."""
@@ -119,7 +89,7 @@ class Product(Process):
 
     def draw(self, estimate: State, source: Noise, step: int) -> State:
         """A clean state of every part."""
-        return self._each(lambda n, part: part.draw(estimate[n], branch(source, n), step))
+        return self._each(lambda n, part: part.draw(estimate[n], source.branch(n), step))
 
     def check(self, plan: Plan | JointPlan) -> None:
         """Refuse plans that are not one for each part, each of its own kind.
@@ -145,7 +115,7 @@ class Product(Process):
         def take(name: str, part: Process) -> State:
             own = Registers(*(tuple(kept[name] for kept in kind) for kind in registers))
             step = part.renoise if row[name].law == "renoise" else part.step
-            return step(row[name], own, None if noise is None else branch(noise, name))
+            return step(row[name], own, None if noise is None else noise.branch(name))
 
         return self._each(take)
 

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["normals", "philox4x32", "uniforms"]
+__all__ = ["draw", "normals", "philox4x32", "uniforms"]
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -45,6 +45,25 @@ def philox4x32(counter: Words, key: tuple[Tensor, Tensor], rounds: int = 10) -> 
         c1, c3 = p1.bitwise_and_(_WORD), p0.bitwise_and_(_WORD)
         k0, k1 = (k0 + _WEYL[0]) & _WORD, (k1 + _WEYL[1]) & _WORD
     return c0, c1, c2, c3
+
+
+def draw(source: Tensor, elements: int, step: int, stream: int) -> Words:
+    """The random words for the elements of each sample, four to a word of the counter.
+
+    The counter is (place // 4, sample, step, stream) and the key is the seed.
+
+    Args:
+        source: the low and the high word of the seed, and the number of the sample; [3, B] int64.
+        elements: how many each sample has.
+        step, stream: words.
+
+    Returns:
+        Four tensors [B, ceil(elements / 4)].
+    """
+    low, high, sample = source[:, :, None]
+    block = torch.arange(-(-elements // 4), device=source.device)[None]
+    counter = (block, sample, torch.full_like(low, step), torch.full_like(low, stream))
+    return philox4x32(counter, (low, high))
 
 
 def uniforms(words: Words) -> Tensor:

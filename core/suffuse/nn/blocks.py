@@ -16,20 +16,18 @@ from torch.nn.functional import (
     avg_pool1d,
     avg_pool2d,
     avg_pool3d,
-    group_norm,
     interpolate,
     pad,
     rms_norm,
     scaled_dot_product_attention,
-    silu,
 )
 
 from suffuse.errors import SuffuseError
+from suffuse.kernels.norm_silu import norm_silu
 
 __all__ = [
     "Attention",
     "ResidualBlock",
-    "adaptive_group_norm",
     "attend",
     "convolution",
     "count_groups",
@@ -72,16 +70,6 @@ def divisor(n: int, most: int) -> int:
 def count_groups(channels: int, most: int) -> int:
     """The most groups, up to `most`, of equally many channels, at least four if there are four."""
     return divisor(channels, min(most, channels // 4))
-
-
-def adaptive_group_norm(x: Tensor, groups: int, scale: Tensor, shift: Tensor) -> Tensor:
-    """Group normalisation of [B, C, *n] with weights and biases [B, C] that each state has itself.
-
-    The batch is laid along the channels, so that one call of torch's kernel normalises, scales and
-    shifts: 2 to 3 times faster on a CPU, forward and back, than scaling and shifting afterwards.
-    """
-    one = x.reshape(1, -1, *x.shape[2:])
-    return group_norm(one, len(x) * groups, scale.flatten(), shift.flatten()).reshape(x.shape)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -171,9 +159,10 @@ class ResidualBlock(nn.Module):
             x = halve(x)
         elif self.resample == "up":
             x = interpolate(x, size=size, mode="nearest")
-        h = self.conv_0(silu(self.norm_0(x)))
+        norm = self.norm_0
+        h = self.conv_0(norm_silu(x, norm.num_groups, norm.weight, norm.bias))
         scale, shift = self.modulation(e).chunk(2, dim=1)
-        h = silu(adaptive_group_norm(h, self.groups, 1 + scale, shift))
+        h = norm_silu(h, self.groups, 1 + scale, shift)
         x = self.skip(x) + self.conv_1(self.dropout(h))
         if self.norm_2 is None or self.attention is None:
             return x

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, pad
+from torch.nn.functional import gelu, pad
 
 from suffuse.errors import SuffuseError
+from suffuse.kernels.ada_norm import ada_norm
 from suffuse.nn.blocks import Attention, zeroed
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
@@ -44,11 +45,6 @@ def unpatchify(tokens: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Ten
     return h.permute(0, 1 + axes, *pairs).reshape(len(tokens), -1, *size)
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Layer normalisation, scaled and shifted as the embedding says."""
-    return torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
-
-
 class TransformerBlock(nn.Module):
     """Attention and a perceptron, each behind a gate that begins at zero (adaLN-Zero).
 
@@ -69,8 +65,9 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         """Tokens [B, N, width], steered by embeddings [B, 1 or N, width]."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(e).chunk(6, dim=-1)
-        x = torch.addcmul(x, gate_a, self.attention(modulate(x, shift_a, scale_a)))
-        h = gelu(self.linear_0(modulate(x, shift_m, scale_m)), approximate="tanh")
+        _, h = ada_norm(x, scale_a, shift_a)
+        x, h = ada_norm(x, scale_m, shift_m, self.attention(h), gate_a)
+        h = gelu(self.linear_0(h), approximate="tanh")
         return torch.addcmul(x, gate_m, self.linear_1(h))
 
 
@@ -151,7 +148,7 @@ class DiT(Network):
         for block in self.blocks:
             h = block(h, e)
         shift, scale = self.modulation(e).chunk(2, dim=-1)
-        out = unpatchify(self.leave(modulate(h, shift, scale)), self.patch, grid).to(x.dtype)
+        out = unpatchify(self.leave(ada_norm(h, scale, shift)[1]), self.patch, grid).to(x.dtype)
         for axis, n in enumerate(size):
             out = out.narrow(2 + axis, 0, n)
         return out

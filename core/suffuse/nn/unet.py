@@ -13,9 +13,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from suffuse.errors import SuffuseError
+from suffuse.kernels.norm_silu import norm_silu
 from suffuse.nn.blocks import ResidualBlock, convolution, count_groups, divisor, zeroed
 from suffuse.nn.embedding import LevelEmbedding
 from suffuse.nn.network import Network
@@ -142,5 +142,7 @@ class UNet(Network):
                 h = block(h, e, skips[-1].shape[2:])
             else:
                 h = block(torch.cat([h, skips.pop()], dim=1), e)
-        out: Tensor = self.leave(silu(self.norm(h)))
+        norm = self.norm
+        h = norm_silu(h, norm.num_groups, norm.weight, norm.bias)
+        out: Tensor = self.leave(h)
         return out.to(x.dtype)

@@ -1,0 +1,50 @@
+"""Which kernels run: the Triton versions on a GPU, the references everywhere else."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+
+import torch
+from torch import Tensor
+
+__all__ = ["fused"]
+
+logger = logging.getLogger(__name__)
+
+HALVES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@functools.cache
+def _triton(device: str) -> bool:
+    """Whether Triton is there for this kind of device; says so once where it is not."""
+    found = importlib.util.find_spec("triton") is not None
+    if not found:
+        logger.warning("Triton is not installed: on %s the plain kernels are used", device)
+    return found
+
+
+@functools.cache
+def _unsupported(kernel: str, why: str) -> None:
+    logger.warning("%s: the plain kernel is used, since %s", kernel, why)
+
+
+def fused(kernel: str, *tensors: Tensor | None, fits: bool = True, why: str = "") -> bool:
+    """Whether the Triton version of a kernel can take these tensors.
+
+    Args:
+        kernel: its name, for the one warning where it cannot though there is a GPU.
+        tensors: all that it reads; contiguous, on one device.
+        fits: whatever else it asks for, and why it is missing.
+    """
+    first = tensors[0]
+    assert first is not None
+    if first.device.type not in ("cuda", "xpu") or not _triton(first.device.type):
+        return False
+    for x in tensors:
+        if x is not None and x.is_floating_point() and x.dtype not in HALVES:
+            fits, why = False, f"it computes in 32 bits, and a tensor is {x.dtype}"
+    if not fits:
+        _unsupported(kernel, why)
+    return fits

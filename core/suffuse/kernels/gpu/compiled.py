@@ -1,0 +1,191 @@
+"""The kernels compiled ahead of time, on a machine without a GPU, and what their code asks for.
+
+    for case in CASES:
+        print(case.name, resources(case, capability=90))
+
+Triton's own compiler and NVIDIA's assembler, which Triton brings with it, make the machine code;
+its header is read back. Bytes are counted from the arguments: what is read and written, each once,
+over the least that the operation needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+from triton.backends import nvidia
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from suffuse.kernels.gpu.ada_norm import ada_norm_backward_kernel, ada_norm_kernel
+from suffuse.kernels.gpu.categorical_step import categorical_step_kernel
+from suffuse.kernels.gpu.guided_step import moments_kernel
+from suffuse.kernels.gpu.norm_silu import norm_silu_backward_kernel, norm_silu_kernel
+from suffuse.kernels.gpu.plan_step import plan_step_kernel
+
+__all__ = ["CASES", "Case", "Resources", "resources"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel with the constants it is compiled for.
+
+    Attributes:
+        name: for people.
+        kernel: the function.
+        types: of the arguments that are no tensors of `dtype`.
+        constants: its tl.constexpr arguments.
+        dtype: of the tensors.
+        reads, writes: how often the data go through memory.
+        least: the fewest times that they could.
+        wide: whether its accesses can be of 128 bits.
+        warps: that a program runs on.
+    """
+
+    name: str
+    kernel: Any
+    types: dict[str, str]
+    constants: dict[str, Any]
+    dtype: str = "fp32"
+    reads: float = 1
+    writes: float = 1
+    least: float = 2
+    wide: bool = True
+    warps: int = 4
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the code of a kernel asks of a GPU.
+
+    Attributes:
+        registers: of a thread.
+        spills: instructions that move registers to memory and back.
+        stack, shared: bytes of a thread, and of a block.
+        load, store: the widest accesses to global memory, in bits.
+    """
+
+    registers: int
+    spills: int
+    stack: int
+    shared: int
+    load: int
+    store: int
+
+
+_PLAN = {
+    "table": "*fp32", "rows": "i32", "n": "i32", "source": "*i64", "step": "i32", "stream": "i32",
+    "kept": "*i1", "low": "fp32", "high": "fp32",
+}  # fmt: skip
+_NORM = {"stats": "*fp32", "rows": "i32", "spatial": "i32", "eps": "fp32"}
+_ADA = {"stats": "*fp32", "n": "i32", "width": "i32", "each": "i32", "eps": "fp32"}
+_DISCRETE = {
+    "out": "*i64", "x_t": "*i64", "table": "*fp64", "rows": "i32", "stationary": "*fp64",
+    "uniform": "*fp64", "mask": "*i1", "count": "i32", "n": "i32", "categories": "i32",
+    "states": "i32",
+}  # fmt: skip
+
+
+def _plan(name: str, terms: int, dtype: str = "fp32", **on: bool) -> Case:
+    constants = {"TERMS": terms, "NOISE": False, "BLEND": False, "CLAMP": False, "ALSO": False}
+    constants |= on | {"BLOCK": 1024}
+    reads = terms + 1.25 * on.get("BLEND", False)
+    writes = 1 + on.get("ALSO", False)
+    return Case(
+        name, plan_step_kernel, _PLAN, constants, dtype, reads, writes, least=reads + writes
+    )
+
+
+def _norms(dtype: str) -> list[Case]:
+    constants = {"CHANNELS": 8, "CENTRE": True, "SILU": True, "BLOCK": 4096}
+    return [
+        Case(f"norm_silu, {dtype}", norm_silu_kernel, _NORM, constants, dtype, 2, 1, 2),
+        Case(
+            f"norm_silu backward, {dtype}", norm_silu_backward_kernel,
+            _NORM | {"dweight": "*fp32", "dbias": "*fp32"}, constants | {"BLOCK": 1024}, dtype,
+            4, 1, 3,
+        ),
+        Case(
+            f"ada_norm with a gate, {dtype}", ada_norm_kernel, _ADA,
+            {"GATED": True, "BLOCK": 512}, dtype, 2, 2, 4, warps=2,
+        ),
+        Case(
+            f"ada_norm backward, {dtype}", ada_norm_backward_kernel,
+            _ADA | {"dsteer": "*fp32", "tokens": "i32"}, {"GATED": True, "BLOCK": 512}, dtype,
+            4, 2, 6, warps=2,
+        ),
+    ]  # fmt: skip
+
+
+CASES: list[Case] = [
+    _plan("plan_step, 2 terms", 2),
+    _plan("plan_step, 4 terms", 4),
+    _plan("plan_step, 4 terms, bf16", 4, "bf16"),
+    _plan("plan_step, 8 terms", 8),
+    _plan("plan_step, 3 terms and noise", 3, NOISE=True),
+    _plan("plan_step, 3 terms, noise, clamp, blend", 3, NOISE=True, CLAMP=True, BLEND=True),
+    _plan("guided_step, 2 estimates", 4, ALSO=True),
+    Case(
+        "guided_step, moments for rescaling", moments_kernel,
+        {"sums": "*fp32", "weights": "*fp32", "n": "i32"}, {"TERMS": 2, "BLOCK": 4096},
+        reads=2, writes=0, least=2,
+    ),
+    *_norms("fp32"),
+    *_norms("bf16"),
+    Case(
+        "categorical_step", categorical_step_kernel, _DISCRETE,
+        {"MASKED": True, "TOKENS": 32, "BLOCK": 16}, wide=False,
+    ),
+]  # fmt: skip
+
+
+def resources(case: Case, capability: int) -> Resources:
+    """Compile a kernel for a compute capability (80, 90) and read what its code says.
+
+    Pointers and sizes are taken to be multiples of 16 bytes, as torch's allocator makes them.
+    """
+    names = list(case.kernel.arg_names)
+    types = {
+        name: "constexpr" if name in case.constants else case.types.get(name, f"*{case.dtype}")
+        for name in names
+    }
+    even = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(names)
+        if types[name].startswith("*") or name in ("n", "spatial", "width")
+    }
+    constants = {(names.index(name),): value for name, value in case.constants.items()}
+    source = ASTSource(case.kernel, types, constexprs=constants, attrs=even)
+    found = triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": case.warps}
+    )
+    header, code = (_dumped(found.asm["cubin"], option) for option in ("-res-usage", "-sass"))
+    usage = dict(re.findall(r"(\w+):(\d+)", header.split("Function")[-1]))
+    return Resources(
+        registers=int(usage["REG"]),
+        spills=len(re.findall(r"\b(?:LDL|STL)\b", code)),
+        stack=int(usage["STACK"]),
+        shared=int(found.metadata.shared),
+        load=_widest(found.asm["ptx"], "ld"),
+        store=_widest(found.asm["ptx"], "st"),
+    )
+
+
+def _dumped(cubin: bytes, option: str) -> str:
+    tool = os.path.join(os.path.dirname(nvidia.__file__), "bin", "cuobjdump")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        run = subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+def _widest(ptx: str, kind: str) -> int:
+    """The widest access, in bits: ld.global.v4.b32 has 128."""
+    found = re.findall(rf"{kind}\.global[\w.:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
+    return max((int(count or 1) * int(bits) for count, bits in found), default=0)
