@@ -11,7 +11,8 @@ from suffuse_molecules.graph import Graph
 SMILES = [
     "C", "N", "O", "CC", "CO", "C#N", "C=O", "CCO", "CCN", "CC=O", "NC=O", "CC#N", "C1CC1", "OCCO",
     "c1ccccc1", "c1ccoc1", "c1cc[nH]c1", "C1CCCCC1", "CC(=O)[O-]", "C[NH3+]", "[O-][n+]1ccccc1",
-    "CC(F)(F)F", "OC1CC1O", "CC(C)(C)O", "C1CN1", "C1CO1", "N#CC#N", "CC(=O)N", "NC(=O)N", "Cc1ccno1",
+    "CC(F)(F)F", "OC1CC1O", "CC(C)(C)O", "C1CN1", "C1CO1", "N#CC#N", "CC(=O)N", "NC(=O)N",
+    "Cc1ccno1",
     "[NH3+]CC([O-])=O", "C1=CC2CC1C2", "FC=C(F)F", "CN(C)C", "O=C1CCC1", "C1C2CC1C2", "COC(C)=O",
 ]  # fmt: skip
 

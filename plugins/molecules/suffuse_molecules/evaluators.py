@@ -274,6 +274,12 @@ def diversity(mols: Sequence[Chem.Mol]) -> float:
     return 1 - total / len(prints) ** 2
 
 
+def nearest(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> list[float]:
+    """The Tanimoto similarity of each molecule to the real one that is most similar to it."""
+    known = fingerprints(real)
+    return [max(DataStructs.BulkTanimotoSimilarity(p, known)) for p in fingerprints(mols)]
+
+
 def fingerprints(mols: Sequence[Chem.Mol]) -> list[Any]:
     """Morgan fingerprints of radius 2, 1,024 bits."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)

@@ -26,11 +26,12 @@ from suffuse.errors import SuffuseError
 from suffuse.storage import write_bytes
 
 from .chemistry import problem, quiet
+from .conformers import Conformers
 from .graph import RAW
 from .properties import PROPERTIES, property_of
 from .reading import _lines, read
 
-__all__ = ["Files", "is_valid", "smiles"]
+__all__ = ["Files", "is_valid", "shapes", "smiles"]
 
 _COLUMNS = ("logp", "qed", "tpsa", "sa", "weight", "rings")
 _LARGEST = 6000  # pixels along a sheet
@@ -129,6 +130,22 @@ class Files:
         return bytes(drawer.GetDrawingText())
 
 
+def shapes(mol: Chem.Mol, name: str, found: Conformers) -> str:
+    """All conformers of a molecule as blocks of an SDF, with their energies."""
+    out: list[str] = []
+    for conformer, energy in zip(mol.GetConformers(), found.energies, strict=True):
+        copy = Chem.Mol(mol, confId=conformer.GetId())
+        copy.SetProp("_Name", name)
+        fields = {
+            "SMILES": smiles(Chem.RemoveHs(mol)),
+            "conformer": str(len(out) + 1),
+            "energy_kcal_mol": "" if math.isnan(energy) else f"{energy:.4f}",
+            "force_field": found.field,
+        }
+        out.append(_record(Chem.MolToMolBlock(copy), fields))
+    return "".join(out)
+
+
 def _drawable(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
     """A copy that rdkit draws, and why it is not valid, or ""."""
     copy, reason = Chem.Mol(mol), problem(mol) or ""
@@ -160,6 +177,10 @@ def _block(mol: Chem.Mol, metadata: Mapping[str, str]) -> str:
     block = Chem.MolToMolBlock(copy, kekulize=is_valid(mol))
     kept = {name: mol.GetProp(name) for name in mol.GetPropNames()}
     fields = {"SMILES": smiles(mol), **_values(mol), "raw": _raw(mol), **kept, **metadata}
+    return _record(block, fields)
+
+
+def _record(block: str, fields: Mapping[str, str]) -> str:
     lines = [f">  <{key}>\n{_flat(value)}\n\n" for key, value in fields.items() if value]
     return block + "".join(lines) + "$$$$\n"
 

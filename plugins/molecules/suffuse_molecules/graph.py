@@ -176,6 +176,15 @@ class Graph:
             bonds[row, :size, :size] = orders
         return {"atoms": torch.from_numpy(atoms), "bonds": torch.from_numpy(bonds)}
 
+    def element(self, token: int) -> tuple[int, int]:
+        """The atomic number and the charge that a token stands for."""
+        return self._elements[min(token, len(self._elements) - 1)]
+
+    def tokens(self, mol: Chem.Mol) -> tuple[list[int], Tensor]:
+        """The tokens of a molecule's atoms, and the orders of its bonds, int64 [n, n]."""
+        elements, orders = _read(mol)
+        return [self._index[element] for element in elements], torch.from_numpy(orders)
+
     def refusal(self, mol: Chem.Mol | None) -> str | None:
         """Why this encoder does not take a molecule, as a code of `REASONS`; else None."""
         reason = refusal(mol)
@@ -207,7 +216,7 @@ class Graph:
         """The molecule of tokens [n] and bond orders [n, n] as they are, not sanitised."""
         mol = Chem.RWMol()
         for token in atoms:
-            number, charge = self._elements[token]
+            number, charge = self.element(token)
             atom = Chem.Atom(number)
             atom.SetFormalCharge(charge)
             mol.AddAtom(atom)
@@ -233,7 +242,7 @@ class Graph:
 
     def _repaired(self, atoms: list[int], orders: Any, logits: Tensor | None) -> Any:
         assert self.capacity is not None
-        capacity = [self.capacity[token] for token in atoms]
+        capacity = [self.capacity[min(token, len(self.capacity) - 1)] for token in atoms]
         if logits is None:
             confidence = likely = np.ones(orders.shape)
         else:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suffuse.plugins import Register, hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 suffuse_api = 1
 
@@ -101,7 +105,7 @@ def register_recipes(register: Register) -> None:
     register(
         "molecules/qm9",
         _RECIPES / "qm9.toml",
-        summary="QM9, graphs of up to nine atoms; some minutes on two cores",
+        summary="QM9 by properties, graphs of up to nine atoms; ten minutes on two cores",
     )
     register(
         "molecules/nci",
@@ -113,3 +117,10 @@ def register_recipes(register: Register) -> None:
         _RECIPES / "smiles.toml",
         summary="your own molecules (.smi, .csv, .sdf): --data FILE",
     )
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from suffuse_molecules.commands import molecules
+
+    cli.add_command(molecules)

@@ -1,0 +1,343 @@
+"""New molecules around a known part: decorate, link, hop.
+
+The known part is an observation of the clean state: its atoms, the bonds among them, and that only
+its attachment points bond to what is new. In each step of sampling the clean estimate is projected
+onto it, so that with a solver that corrupts the estimate afresh (renoise) the known part is noised
+and made clean together with the rest, and is there in the end to the letter.
+
+A model of up to N atoms makes molecules of up to N atoms, the known part included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rdkit import Chem
+from torch import Tensor
+
+from suffuse.diffusion import Noise
+from suffuse.diffusion.categorical import NEVER
+from suffuse.diffusion.noise import Stream
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+
+from .chemistry import REASONS, canonical, parse, problem, quiet, refusal
+from .graph import ORDERS, RAW, Graph
+
+__all__ = ["Known", "Made", "decorate", "hop", "known_of", "link", "make", "vary"]
+
+ROUNDS = 8
+"""So many times the wanted number are made, at most, to find as many different ones that fit."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The part of a molecule that is given.
+
+    Attributes:
+        mol: its atoms and bonds, in pieces or in one, without attachment points.
+        open: the atoms that may bond to what is new; where empty, all that have capacity left.
+    """
+
+    mol: Chem.Mol
+    open: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of an edit.
+
+    Attributes:
+        molecules: different valid ones that hold the known part, at most as many as wanted.
+        tried: how many were sampled; retained: how many of them hold the known part.
+        raw: how many of them were valid before valence-safe decoding.
+        reasons: why graphs were not valid, with how often.
+    """
+
+    molecules: list[Chem.Mol]
+    tried: int = 0
+    retained: int = 0
+    raw: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def known_of(smiles: str) -> Known:
+    """The known part that a SMILES with attachment points ([*:1], [R1] or *) says.
+
+    >>> part = known_of("[*:1]c1ccccc1")
+    >>> part.mol.GetNumAtoms(), part.open
+    (6, (0,))
+
+    Raises:
+        SuffuseError: where the text is no SMILES, or has no atoms beside attachment points.
+    """
+    mol = parse(smiles.strip())
+    if mol is None:
+        raise SuffuseError(
+            f"{smiles!r} is no SMILES; a part is written as one with its attachment points, for "
+            "instance '[*:1]c1ccccc1'"
+        )
+    points = {atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0}
+    with quiet():
+        whole = Chem.RWMol(mol)
+        Chem.Kekulize(whole, clearAromaticFlags=True)
+    for atom in whole.GetAtoms():
+        # what an attachment point held is free again
+        if any(near.GetIdx() in points for near in atom.GetNeighbors()):
+            atom.SetNoImplicit(False)
+            atom.SetNumExplicitHs(0)
+            atom.SetBoolProp("open", atom.GetIdx() not in points)
+    for i in sorted(points, reverse=True):
+        whole.RemoveAtom(i)
+    with quiet():
+        failed = Chem.SanitizeMol(whole, catchErrors=True)
+    part = whole.GetMol()
+    reason = "unreadable" if failed else refusal(part)
+    if reason is not None and reason != "fragments":
+        raise SuffuseError(f"the part {smiles!r} is not taken ({reason}): {REASONS[reason]}")
+    found = tuple(atom.GetIdx() for atom in part.GetAtoms() if atom.HasProp("open"))
+    return Known(part, found)
+
+
+def make(
+    model: Model,
+    known: Known,
+    n: int,
+    *,
+    atoms: tuple[int, int] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Made:
+    """Different molecules that hold a known part.
+
+    Args:
+        model: of molecular graphs.
+        known: the part.
+        n: how many.
+        atoms: the least and the most new atoms; drawn from the sizes in the training data that are
+            larger than the part where None.
+        seed: of all of it.
+        settings: handed to `Model.sample`.
+
+    Raises:
+        SuffuseError: where the part is too large for the model, or unknown to it.
+    """
+    encoder = _encoder(model)
+    tokens, orders = _tokens(encoder, known)
+    size = len(tokens)
+    least, most = atoms or (1, encoder.largest - size)
+    if least < 1 or most < least or size + most > encoder.largest:
+        raise SuffuseError(
+            f"the known part has {size} atoms and the model makes molecules of up to "
+            f"{encoder.largest}, so that it adds 1 to {max(encoder.largest - size, 0)}; asked for "
+            f"{least} to {most}"
+        )
+    project = _projection(encoder, tokens, orders, known.open)
+    query = _query([encoder.element(token) for token in tokens], orders)
+    kept: dict[str, Chem.Mol] = {}
+    tried = retained = raw = 0
+    reasons: dict[str, int] = {}
+    for part in range(ROUNDS):
+        first = part * n
+        sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
+        for mol in model.sample(
+            n, seed=seed, first=first, sizes=sizes, project=project, **settings
+        ):
+            tried += 1
+            reason = mol.GetProp(RAW)
+            raw += reason == "valid"
+            if reason != "valid":
+                reasons[reason] = reasons.get(reason, 0) + 1
+            if problem(mol) is None and mol.HasSubstructMatch(query):
+                retained += 1
+                kept.setdefault(canonical(mol), mol)
+        if len(kept) >= n:
+            break
+    return Made([*kept.values()][:n], tried, retained, raw, reasons)
+
+
+def decorate(model: Model, scaffold: str, n: int = 16, **settings: Any) -> Made:
+    """Molecules with new groups at the attachment points of a scaffold; see `make`.
+
+    Where the scaffold marks no attachment point, any atom with a hydrogen may get a group.
+    """
+    return make(model, known_of(scaffold), n, **settings)
+
+
+def link(model: Model, parts: str | Sequence[str], n: int = 16, **settings: Any) -> Made:
+    """Molecules in which new atoms join two or more parts, "A|B" or a list; see `make`."""
+    pieces = parts.split("|") if isinstance(parts, str) else list(parts)
+    if len(pieces) < 2:
+        raise SuffuseError(
+            f"linking takes two parts or more, for instance '[*:1]CO|[*:1]CN'; given {parts!r}"
+        )
+    found = [known_of(piece) for piece in pieces]
+    whole, opened = found[0].mol, list(found[0].open)
+    for piece in found[1:]:
+        opened += [whole.GetNumAtoms() + i for i in piece.open]
+        whole = Chem.CombineMols(whole, piece.mol)
+    return make(model, Known(whole, tuple(opened)), n, **settings)
+
+
+def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) -> Made:
+    """Molecules that keep what a SMARTS matches of a molecule, and replace the rest; see `make`.
+
+    As many new atoms as are replaced, unless `atoms` says otherwise; they bond to the atoms that
+    the replaced ones were bonded to.
+    """
+    mol, pattern = parse(molecule), Chem.MolFromSmarts(keep)
+    if mol is None or pattern is None:
+        raise SuffuseError(
+            f"hop takes a SMILES and a SMARTS of what to keep; given {molecule!r} and {keep!r}"
+        )
+    matched = {i for match in mol.GetSubstructMatches(pattern) for i in match}
+    if not matched or len(matched) == mol.GetNumAtoms():
+        raise SuffuseError(
+            f"{keep!r} matches {'all' if matched else 'nothing'} of {molecule!r}, so there is "
+            f"nothing to {'replace' if matched else 'keep'}"
+        )
+    whole = Chem.RWMol(mol)
+    Chem.Kekulize(whole, clearAromaticFlags=True)
+    for i in matched:
+        near = {atom.GetIdx() for atom in whole.GetAtomWithIdx(i).GetNeighbors()}
+        if near - matched:
+            whole.GetAtomWithIdx(i).SetBoolProp("open", True)
+            whole.GetAtomWithIdx(i).SetNumExplicitHs(0)
+    replaced = sorted(set(range(mol.GetNumAtoms())) - matched, reverse=True)
+    for i in replaced:
+        whole.RemoveAtom(i)
+    with quiet():
+        Chem.SanitizeMol(whole, catchErrors=True)
+    opened = tuple(atom.GetIdx() for atom in whole.GetAtoms() if atom.HasProp("open"))
+    settings = {"atoms": (len(replaced), len(replaced)), **settings}
+    return make(model, Known(whole.GetMol(), opened), n, **settings)
+
+
+def vary(
+    model: Model,
+    molecule: str,
+    strength: float = 0.4,
+    n: int = 16,
+    *,
+    seed: int = 0,
+    **settings: Any,
+) -> Made:
+    """Molecules like one: it is noised to a part, and made clean again; itself is left out.
+
+    Args:
+        model: of molecular graphs.
+        molecule: a SMILES.
+        strength: in (0, 1], how far it is noised; 1 forgets it but for its size.
+        n: how many different ones are wanted.
+        seed, settings: as for `make`.
+    """
+    encoder, mol = _encoder(model), parse(molecule)
+    reason = encoder.refusal(mol)
+    if mol is None or reason is not None:
+        raise SuffuseError(
+            f"{molecule!r} is not taken by this model ({reason}): {REASONS[reason or 'unreadable']}"
+        )
+    kept: dict[str, Chem.Mol] = {}
+    own, tried, raw = canonical(mol), 0, 0
+    reasons: dict[str, int] = {}
+    for part in range(ROUNDS):
+        # a seed of its own for every round: a variation takes its noise from sample i of a seed
+        seeds = [seed + (part * n + i << 32) for i in range(n)]
+        for made in model.vary([mol] * n, strength, seed=seeds, **settings):
+            tried += 1
+            found = made.GetProp(RAW)
+            raw += found == "valid"
+            if found != "valid":
+                reasons[found] = reasons.get(found, 0) + 1
+            if problem(made) is None and canonical(made) != own:
+                kept.setdefault(canonical(made), made)
+        if len(kept) >= n:
+            break
+    return Made([*kept.values()][:n], tried, len(kept), raw, reasons)
+
+
+def _encoder(model: Model) -> Graph:
+    if not isinstance(model.encoder, Graph):
+        raise SuffuseError(
+            "this edits molecular graphs, and the model's encoder is "
+            f"{model.recipe.encoder['name']!r}"
+        )
+    return model.encoder
+
+
+def _tokens(encoder: Graph, known: Known) -> tuple[list[int], Tensor]:
+    """Tokens [k] and bond orders [k, k] of the known part."""
+    reason = encoder.refusal(known.mol)
+    if reason == "fragments":  # parts to be linked are in pieces, each of which is asked for
+        found = {encoder.refusal(piece) for piece in Chem.GetMolFrags(known.mol, asMols=True)}
+        reason = next(iter(found - {None}), None)
+        if reason is None and known.mol.GetNumHeavyAtoms() > encoder.largest:
+            reason = "size"
+    if reason is not None:
+        raise SuffuseError(
+            f"the known part {Chem.MolToSmiles(known.mol)!r} is not taken by this model "
+            f"({reason}): {REASONS[reason]}"
+        )
+    return encoder.tokens(known.mol)
+
+
+def _projection(encoder: Graph, tokens: list[int], orders: Tensor, opened: Sequence[int]) -> Any:
+    """(clean estimate, x_t, t) -> the estimate in which the known part is certain."""
+    assert encoder.types is not None
+    assert encoder.capacity is not None
+    k, n = len(tokens), encoder.largest
+    free = torch.tensor([encoder.capacity[token] for token in tokens]) - orders.sum(1)
+    if opened:
+        closed = [i for i in range(k) if i not in opened]
+        free[closed] = 0
+    kinds = max(len(encoder.types), 2)
+    atoms = torch.zeros(n, kinds)
+    atoms[:k] = NEVER
+    atoms[range(k), tokens] = 0
+    bonds = torch.zeros(n, n, ORDERS)
+    bonds[:k, :k] = NEVER
+    bonds[:k, :k].scatter_(-1, orders[..., None], 0.0)
+    # a known atom's bond to a new one is at most what its valence leaves
+    over = torch.arange(ORDERS) > free[:, None]
+    bonds[:k, k:][over[:, None].expand(k, n - k, ORDERS)] = NEVER
+    bonds[k:, :k] = bonds[:k, k:].transpose(0, 1)
+    certain = {"atoms": atoms == NEVER, "bonds": bonds == NEVER}
+    fixed = {"atoms": torch.arange(n) < k}
+    fixed["bonds"] = fixed["atoms"][:, None] & fixed["atoms"][None, :]
+
+    def project(estimate: Any, x_t: Any, t: Any) -> Any:
+        out = {}
+        for name, logits in estimate.items():
+            where = fixed[name][..., None].to(logits.device)
+            plain = torch.where(where, 0.0, logits)
+            out[name] = plain.masked_fill(certain[name].to(logits.device), NEVER)
+        return out
+
+    return project
+
+
+def _sizes(encoder: Graph, noise: Noise, least: int, most: int) -> list[int]:
+    """Sizes from the training data's distribution between two bounds; even where it has none."""
+    assert encoder._sizes is not None
+    weights = torch.tensor(encoder._sizes[least - 1 : most], dtype=torch.float64)
+    weights = weights if weights.sum() > 0 else torch.ones_like(weights)
+    cdf = weights.cumsum(0)
+    u = noise.uniform((1,), step=2, stream=Stream.PRIOR)[:, 0]
+    found: list[int] = (torch.searchsorted(cdf, u * cdf[-1], right=True) + least).tolist()
+    return found
+
+
+def _query(tokens: Sequence[tuple[int, int]], orders: Tensor) -> Chem.Mol:
+    """The known part as a pattern: elements, charges, and orders that may have become aromatic."""
+    query = Chem.RWMol()
+    for number, charge in tokens:
+        query.AddAtom(Chem.AtomFromSmarts(f"[#{number}{charge:+d}]"))
+    for i, j in orders.triu().nonzero().tolist():
+        bond = query.AddBond(i, j, Chem.BondType.SINGLE) - 1
+        query.ReplaceBond(
+            bond, Chem.BondFromSmarts({1: "-,:", 2: "=,:", 3: "#"}[int(orders[i, j])])
+        )
+    return query.GetMol()
