@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from suffuse.errors import SuffuseError
-from suffuse.nn import DiT, Network, UNet
+from suffuse.nn import MLP, DiT, Network, UNet
 from suffuse.nn.blocks import Attention, ResidualBlock, attend, convolution, count_groups, halve
 from suffuse.nn.dit import TransformerBlock, patchify, unpatchify
 from suffuse.nn.embedding import LevelEmbedding, fourier, sincos
@@ -472,3 +472,27 @@ def test_gradients_agree_with_differences(block, shape, e):
 def test_networks_are_networks():
     assert isinstance(unet((1, 8)), Network)
     assert isinstance(dit((1, 8)), Network)
+
+
+def test_mlp_takes_vectors_and_begins_at_zero() -> None:
+    network = MLP((5,), width=16, blocks=2, context=2)
+    x, level = torch.randn(3, 5), torch.tensor([-1.0, 0.0, 1.0])
+    assert network(x, level, concat=torch.randn(3, 2)).abs().max() == 0
+    with pytest.raises(SuffuseError, match=r"of shape \[channels\], and this one is \[5, 2\]"):
+        MLP((5, 2))
+
+
+def test_mlp_learns_the_clean_estimate_of_a_gaussian() -> None:
+    # x_0 normal with the deviation 2, so that E[x_0 | x_t] = 4 x_t / (4 + 1) at sigma = 1
+    torch.manual_seed(0)
+    network = MLP((1,), width=32, blocks=1)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(400):
+        x_0 = 2 * torch.randn(256, 1)
+        estimate = network(x_0 + torch.randn_like(x_0), torch.zeros(256))
+        optimizer.zero_grad()
+        ((estimate - x_0) ** 2).mean().backward()
+        optimizer.step()
+    x = torch.linspace(-2, 2, 5)[:, None]
+    with torch.no_grad():
+        assert (network(x, torch.zeros(5)) - 0.8 * x).abs().max() < 0.2

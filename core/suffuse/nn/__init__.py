@@ -2,7 +2,8 @@
 
 from suffuse.nn.conditioning import Label, Number, StateCondition
 from suffuse.nn.dit import DiT
+from suffuse.nn.mlp import MLP
 from suffuse.nn.network import Network
 from suffuse.nn.unet import UNet
 
-__all__ = ["DiT", "Label", "Network", "Number", "StateCondition", "UNet"]
+__all__ = ["MLP", "DiT", "Label", "Network", "Number", "StateCondition", "UNet"]

@@ -10,6 +10,7 @@ sum of the embeddings of the conditions, of the width that the network asks for;
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,19 +31,28 @@ class Network(nn.Module):
             number of channels and of axes are not to change.
         width: the width of the condition vector.
         context: how many further channels the input has.
+        axes: the least and the most axes of size that states of this class have.
 
     Raises:
-        SuffuseError: where the shape has no axis beside the channels, or more than three.
+        SuffuseError: where the shape has fewer or more axes.
     """
+
+    axes: ClassVar[tuple[int, int]] = (1, 3)
 
     def __init__(self, shape: Sequence[int], width: int, context: int = 0) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.width, self.context = width, context
-        if not 2 <= len(self.shape) <= 4 or min(self.shape) < 1:
+        if (
+            not self.axes[0] <= len(self.shape) - 1 <= self.axes[1]
+            or min(self.shape, default=0) < 1
+        ):
+            shape = (
+                "[channels, size, ...] with one to three sizes" if self.axes[1] else "[channels]"
+            )
             raise SuffuseError(
-                f"a {type(self).__name__} takes states of shape [channels, size, ...] with one to "
-                f"three sizes, and this one is {list(self.shape)}"
+                f"a {type(self).__name__} takes states of shape {shape}, "
+                f"and this one is {list(self.shape)}"
             )
 
     def params(self) -> int:
