@@ -43,15 +43,11 @@ class Network(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         self.width, self.context = width, context
-        if (
-            not self.axes[0] <= len(self.shape) - 1 <= self.axes[1]
-            or min(self.shape, default=0) < 1
-        ):
-            shape = (
-                "[channels, size, ...] with one to three sizes" if self.axes[1] else "[channels]"
-            )
+        least, most = self.axes
+        if not least <= len(self.shape) - 1 <= most or min(self.shape) < 1:
+            sizes = ", size, ...] with one to three sizes" if most else "]"
             raise SuffuseError(
-                f"a {type(self).__name__} takes states of shape {shape}, "
+                f"a {type(self).__name__} takes states of shape [channels{sizes}, "
                 f"and this one is {list(self.shape)}"
             )
 
