@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import click
@@ -139,6 +140,46 @@ def install(context: click.Context, arguments: tuple[str, ...]) -> None:
 def uninstall(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Remove plugins with pip, from this Python. ARGUMENTS are pip's (-y: do not ask)."""
     _pip(context, "uninstall", arguments)
+
+
+@plugins.command()
+@click.argument("plugin")
+@click.option("-k", "part", metavar="TEXT", default="", help="Only checks whose name has TEXT.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write a summary to this file.")
+@click.option("--trace", is_flag=True, help="Show where in the code a check failed.")
+@click.pass_context
+def check(
+    context: click.Context, plugin: str, part: str, markdown: Path | None, trace: bool
+) -> None:
+    """Hold PLUGIN to what the contracts promise, each thing that it registers.
+
+    Exits with status 1 where a check fails.
+
+    \b
+    suffuse plugins check image
+    suffuse plugins check image -k encoder --markdown image.md
+    """
+    from suffuse import storage, testing
+
+    chosen = [each for each in testing.checks(plugin) if part in each.id]
+    if not chosen:
+        raise SuffuseError(f"plugin {plugin!r} has no check whose name has {part!r}")
+    results = []
+    for each in chosen:
+        result = each.run()
+        results.append(result)
+        mark = {"passed": "ok", "failed": "FAILED", "expected": "expected", "skipped": "-"}
+        line = f"{mark[result.outcome]:<8} {result.id}  {result.seconds:.1f} s"
+        click.echo(f"{line}\n         {result.reason}" if result.reason else line)
+        if trace and result.trace:
+            click.echo(result.trace)
+    failed = sum(result.outcome == "failed" for result in results)
+    seconds = sum(result.seconds for result in results)
+    click.echo(f"{len(results)} checks of {plugin}, {failed} failed, in {seconds:.1f} s")
+    if markdown is not None:
+        storage.write_text(markdown, testing.markdown(f"plugin {plugin}", results))
+    if failed:
+        context.exit(1)
 
 
 def _pip(context: click.Context, verb: str, arguments: Iterable[str]) -> None:

@@ -157,6 +157,13 @@ class Manager:
         """What became of each plugin, by distribution."""
         return list(self._statuses.values())
 
+    def plugin(self, status: PluginStatus) -> object:
+        """The loaded plugin, a module or an object; None where it is not loaded."""
+        for plugin, candidate in self._loaded.items():
+            if self._statuses.get(candidate) == status:
+                return plugin
+        return None
+
     def call_guarded(self, hook: str, /, **arguments: Any) -> Any:
         """Call a hook of every plugin that implements it.
 

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
+from suffuse.errors import SuffuseError
+
 __all__ = ["eight_bit", "has_colour", "upright"]
 
 _ORIENTATION = 0x0112
@@ -41,7 +43,10 @@ def eight_bit(image: Image.Image, channels: Literal[1, 3] | None = None) -> Imag
     (255, 255, 255)
     """
     if not isinstance(image, Image.Image):
-        raise TypeError(f"expected a PIL image, got {type(image).__name__}")
+        raise SuffuseError(
+            f"expected a PIL image, given {type(image).__name__}; PIL.Image.fromarray makes one of "
+            "an array"
+        )
     image = upright(image)
     grey = image.mode in _GREY
     if image.mode == "F" or image.mode.startswith("I"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from suffuse.plugins import Register, hookimpl
 
 suffuse_api = 1
+suffuse_conformance = "suffuse_image.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
 

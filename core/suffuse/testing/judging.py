@@ -1,0 +1,97 @@
+"""Checks of evaluators and scorers."""
+
+from __future__ import annotations
+
+import math
+from unittest import SkipTest
+
+import torch
+
+from suffuse import plugins
+from suffuse.errors import SuffuseError
+from suffuse.plugins import Entry
+from suffuse.plugins.contracts import Evaluator, Example, Metric
+from suffuse.testing.workbench import Few, Workbench
+
+
+def _real(bench: Workbench, entry: Entry) -> tuple[Evaluator, list[Example], Few, Few]:
+    """An evaluator, real samples, and the two splits without these."""
+    n = bench.conformance.examples
+    test, twice = bench.few(entry, "test", n), bench.few(entry, "train", 2 * n)
+    samples = [twice[i] for i in range(1, len(twice), 2)][: len(test)]
+    evaluator = plugins.build("evaluator", bench.options(entry))
+    return evaluator, samples, test, Few(twice, range(0, len(twice), 2))
+
+
+def _measured(bench: Workbench, entry: Entry, turned: bool = False) -> list[Metric]:
+    evaluator, samples, test, train = _real(bench, entry)
+    if turned:
+        samples = samples[::-1]
+    found = evaluator.evaluate(samples, test=test, train=train, seed=0)
+    if not found:
+        raise SkipTest(f"it has no figure for {len(samples)} samples")
+    return found
+
+
+def measures(bench: Workbench, entry: Entry) -> None:
+    """Its figures are finite, each within its interval, by distinct names, the same by seed."""
+    figures = _measured(bench, entry)
+    names = [figure.name for figure in figures]
+    assert len(set(names)) == len(names), f"several figures have one name: {names}"
+    for figure in figures:
+        ordered = figure.low <= figure.value <= figure.high
+        assert ordered and math.isfinite(figure.high - figure.low), (
+            f"{figure.name}: {figure.value:g} is not within {figure.low:g} to {figure.high:g}"
+        )
+        assert figure.n >= 1, f"{figure.name} rests on {figure.n} samples"
+    assert _measured(bench, entry) == figures, "measured again, its figures differ"
+
+
+def is_blind_to_order(bench: Workbench, entry: Entry) -> None:
+    """The order of the samples does not change a figure."""
+    for a, b in zip(_measured(bench, entry), _measured(bench, entry, turned=True), strict=True):
+        within = 1e-4 * max(abs(a.value), a.high - a.low, 1e-6)
+        assert abs(a.value - b.value) <= within, (
+            f"{a.name} is {a.value:g}, and {b.value:g} with the samples in another order"
+        )
+
+
+def finds_real_data_at_the_floor(bench: Workbench, entry: Entry) -> None:
+    """Real data in the place of samples come out at the figure's floor, real against real."""
+    figures = [figure for figure in _measured(bench, entry) if figure.floor is not None]
+    if not figures:
+        raise SkipTest("its figures have no floor")
+    for figure in figures:
+        assert figure.floor is not None
+        low = figure.floor if figure.floor_low is None else figure.floor_low
+        high = figure.floor if figure.floor_high is None else figure.floor_high
+        width = (figure.high - figure.low) + (high - low)
+        assert low - width - 1e-9 <= figure.value <= high + width + 1e-9, (
+            f"{figure.name} of real data is {figure.value:g}, and its floor {low:g} to {high:g}"
+        )
+
+
+def refuses_nothing(bench: Workbench, entry: Entry) -> None:
+    """Without samples it has no figure: an empty list, or a sentence."""
+    evaluator, _, test, train = _real(bench, entry)
+    try:
+        found = evaluator.evaluate([], test=test, train=train, seed=0)
+    except SuffuseError:
+        return
+    except Exception as error:
+        raise AssertionError(
+            f"without samples it raises {type(error).__name__} ({error}), and no SuffuseError"
+        ) from error
+    assert not found, f"it has figures of no samples: {found}"
+
+
+def scores(bench: Workbench, entry: Entry) -> None:
+    """One finite score for each object, the same by seed and in any batch."""
+    model, objects = bench.model(entry), bench.objects(entry, 6)
+    options, usual = bench.options(entry), bench.objects(entry)
+    found = [
+        model.score(objects, options, reference=usual, seed=0, batch=batch) for batch in (64, 64, 2)
+    ]
+    assert tuple(found[0].shape) == (len(objects),), f"{len(objects)} objects: {found[0].shape}"
+    assert bool(torch.isfinite(found[0]).all()), f"scores that are not finite: {found[0].tolist()}"
+    assert torch.equal(found[0], found[1]), "scored again, objects have other scores"

@@ -1,0 +1,270 @@
+"""What the checks of one plugin work with: recipes, a few examples, models; each made once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import torch
+from torch import Tensor
+
+from suffuse import plugins
+from suffuse import recipe as recipes
+from suffuse.diffusion.noise import Noise, Stream
+from suffuse.diffusion.process import State, by_name
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse.plugins import Entry, Manager, PluginStatus
+from suffuse.plugins.contracts import Condition, Dataset, Example
+from suffuse.recipe import Recipe
+from suffuse.testing.kit import Conformance
+
+__all__ = ["EXAMPLES", "Few", "Workbench", "close", "rows"]
+
+EXAMPLES = 16
+"""So many examples are encoded, trained on and drawn."""
+
+_PARTS = ("dataset", "encoder", "denoiser", "process", "schedule", "renderer")
+
+
+class Few:
+    """Some examples of a data set, evenly spread over it."""
+
+    def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
+        self._whole, self._indices = whole, list(indices)
+        self.licence = getattr(whole, "licence", None)
+
+    @classmethod
+    def spread(cls, whole: Dataset, n: int) -> Few:
+        """At most n examples."""
+        n = min(n, len(whole))
+        return cls(whole, [i * len(whole) // n for i in range(n)])
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        """Those of the whole."""
+        return self._whole.conditions
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._whole[self._indices[index]]
+
+
+class Workbench:
+    """The plugin, and what its checks need.
+
+    Args:
+        status: of the plugin.
+        conformance: what it says of itself.
+        manager: which has loaded it.
+    """
+
+    def __init__(self, status: PluginStatus, conformance: Conformance, manager: Manager) -> None:
+        self.status, self.conformance, self.manager = status, conformance, manager
+        self._folder = tempfile.TemporaryDirectory(prefix="suffuse-check-")
+        self.recipe = cache(self._recipe)
+        self.few = cache(self._few)
+        self._settings = cache(self._settings_of)
+        self._fitted = cache(self._fit)
+
+    def folder(self) -> Path:
+        """A new, empty folder."""
+        return Path(tempfile.mkdtemp(dir=self._folder.name))
+
+    # What a thing is checked in
+
+    def _settings_of(self, key: str) -> dict[str, Any]:
+        found = self.conformance.settings.get(key, {})
+        return dict(found(self.folder()) if callable(found) else found)
+
+    def _recipe(self, entry: Entry) -> Recipe:
+        """The recipe in which a thing is checked, and which uses it."""
+        own = self._settings(f"{entry.kind} {entry.name}")
+        host = own.get("recipe")
+        if host is None and entry.kind == "recipe":
+            host = entry.name
+        names = [e.name for e in plugins.entries("recipe") if e.plugin == self.status.name]
+        if host is None:
+            using = (name for name in names if _uses(self._loaded(name, {}), entry))
+            host = next(using, names[0] if names else None)
+        if host is None:
+            raise SkipTest(
+                f"no recipe of the plugin's to check it in; settings['{entry.kind} {entry.name}'] "
+                "of its Conformance may name one: {'recipe': ...}"
+            )
+        changes = {key: value for key, value in own.items() if key != "recipe"}
+        if not _uses(self._loaded(host, {}), entry):
+            if entry.kind in _PARTS:
+                changes = {f"{entry.kind}.name": entry.name, **changes}
+            elif entry.kind == "evaluator":
+                changes = {"evaluators": [{"name": entry.name}], **changes}
+        return self._loaded(host, changes)
+
+    def _loaded(self, name: str, changes: Mapping[str, Any]) -> Recipe:
+        return recipes.load(name, {**self._settings(f"recipe {name}"), **changes})
+
+    def options(self, entry: Entry) -> dict[str, Any]:
+        """The thing's name and options, as the recipe in which it is checked has them."""
+        try:
+            recipe = self.recipe(entry)
+        except SkipTest:
+            return {"name": entry.name}
+        parts = _parts(recipe, entry.kind)
+        return next((dict(p) for p in parts if p["name"] == entry.name), {"name": entry.name})
+
+    # Examples
+
+    def dataset(self, entry: Entry, split: str) -> Dataset:
+        """The data set of the thing's recipe."""
+        found: Dataset = plugins.build("dataset", self.recipe(entry).dataset, split=split)
+        return found
+
+    def _few(self, entry: Entry, split: str, n: int = EXAMPLES) -> Few:
+        """Some examples of the thing's recipe; read once, and kept."""
+        few = Few.spread(self.dataset(entry, split), n)
+        return Few(_Read([few[i] for i in range(len(few))], few), range(len(few)))
+
+    def objects(self, entry: Entry, n: int = EXAMPLES) -> list[Any]:
+        """Raw objects of the training split."""
+        few = self.few(entry, "train")
+        return [few[i].data for i in range(min(n, len(few)))]
+
+    def values(self, model: Model, entry: Entry, n: int) -> dict[str, list[Any]]:
+        """Values of the model's conditions, as those of examples are."""
+        few = self.few(entry, "train")
+        return {
+            name: [few[i % len(few)].conditions.get(name) for i in range(n)]
+            for name in model.conditions
+        }
+
+    # Models
+
+    def _fit(self, entry: Entry) -> Recipe:
+        torch.manual_seed(0)
+        return Model.untrained(self.recipe(entry), self.few(entry, "train")).recipe
+
+    def model(self, entry: Entry, *, shaken: bool = True) -> Model:
+        """A model by the thing's recipe, its encoder fitted on a few examples.
+
+        Args:
+            entry: the thing.
+            shaken: move the weights a little, since outputs that begin at zero say nothing.
+        """
+        torch.manual_seed(0)
+        model = Model(self._fitted(entry), self.few(entry, "train").conditions)
+        if shaken:
+            with torch.no_grad():
+                for parameter in model.network.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        return model
+
+    def loss(self, model: Model, entry: Entry, n: int = EXAMPLES) -> Tensor:
+        """The training loss of the first examples, [n], always under the same noise."""
+        objects = self.objects(entry, n)
+        n = len(objects)
+        x_0 = model.encode(objects)
+        sizes = model.sizes(objects)
+        t = model.process.levels((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+        noise = model.process.noise(Noise(0, n), x_0, step=0, stream=Stream.CORRUPT)
+        mask = None if sizes is None else model.mask(sizes)
+        given = model.prepare(self.values(model, entry, n), n)
+        return model.process.loss(model.network, x_0, t, noise, mask=mask, **given)
+
+    def states(self, model: Model, entry: Entry, n: int, **settings: Any) -> State:
+        """States that the model samples under the conditions of examples; [n, *shape]."""
+        caught: list[State] = []
+
+        def catch(x: State, sizes: Tensor | None = None) -> list[Any]:
+            caught.append(x)
+            return [None] * _length(x)
+
+        first = settings.get("first", 0)
+        values = self.values(model, entry, first + n)
+        given: dict[str, Any] = {name: value[first:] for name, value in values.items()}
+        steps = min(model.recipe.sampling.steps, 6)
+        model.__dict__["decode"] = catch  # the states themselves, before they become objects
+        try:
+            model.sample(n, **{"steps": steps, **settings}, **given)
+        finally:
+            del model.__dict__["decode"]
+        return _joined(caught)
+
+
+class _Read:
+    """Examples that have been read."""
+
+    def __init__(self, examples: Sequence[Example], of: Few) -> None:
+        self._examples, self.conditions, self.licence = examples, of.conditions, of.licence
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[index]
+
+
+def _parts(recipe: Recipe, kind: str) -> list[dict[str, Any]]:
+    if kind in _PARTS:
+        return [getattr(recipe, kind)]
+    if kind == "evaluator":
+        return recipe.evaluators
+    if kind == "conditioner":
+        return list(recipe.conditions.values())
+    if kind == "solver":
+        solver = recipe.sampling.solver
+        return [solver] if "name" in solver else list(solver.values())
+    return []
+
+
+def _uses(recipe: Recipe, entry: Entry) -> bool:
+    if entry.kind == "recipe":
+        return True
+    return any(part["name"] == entry.name for part in _parts(recipe, entry.kind))
+
+
+def _length(x: State) -> int:
+    return len(x if isinstance(x, Tensor) else next(iter(x.values())))
+
+
+def _joined(parts: Sequence[State]) -> State:
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def rows(x: State, chosen: Any) -> State:
+    """Some rows of a state."""
+    return by_name(lambda part: part[chosen], x)
+
+
+def close(a: State, b: State, relative: float = 1e-3) -> bool:
+    """Whether states agree: tokens to the last, numbers to this share of their deviation."""
+    if not isinstance(a, Tensor):
+        return a.keys() == b.keys() and all(close(a[name], b[name], relative) for name in a)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if not a.is_floating_point():
+        return bool((a == b).all())
+    scale = float(a.std()) + 1e-6 if a.numel() > 1 else float(a.abs().max()) + 1e-6
+    return bool(((a - b).abs() <= relative * scale + 1e-6).all())
+
+
+def refused(call: Any, what: str) -> None:
+    """Hold a call to answering with a SuffuseError that says something."""
+    try:
+        call()
+    except SuffuseError as error:
+        assert len(str(error)) > 10, f"{what} is refused without a word: {str(error)!r}"
+        return
+    except Exception as error:
+        raise AssertionError(
+            f"{what} raises {type(error).__name__} ({error}) and not a SuffuseError with a "
+            "sentence for its reader"
+        ) from error
+    raise AssertionError(f"{what} is taken without an error")

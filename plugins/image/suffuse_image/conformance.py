@@ -1,0 +1,35 @@
+"""What the conformance kit needs to know of this plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from suffuse.testing import Conformance
+
+__all__ = ["CONFORMANCE"]
+
+
+def _pictures(folder: Path) -> Mapping[str, Any]:
+    """Sixty-four coloured pictures of noise in two classes, of several sizes."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    for i in range(64):
+        size = (int(random.integers(16, 40)), int(random.integers(16, 40)), 3)
+        path = folder / ("bright" if i % 2 else "dark") / f"{i:02d}.png"
+        path.parent.mkdir(exist_ok=True)
+        low = 128 * (i % 2)
+        Image.fromarray(random.integers(low, low + 128, size, dtype=np.uint8)).save(path)
+    data = {"dataset.path": str(folder), "dataset.test_fraction": 0.4, "encoder.size": 8}
+    return {**data, "denoiser.width": 16, "denoiser.multipliers": [1, 2]}
+
+
+CONFORMANCE = Conformance(
+    settings={
+        "recipe image/folder": _pictures,
+        "denoiser image/dit": {"denoiser.width": 64, "denoiser.depth": 2},
+    }
+)
