@@ -208,7 +208,7 @@ class Graph:
         for row, size in enumerate(sizes.tolist()):
             atoms = x["atoms"][row, :size].tolist()
             orders = x["bonds"][row, :size, :size].numpy()
-            sure = None if logits is None else logits[row, :size, :size].double()
+            sure = None if logits is None else logits[row, :size, :size].detach().double()
             out.append(self._molecule(atoms, orders, sure))
         return out
 

@@ -100,6 +100,7 @@ class Block(nn.Module):
         he = _modulated(e, shift_e, scale_e)
         steer = self.steer(he).index_select(1, place.flatten())
         steer = steer.unflatten(1, (n, n)).permute(0, 3, 1, 2)
+        steer = steer * (1 - torch.eye(n, dtype=e.dtype, device=e.device))  # no edge to itself
         shift, scale = steer.chunk(2, dim=1)
         logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + shift
         logits = logits.masked_fill(~mask[:, None, None, :], -1e4)
@@ -112,7 +113,8 @@ class Block(nn.Module):
         inner = silu(self.from_edge(he) + total + other)
         e = torch.addcmul(e, gate_e, self.edge_out(inner))
         both = mask[:, first] & mask[:, second]
-        message = self.gather(_summed(inner * both[..., None], n, pairs) / n**0.5)
+        share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None, None]
+        message = self.gather(_summed(inner * both[..., None], n, pairs) * share)
 
         h = _modulated(x, shift_m, scale_m) + message
         x = torch.addcmul(x, gate_m, self.linear_1(silu(self.linear_0(h))))
