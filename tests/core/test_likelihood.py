@@ -207,15 +207,16 @@ def test_the_likelihood_of_normal_data_is_exact(schedule, method):
 
 
 def test_heun_and_rk4_are_near_with_few_calls():
+    # at data that are drawn from the distribution: the error grows with how improbable they are
     data, schedule = gaussian(), schedules.cosine()
-    x = torch.randn(5, 3, dtype=F)
+    x = torch.randn(5, 3, dtype=F) @ torch.linalg.cholesky(data.covariance).T
     exact = normal_log_prob(x, data.mean, data.covariance)
-    for method, steps, calls in (("heun", 40, 80), ("rk4", 20, 80)):
+    for method, steps, near in (("heun", 40, 0.03), ("rk4", 20, 2e-3)):
         found = log_likelihood(
             data.denoiser(schedule), schedule, x, probes=0, method=method, steps=steps
         )
-        assert found.calls == calls + 1
-        assert (found.log_prob - exact).abs().max() < 0.05
+        assert found.calls == 80 + 1
+        assert (found.log_prob - exact).abs().max() < near
 
 
 @gauges

@@ -51,12 +51,17 @@ def condition(mean, covariance, matrix, y, noise):
 
 
 def given_both(data, schedule, x_t, t, matrix, y, noise):
-    """E[x_0 | x_t, y] of each row, by conditioning twice."""
+    """E[x_0 | x_t, y] of each row, by conditioning twice.
+
+    The first time on precisions, S⁻¹ + (α/σ)² I: a difference of covariances would lose all digits
+    but those beyond σ²/α², which is 1e-6 in the variance exploding gauge at t = 0.2.
+    """
     c = schedule.at(t)
-    scale = float(c.alpha) * torch.eye(D, dtype=F)
+    precision = torch.linalg.inv(data.covariance)
+    covariance = torch.linalg.inv(precision + torch.exp(2 * c.lam) * torch.eye(D, dtype=F))
     rows = []
     for x in x_t:
-        mean, covariance = condition(data.mean, data.covariance, scale, x, float(c.sigma))
+        mean = covariance @ (precision @ data.mean + float(c.alpha / c.sigma**2) * x)
         rows.append(condition(mean, covariance, matrix, y, noise)[0])
     return torch.stack(rows)
 
@@ -149,15 +154,18 @@ def test_the_published_step_of_dps_moves_the_next_state_by_zeta(schedule):
 
 
 def test_dps_takes_operators_that_are_not_linear():
-    data, _, _ = problem("mask", 0.0)
-    schedule = schedules.cosine()
+    # centred data, far from what is seen: with a mean drawn at random they may agree by themselves
+    data, schedule = (
+        oracle.Gaussian(torch.zeros(D, dtype=F), torch.eye(D, dtype=F)),
+        SCHEDULES["vp"],
+    )
     seen = Observation(ops.Operator("tanh", torch.tanh), torch.full((1, D), 0.3, dtype=F))
     plan = solvers.plan("ddpm", schedule, steps=30)
     start = torch.randn(64, D, dtype=F)
     denoise, noise = data.denoiser(schedule), Noise(0, 64)
     plain = sample(denoise, plan, x=start, noise=noise)
     steered = restore(denoise, plan, seen, method="dps", noise=noise, x=start)
-    assert seen.residual(steered).norm() < 0.5 * seen.residual(plain).norm()
+    assert seen.residual(steered).norm() < 0.3 * seen.residual(plain).norm()
     with pytest.raises(SuffuseError, match="no adjoint"):
         restore(denoise, plan, seen, noise=noise, x=start)
 
