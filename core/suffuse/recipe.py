@@ -61,7 +61,11 @@ class Training(_Checked):
 
     Attributes:
         steps: optimiser steps.
+        start: a model's directory or registered name, whose weights are trained on; new ones where
+            it is empty.
         batch: examples a step, over all processes.
+        micro_batch: how many of a process's examples go through the network at once, their
+            gradients being added up; 0 is all. Halved, and said so, where memory runs out.
         learning_rate: its highest value.
         warmup: steps over which it rises from 0.
         decay: after that, "cosine" to 0 at the last step, or "constant".
@@ -70,6 +74,8 @@ class Training(_Checked):
         condition_dropout: how often an example is shown without its conditions, so that the model
             also learns the unconditional estimate that guidance needs.
         ema_std: the width of the averaged weights relative to the training time (EDM2's σ_rel).
+        ema_snapshots: how many times in the run averages are kept, from which `suffuse ema` makes
+            one of any width afterwards; each is twice the size of the weights.
         precision: "auto" measures whether bf16 pays on this machine.
         seed: of everything random in training.
         log_every: steps between lines of metrics.jsonl.
@@ -78,7 +84,9 @@ class Training(_Checked):
     """
 
     steps: Positive = 2000
+    start: str = ""
     batch: Positive = 64
+    micro_batch: NotNegative = 0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: NotNegative = 100
     decay: Literal["cosine", "constant"] = "cosine"
@@ -86,6 +94,7 @@ class Training(_Checked):
     clip: Annotated[float, Field(ge=0)] = 1.0
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     ema_std: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
+    ema_snapshots: NotNegative = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     log_every: Positive = 20

@@ -17,6 +17,7 @@ from suffuse.errors import SuffuseError
 @click.option("--data", type=click.Path(), help="The data set's path (dataset.path).")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
 @click.option("--seed", type=int, help="The seed of everything random (training.seed).")
+@click.option("--from", "start", help="Train on the weights of this model (training.start).")
 @click.option("--resume", is_flag=True, help="Go on with the run, or start it.")
 @click.option("--print-config", is_flag=True, help="Print the resolved recipe and stop.")
 def train(
@@ -25,6 +26,7 @@ def train(
     data: str | None,
     changes: tuple[str, ...],
     seed: int | None,
+    start: str | None,
     resume: bool,
     print_config: bool,
 ) -> None:
@@ -33,6 +35,7 @@ def train(
     \b
     suffuse train image/digits --out runs/a --set training.steps=2000
     suffuse train image/digits --out runs/a --resume
+    suffuse train image/digits --out runs/b --from runs/a
     suffuse train image/digits --print-config > mine.toml
     """
     from suffuse import recipe as recipes
@@ -42,6 +45,10 @@ def train(
         assignments["dataset.path"] = str(Path(data).resolve())
     if seed is not None:
         assignments["training.seed"] = seed
+    if start is not None:
+        assignments["training.start"] = (
+            str(Path(start).resolve()) if Path(start).exists() else start
+        )
     resolved = recipes.load(recipe, assignments)
     if print_config:
         click.echo(resolved.to_toml(), nl=False)

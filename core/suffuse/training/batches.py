@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +51,17 @@ class Batch(NamedTuple):
     noise: State
     mask: State | None
     conditions: dict[str, Tensor]
+
+    def rows(self, which: slice) -> Batch:
+        """Some of the examples."""
+
+        def cut(x: Any) -> Any:
+            return x[which]
+
+        mask = None if self.mask is None else by_name(cut, self.mask)
+        conditions = {name: value[which] for name, value in self.conditions.items()}
+        x_0, noise = by_name(cut, self.x_0), by_name(cut, self.noise)
+        return Batch(x_0, self.u[which], noise, mask, conditions)
 
 
 class Batches:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from suffuse import storage
 from suffuse.errors import SuffuseError
@@ -45,6 +45,7 @@ class Record(BaseModel):
         recipe: as asked for, resolved.
         encoder: the options that fitting the encoder found.
         precision: what was chosen; "auto" as long as nothing was.
+        micro_batch: what memory had room for, where it was less than asked; else 0.
         examples: how many the training split has.
         conditions: the categories of each condition of the data.
         finished: the step at which the run was last complete, with evaluation and card.
@@ -56,6 +57,7 @@ class Record(BaseModel):
     recipe: dict[str, Any]
     encoder: dict[str, Any]
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    micro_batch: NonNegativeInt = 0
     examples: int
     conditions: dict[str, list[str]]
     finished: int = 0

@@ -12,21 +12,36 @@ The width is given by σ_rel, the deviation of the profile as a fraction of t:
 
     σ_rel² = (γ + 1) / ((γ + 2)² (γ + 3)).
 
+Averages of any width can be made afterwards from snapshots of two widths, kept at several times:
+the profile that is asked for is met, in the sense of least squares, by a sum of those of the
+snapshots, and the weights are summed alike. Profiles are compared exactly,
+
+    ∫ p_i p_j dτ  with  p_i(τ) = (γ_i + 1) τ^{γ_i} / t_i^{γ_i + 1} on [0, t_i].
+
 Source: Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024),
-arXiv 2312.02696, equations 121, 123, 126 and 127.
+arXiv 2312.02696, equations 121, 123, 126 and 127; the reconstruction: section 3.2 and algorithm 3.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from suffuse import storage
 from suffuse.errors import SuffuseError
 
-__all__ = ["EMA", "decay", "exponent"]
+__all__ = ["EMA", "SNAPSHOTS", "SNAPSHOT_STDS", "decay", "exponent", "mixture", "rebuilt"]
+
+SNAPSHOT_STDS = (0.05, 0.1)
+"""The widths of the snapshots that other widths are made of."""
+
+SNAPSHOTS = "ema"
+"""The folder of a run that holds them, a safetensors file for each step."""
 
 
 def exponent(std: float) -> float:
@@ -74,3 +89,57 @@ class EMA:
         torch._foreach_lerp_(self._averages, self._weights, new)
         for mine, theirs in self._buffers:
             mine.copy_(theirs)
+
+
+def rebuilt(run: Path, std: float) -> dict[str, Tensor]:
+    """The average of another width, at the last step, from a run's snapshots.
+
+    Raises:
+        SuffuseError: where there are none.
+    """
+    files = sorted((run / SNAPSHOTS).glob("*.safetensors"))
+    if not files:
+        raise SuffuseError(
+            f"{str(run)!r} has no snapshots of averaged weights; train with "
+            "--set training.ema_snapshots=16"
+        )
+    times = [int(file.stem) for file in files for _ in SNAPSHOT_STDS]
+    stds = [s for _ in files for s in SNAPSHOT_STDS]
+    weights = mixture(stds, times, std, times[-1])
+    out: dict[str, Tensor] = {}
+    for i, file in enumerate(files):
+        tensors = storage.load_tensors(file)
+        for j, width in enumerate(SNAPSHOT_STDS):
+            for name, tensor in tensors.items():
+                if not name.startswith(f"{width:g}/"):
+                    continue
+                own = name.removeprefix(f"{width:g}/")
+                if not tensor.is_floating_point():
+                    out[own] = tensor
+                    continue
+                share = tensor.double() * weights[2 * i + j]
+                out[own] = out[own] + share if own in out else share
+    return {name: t.float() if t.is_floating_point() else t for name, t in out.items()}
+
+
+def mixture(stds: Sequence[float], times: Sequence[float], std: float, time: float) -> list[float]:
+    """How much of each snapshot goes into the average of another width.
+
+    Args:
+        stds, times: the relative width, and the step, of each snapshot.
+        std, time: those of the average that is asked for.
+
+    Returns:
+        Weights of the snapshots; they sum to about 1.
+
+    >>> [abs(round(w, 6)) for w in mixture([0.05, 0.1], [100, 100], 0.1, 100)]
+    [0.0, 1.0]
+    """
+    gamma = np.array([exponent(s) for s in [*stds, std]])
+    last = np.array([*times, time], dtype=np.float64)
+    earlier = np.minimum(last[:, None], last)
+    # exponents are large: the powers are taken of ratios
+    inner = (gamma[:, None] + 1) * (gamma + 1) / (gamma[:, None] + gamma + 1) / earlier
+    inner *= (earlier / last[:, None]) ** (gamma[:, None] + 1) * (earlier / last) ** (gamma + 1)
+    found, *_ = np.linalg.lstsq(inner[:-1, :-1], inner[:-1, -1], rcond=None)
+    return [float(weight) for weight in found]

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import shlex
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -20,14 +20,14 @@ from torch import Tensor
 
 from suffuse import plugins, storage
 from suffuse.errors import SuffuseError
-from suffuse.model import Model
+from suffuse.model import Model, load
 from suffuse.plugins.contracts import Dataset
 from suffuse.recipe import Recipe
 from suffuse.training import card, checkpoint, looks, precision, setup, states
 from suffuse.training.batches import Batch, Batches
 from suffuse.training.clock import Clock
 from suffuse.training.directory import Record, locked
-from suffuse.training.ema import EMA
+from suffuse.training.ema import EMA, SNAPSHOT_STDS, SNAPSHOTS
 from suffuse.training.metrics import Metrics, Window, last_loss, summary
 from suffuse.training.optimizer import adamw
 from suffuse.training.progress import Report, duration
@@ -116,6 +116,8 @@ class _Run:
         self.model = Model(fitted, dataset.conditions, path=out)
         self.batches = self._batches(dataset)
         self.model.network.to(self.device)
+        if self.training.start:
+            self._start(self.training.start)
         self.precision = self._precision(record)
         self.model.recipe = fitted.model_copy(
             update={"training": self.training.model_copy(update={"precision": self.precision})}
@@ -124,10 +126,17 @@ class _Run:
         self.network = copy.deepcopy(self.model.network).train()
         self.optimizer = adamw(self.network, self.training)
         self.ema = EMA(self.model.network, self.network, self.training.ema_std)
+        self.snapshots = {
+            std: (averaged, EMA(averaged, self.network, std))
+            for std in (SNAPSHOT_STDS if self.training.ema_snapshots else ())
+            for averaged in [copy.deepcopy(self.model.network)]
+        }
         # The optimiser is left as it is: accelerate's wrapper serves loss scaling, which bf16 needs
         # none of, and costs as much as a small step.
-        prepared = accelerator.prepare(self.network)
-        self.forward = precision.autocast(prepared, self.device, self.precision)
+        self.prepared = accelerator.prepare(self.network)
+        self.forward = precision.autocast(self.prepared, self.device, self.precision)
+        share = len(self.ranks.share(self.training.batch))
+        self.micro_batch = min(record.micro_batch or self.training.micro_batch or share, share)
         self.parameters = list(self.network.parameters())
         self.window = Window(self.device)
         self.clock = Clock(self.device)
@@ -190,6 +199,20 @@ class _Run:
 
         return step
 
+    def _start(self, source: str) -> None:
+        """Take over the weights of another model."""
+        theirs = load(source).network.state_dict()
+        mine = self.model.network.state_dict()
+        others = [n for n in {*mine, *theirs} if getattr(mine.get(n), "shape", 0)
+                  != getattr(theirs.get(n), "shape", 1)]  # fmt: skip
+        if others:
+            raise SuffuseError(
+                f"the weights of {source!r} (training.start) are of another network than this "
+                f"recipe's: {len(others)} of {len(mine)} differ, among them {min(others)!r}; take "
+                "the recipe that it was trained by"
+            )
+        self.model.network.load_state_dict(theirs)
+
     def _restore(self) -> None:
         """Take up the newest checkpoint, if there is one."""
         folder = self.out / "checkpoints"
@@ -206,7 +229,9 @@ class _Run:
         if found is None:
             return
         self.network.load_state_dict(dict(found.model))
-        self.model.network.load_state_dict(dict(found.ema))
+        self.model.network.load_state_dict(_part(found.ema, ""))
+        for std, (averaged, _) in self.snapshots.items():
+            averaged.load_state_dict(_part(found.ema, f"{std:g}/"))
         checkpoint.restore_optimizer(self.optimizer, self.network, found.optimizer)
         facts, first = found.facts, self.ranks.index == 0
         # Sums over all processes were saved: the first one carries them on.
@@ -260,15 +285,48 @@ class _Run:
         rate = learning_rate(self.training, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        losses, t = self._losses(self.forward, batch)
-        # Gradients are averaged over processes, whose shares may differ by one example.
-        self.accelerator.backward(losses.sum() * (self.ranks.count / self.training.batch))
+        losses, t = self._gradient(batch)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.training.clip or float("inf"))
         self.optimizer.step()
         self.done = step + 1
         self.ema.update(self.done)
+        for _, ema in self.snapshots.values():
+            ema.update(self.done)
         self.window.add(step, losses, t, norm)
+
+    def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of a batch in the weights; the loss and the time of each example."""
+        while True:
+            self.optimizer.zero_grad()
+            try:
+                return self._summed(batch)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            if self.ranks.count > 1 or self.micro_batch == 1:
+                raise SuffuseError(
+                    f"memory ran out with {self.micro_batch} examples at once; train with "
+                    f"--set training.micro_batch={max(self.micro_batch // 2, 1)}, or a smaller "
+                    "network"
+                )
+            self.micro_batch //= 2
+            self.report.say(f"memory ran out: going on with {self.micro_batch} examples at once")
+            record = Record.read(self.out)
+            record.model_copy(update={"micro_batch": self.micro_batch}).write(self.out)
+
+    def _summed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        found = []
+        n, size = len(batch.u), self.micro_batch
+        for begin in range(0, n, size):
+            last = begin + size >= n
+            alone = nullcontext() if last else self.accelerator.no_sync(self.prepared)
+            with alone:
+                part = batch if size >= n else batch.rows(slice(begin, begin + size))
+                losses, t = self._losses(self.forward, part)
+                # Gradients are averaged over processes, whose shares may differ by one example.
+                self.accelerator.backward(losses.sum() * (self.ranks.count / self.training.batch))
+                found.append((losses.detach(), t))
+        return torch.cat([losses for losses, _ in found]), torch.cat([t for _, t in found])
 
     def _losses(self, forward: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss and the time of each example of a batch; for a product its mean time."""
@@ -288,6 +346,8 @@ class _Run:
         self.report.step(done)
         ask = self.ranks.count == 1 or last or done % ASK_EVERY == 0
         stopping = ask and self.ranks.any(self.stop.asked)
+        if self._snapshot_due(done):
+            self._keep_snapshot()
         if last or stopping or _due(done, training.checkpoint_every):
             self._checkpoint()
         if stopping:
@@ -358,7 +418,14 @@ class _Run:
                     step=self.done,
                     seed=self.training.seed,
                     model=self.network.state_dict(),
-                    ema=self.model.network.state_dict(),
+                    ema={
+                        **self.model.network.state_dict(),
+                        **{
+                            f"{std:g}/{name}": tensor
+                            for std, (averaged, _) in self.snapshots.items()
+                            for name, tensor in averaged.state_dict().items()
+                        },
+                    },
                     optimizer=checkpoint.optimizer_state(self.optimizer, self.network),
                     facts={
                         "seconds": seconds,
@@ -378,6 +445,23 @@ class _Run:
             self.saved = self.done
             if path is not None:
                 plugins.hook.checkpoint_saved(run=self.out, checkpoint=path, step=self.done)
+
+    def _snapshot_due(self, done: int) -> bool:
+        """Whether one of the evenly spread snapshots falls on this step."""
+        count, steps = self.training.ema_snapshots, self.training.steps
+        return count > 0 and done * count // steps > (done - 1) * count // steps
+
+    def _keep_snapshot(self) -> None:
+        def work() -> None:
+            tensors = {
+                f"{std:g}/{name}": tensor
+                for std, (averaged, _) in self.snapshots.items()
+                for name, tensor in averaged.state_dict().items()
+            }
+            storage.save_tensors(self.out / SNAPSHOTS / f"{self.done:08d}.safetensors", tensors)
+
+        with self.clock.paused():
+            self.ranks.lead(work)
 
     def _look(self, last: bool = False) -> None:
         """Samples and evaluation, where they are due and were not made already."""
@@ -424,6 +508,19 @@ class _Run:
         self.report.step(self.done)
         self.report.stop()
         self.report.say(f"{self.out}: {self.done} steps in {duration(self.clock.seconds())}")
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix before a name without a slash."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
+    }
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def _due(done: int, every: int) -> bool:
