@@ -1,0 +1,21 @@
+"""What the benchmarks bring. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+from suffuse.plugins import Register, hookimpl
+
+suffuse_api = 1
+
+
+@hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "benchmarks/core",
+        "suffuse_benchmarks.suites:core",
+        summary="samplers against exact truth and other libraries: accuracy, overhead, size",
+    )
+    register(
+        "benchmarks/quick",
+        "suffuse_benchmarks.suites:quick",
+        summary="a few minutes of the same",
+    )

@@ -1,0 +1,227 @@
+"""`suffuse bench ls|run|report|compare`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from suffuse.errors import SuffuseError
+
+if TYPE_CHECKING:
+    from suffuse.bench import Case, Outcome
+
+__all__ = ["bench"]
+
+OUT = Path("benchmarks-results")
+_SET = click.option(
+    "--set", "options", multiple=True, metavar="KEY=VALUE", help="A suite's option."
+)
+_ONLY = click.option("--only", metavar="TEXT", help="Cases whose task or model has this in it.")
+
+
+@click.group()
+def bench() -> None:
+    """Measure, keep what was measured, report and compare it.
+
+    \b
+    suffuse bench run quick
+    suffuse bench report
+    """
+
+
+def _named(suite: str) -> str:
+    """A suite's whole name: `core` is enough where only one plugin has a suite of that name."""
+    from suffuse import plugins
+
+    names = [entry.name for entry in plugins.entries("benchmark")]
+    ends = [name for name in names if name.endswith(f"/{suite}")]
+    return ends[0] if suite not in names and len(ends) == 1 else suite
+
+
+def _cases(suite: str, options: tuple[str, ...], only: str | None) -> list[Case]:
+    from suffuse import plugins, recipe
+
+    part: dict[str, Any] = {"name": suite, **recipe.overrides(options)}
+    cases = list(plugins.build("benchmark", part))
+    if only:
+        cases = [case for case in cases if only in case.task or only in case.model]
+    if not cases:
+        raise SuffuseError(f"the suite {suite!r} has no such case")
+    return cases
+
+
+@bench.command("ls")
+@click.argument("suite", required=False)
+@_SET
+@_ONLY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ls(suite: str | None, options: tuple[str, ...], only: str | None, as_json: bool) -> None:
+    """List the suites, or the cases of SUITE."""
+    from suffuse import plugins
+
+    if suite is None:
+        entries = plugins.entries("benchmark")
+        if as_json:
+            rows = [{"name": e.name, "summary": e.summary, "version": e.version} for e in entries]
+            click.echo(json.dumps(rows, indent=2))
+            return
+        if not entries:
+            click.echo("no suites; plugins bring them: pip install suffuse-benchmarks", err=True)
+        width = max((len(e.name) for e in entries), default=0)
+        for e in entries:
+            click.echo(f"{e.name:<{width}}  {e.summary}".rstrip())
+        return
+    cases = _cases(_named(suite), options, only)
+    if as_json:
+        from suffuse.bench import key
+        from suffuse.bench.case import parameters
+
+        listed = [
+            {
+                "name": f"{case.task} {case.model} {case.seed}",
+                "task": case.task,
+                "model": case.model,
+                "seed": case.seed,
+                "parameters": parameters(case),
+                "key": key(case),
+            }
+            for case in cases
+        ]
+        click.echo(json.dumps(listed, indent=2))
+        return
+    for case in cases:
+        click.echo(f"{case.task}  {case.model}  seed {case.seed}")
+
+
+@bench.command("run")
+@click.argument("suite")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
+@_SET
+@_ONLY
+@click.option("--force", is_flag=True, help="Run cases again that are done.")
+def run(suite: str, out: Path, options: tuple[str, ...], only: str | None, force: bool) -> None:
+    """Run the cases of SUITE that are not done, each into a JSON file in the folder OUT.
+
+    A case that fails does not stop the others; the exit status is then 1. Ctrl-C keeps what is
+    done.
+    """
+    from suffuse import bench as runner
+
+    suite = _named(suite)
+    cases = _cases(suite, options, only)
+    counts = {"done": 0, "kept": 0, "failed": 0}
+    interrupted = False
+    with _progress(len(cases)) as show:
+
+        def on_outcome(outcome: Outcome) -> None:
+            counts[outcome.state] += 1
+            show(outcome)
+
+        try:
+            runner.run(cases, out, suite, force=force, on_outcome=on_outcome)
+        except KeyboardInterrupt:
+            interrupted = True
+    told = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
+    click.echo(f"{told}; results in {out}", err=True)
+    if interrupted:
+        click.echo("interrupted; the same command goes on from here", err=True)
+        raise SystemExit(130)
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """On a terminal a bar with the case that was last; elsewhere a line for each case."""
+
+    def line(outcome: Outcome) -> str:
+        case, record = outcome.case, outcome.record
+        text = f"{outcome.state}  {case.task}  {case.model}  seed {case.seed}"
+        if outcome.state == "done":
+            text += f"  {record.seconds:.1f} s"
+        if record.error is not None and outcome.state == "failed":
+            text += f"  {record.error['type']}: {record.error['message']}"
+        return text
+
+    if not sys.stderr.isatty():
+        yield lambda outcome: click.echo(line(outcome), err=True)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def show(outcome: Outcome) -> None:
+            bar.update(task, advance=1, description=f"{outcome.case.task} {outcome.case.model}")
+            if outcome.state == "failed":
+                console.print(line(outcome), style="red", highlight=False, markup=False)
+
+        yield show
+
+
+@bench.command("report")
+@click.argument("results", type=click.Path(path_type=Path), default=OUT)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="The page.  [RESULTS/report.html]"
+)
+@click.option("--title", default="Benchmarks", show_default=True)
+def report(results: Path, out: Path | None, title: str) -> None:
+    """Write the RESULTS as one HTML page, and as Markdown beside it."""
+    from suffuse import storage
+    from suffuse.bench import load
+    from suffuse.bench.report import markdown, page
+
+    records = load(results)
+    path = out or results / "report.html"
+    page(records, title).write(path)
+    storage.write_text(path.with_suffix(".md"), markdown(records, title))
+    click.echo(f"wrote {path} and {path.with_suffix('.md')}")
+
+
+@bench.command("compare")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(a: Path, b: Path, as_json: bool) -> None:
+    """Ratios of the results B to the results A, with intervals, case by case."""
+    from suffuse.bench import load
+    from suffuse.bench.report import compare as compared
+
+    ratios = compared(load(a), load(b))
+    if as_json:
+        rows = [{"name": f"{r.task} {r.model} {r.metric}", **asdict(r)} for r in ratios]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("task", "model", "figure", "A", "B", "B / A", "95 % interval", ""):
+        table.add_column(heading, justify="right" if heading in ("A", "B", "B / A") else "left")
+    for r in ratios:
+        table.add_row(
+            *(r.task, r.model, r.metric, f"{r.a:.4g}", f"{r.b:.4g}", f"{r.value:.3f}"),
+            *(f"{r.low:.3f} to {r.high:.3f}", r.verdict),
+        )
+    Console(width=None if Console().is_terminal else 160).print(table)
