@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from suffuse import plugins
 from suffuse.diffusion import Noise, oracle, schedules, scores
 from suffuse.diffusion.scores import SCORES, calibrate
 from suffuse.errors import SuffuseError
@@ -230,3 +231,16 @@ def test_quantiles_are_surprise_whatever_the_scale_without_ties_or_end():
 def test_mistakes_are_told(make, message):
     with pytest.raises(SuffuseError, match=message):
         make()
+
+
+@every
+def test_every_score_is_registered(name):
+    schedule, options = schedules.cosine(), {"lams": [-2.0, 2.0]}
+    if name == "curvature":
+        options["lams"].reverse()
+    denoise = gaussian().denoiser(schedule)
+    built = plugins.build("scorer", {"name": name, **options}, denoiser=denoise, schedule=schedule)
+    assert isinstance(built, SCORES[name])
+    assert built.lams == tuple(options["lams"])
+    assert built(torch.randn(2, D, dtype=F)).isfinite().all()
+    assert {entry.name for entry in plugins.entries("scorer")} == set(SCORES)

@@ -94,3 +94,15 @@ def register_conditioners(register: Register) -> None:
     register("label", "suffuse.nn.conditioning:Label", summary="one of a list of names")
     register("number", "suffuse.nn.conditioning:Number", summary="a number, or none")
     register("state", "suffuse.nn.conditioning:StateCondition", summary="an object to go by")
+
+
+@hookimpl
+def register_scorers(register: Register) -> None:
+    for name, target, summary in (
+        ("curvature", "Curvature", "how the path to noise bends"),
+        ("diffusion-time", "DiffusionTime", "the noise level that the datum looks like"),
+        ("likelihood", "NegativeLogLikelihood", "by the probability flow"),
+        ("reconstruction", "Reconstruction", "the error after noise was added"),
+        ("score-norm", "ScoreNorm", "the squared score at several levels"),
+    ):
+        register(name, f"suffuse.diffusion.scores:{target}", summary=summary)
