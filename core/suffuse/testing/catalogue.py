@@ -38,7 +38,11 @@ CATALOGUE: Mapping[str, tuple[Callable[[Any, Any], None], ...]] = {
     "conditioner": (networks.embeds, networks.refuses_values),
     "process": (processes.corrupts, networks.samples_by_seed),
     "schedule": (processes.runs_from_data_to_noise,),
-    "solver": (processes.makes_plans,),
+    "solver": (
+        processes.makes_plans,
+        processes.finds_what_is_certain,
+        processes.reaches_its_order,
+    ),
     "scorer": (judging.scores,),
     "evaluator": (
         judging.measures,

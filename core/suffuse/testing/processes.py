@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from unittest import SkipTest
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from suffuse import plugins
-from suffuse.diffusion import Noise, schedules, solvers
+from suffuse.diffusion import Noise, sample, schedules, solvers
 from suffuse.diffusion.noise import Stream
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import State
@@ -56,21 +58,60 @@ def _shapes(x: State) -> dict[str, list[int]]:
     return {name: list(part.shape) for name, part in parts.items()}
 
 
-def makes_plans(bench: Workbench, entry: Entry) -> None:
-    """Its plans for 8 and 20 calls keep to that, print, and come back from JSON the same."""
+def _plan(entry: Entry, bench: Workbench, steps: int) -> Plan:
     options = dict(bench.options(entry))
     options.pop("name")
-    schedule = schedules.cosine()
-    made = 0
-    for steps in (8, 20):
-        try:
-            plan = solvers.plan(entry.load(), schedule, steps=steps, **options)
-        except SuffuseError:  # it needs another schedule or more calls, and says so
-            continue
-        made += 1
-        assert str(plan), "its plan prints nothing"
-        assert len(plan.t) <= steps + 1, f"{steps} calls are asked for, and it makes {len(plan.t)}"
-        again = Plan.from_json(plan.to_json())
-        assert np.allclose(np.asarray(again.t), np.asarray(plan.t)), "from JSON it is another plan"
-    if not made:
-        raise SkipTest("it makes no plan for the cosine schedule; its own tests must show it")
+    try:
+        return solvers.plan(entry.load(), schedules.cosine(), steps=steps, **options)
+    except SuffuseError as error:
+        raise SkipTest(
+            f"it makes no plan of {steps} calls for the cosine schedule: {error}"
+        ) from None
+
+
+def makes_plans(bench: Workbench, entry: Entry) -> None:
+    """A plan keeps to the calls that it is given, ends in clean data, and is kept as JSON."""
+    plan = _plan(entry, bench, 20)
+    assert len(plan) <= 20, f"20 calls are asked for, and it makes {len(plan)}"
+    assert not np.any(plan.s[-1]), f"it ends at t = {plan.s[-1]:g} and not in clean data"
+    assert str(plan), "it prints nothing"
+    again = Plan.from_json(plan.to_json())
+    same = all(np.array_equal(getattr(plan, name), getattr(again, name)) for name in "tsABC")
+    assert same, "from JSON it is another plan"
+
+
+def finds_what_is_certain(bench: Workbench, entry: Entry) -> None:
+    """Where the denoiser always answers with the same state, sampling ends there."""
+    plan = _plan(entry, bench, 20)
+    if plan.law != "affine":
+        raise SkipTest(f"its rows are of the law {plan.law!r}")
+    certain = torch.tensor([[0.5, -1.5]], dtype=torch.float64)
+    start = torch.ones_like(certain)
+    found = sample(lambda x, t: certain.expand_as(x), plan, x=start, noise=Noise(0, 1))
+    assert torch.allclose(found, certain, atol=1e-9), f"{certain.tolist()} becomes {found.tolist()}"
+
+
+def reaches_its_order(bench: Workbench, entry: Entry) -> None:
+    """On normal data the error falls with the calls as its order says; up to the second."""
+    target = entry.load()
+    order, schedule = getattr(target, "order", None), schedules.cosine()
+    if order is None:
+        raise SkipTest("it states no order: @suffuse.diffusion.solvers.solver(order)")
+    if _plan(entry, bench, 20).stochastic or _plan(entry, bench, 20).law != "affine":
+        raise SkipTest("its end is not a function of its start")
+    deviation, x = 0.5, torch.ones(1, 1, dtype=torch.float64)
+    errors = []
+    for steps in (100, 200):
+        plan = _plan(entry, bench, steps)
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            at = schedule.at(t)
+            share = at.alpha * deviation**2 / (at.alpha**2 * deviation**2 + at.sigma**2)
+            return share.reshape(-1, 1) * x
+
+        errors.append(abs(float(sample(denoise, plan, x=x)) - deviation) + 1e-15)
+    slope = math.log2(errors[0] / errors[1])
+    least = min(order, 2) - 0.6
+    assert slope > least or errors[1] < 1e-10, (
+        f"its order is {order}, and from 100 to 200 calls the error falls by the power {slope:.2f}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -32,7 +33,7 @@ _PARTS = ("dataset", "encoder", "denoiser", "process", "schedule", "renderer")
 
 
 class Few:
-    """Some examples of a data set, evenly spread over it."""
+    """Some examples of a data set."""
 
     def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
         self._whole, self._indices = whole, list(indices)
@@ -40,9 +41,8 @@ class Few:
 
     @classmethod
     def spread(cls, whole: Dataset, n: int) -> Few:
-        """At most n examples."""
-        n = min(n, len(whole))
-        return cls(whole, [i * len(whole) // n for i in range(n)])
+        """At most n examples from all over it; at random, since data may be laid out by class."""
+        return cls(whole, random.Random(0).sample(range(len(whole)), min(n, len(whole))))
 
     @property
     def conditions(self) -> Mapping[str, Condition]:

@@ -159,7 +159,8 @@ def plan(
 
     # Steps cost different numbers of calls (one from pure noise, several in the middle), so the
     # method's own rule is a first guess.
-    n = solver.intervals(steps)
+    intervals = getattr(solver, "intervals", None)  # a plain function need not say
+    n = steps if intervals is None else intervals(steps)
     best = of(n)
     while len(best) > steps:
         n -= 1

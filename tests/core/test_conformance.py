@@ -1,0 +1,484 @@
+"""The conformance kit: the toy plugin passes all of it, and for every check a broken one fails."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from pydantic import BaseModel
+
+from suffuse import plugins, testing
+from suffuse.cli.plugins import plugins as command
+from suffuse.diffusion import Gaussian, schedules, solvers
+from suffuse.errors import SuffuseError
+from suffuse.plugins import hookimpl
+from suffuse.testing import Conformance, parametrize_with_checks
+from suffuse.testing.catalogue import CATALOGUE
+
+sys.path.append(str(Path(__file__).parents[1] / "fixtures" / "suffuse-toy"))
+
+data, denoiser, encoder, evaluator, plugin, renderer = (
+    importlib.import_module(f"suffuse_toy.{name}")
+    for name in ("data", "denoiser", "encoder", "evaluator", "plugin", "renderer")
+)
+RECIPE = Path(plugin.__file__).parent / "recipes" / "spiral.toml"
+
+
+def managed(module: Any) -> plugins.Manager:
+    return plugins.Manager([plugins.Candidate("toy", lambda: module, version="1.0")])
+
+
+@parametrize_with_checks("toy", managed(plugin))
+def test_conformance(check):
+    check()
+
+
+# One broken thing for every check
+
+
+class WrongLabels(data.Spiral):
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), conditions={"arm": "middle"})
+
+
+class Endless(data.Spiral):
+    def __getitem__(self, index):
+        return super().__getitem__(index % len(self))
+
+
+class Restless(data.Spiral):
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), data=np.random.default_rng().normal(size=2))
+
+
+class OneSplit(data.Spiral):
+    def __init__(self, split: str, *, n: int = 2000) -> None:
+        super().__init__("train", n=n)
+
+
+class Wide(encoder.Points):
+    def encode(self, objects):
+        return super().encode(objects).double()
+
+
+class Lossy(encoder.Points):
+    def decode(self, x):
+        return super().decode(1.5 * x)
+
+
+class Constant(encoder.Points):
+    def encode(self, objects):
+        return 0 * super().encode(objects)
+
+
+class Loud(encoder.Points):
+    def encode(self, objects):
+        return 100 * super().encode(objects)
+
+
+class Relative(encoder.Points):
+    def encode(self, objects):
+        x = super().encode(objects)
+        return x - x.mean(0)
+
+
+class Forgetful(encoder.Points):
+    def fit(self, dataset):
+        self.mean = torch.tensor([0.5, 0.5])
+        return {"scale": float("nan")}
+
+
+class Welcoming(encoder.Points):
+    def encode(self, objects):
+        return torch.zeros(len(objects), 2)
+
+
+class Ragged(encoder.Points):
+    """Points of which the second coordinate may be missing."""
+
+    def sizes(self, objects):
+        return torch.tensor([1 + (float(o[0]) > 0) for o in objects])
+
+    def mask(self, sizes):
+        return torch.arange(2) < sizes[:, None]
+
+    def draw_sizes(self, noise):
+        return 1 + (noise.uniform((), step=0) > 0.5).long()
+
+    def decode(self, x, sizes):
+        return super().decode(x)
+
+
+class Unsized(Ragged):
+    def sizes(self, objects):
+        return super().sizes(objects).float()
+
+
+class Narrow(denoiser.MLP):
+    def forward(self, x, level, vector=None, mask=None):
+        return super().forward(x, level, vector)[:, :1]
+
+
+class Mixing(denoiser.MLP):
+    def forward(self, x, level, vector=None):
+        out = super().forward(x, level, vector)
+        return out + out.mean(0)
+
+
+class Masked(denoiser.MLP):
+    """Takes a mask, and makes nothing of it."""
+
+    def forward(self, x, level, vector=None, mask=None):
+        return super().forward(x, level, vector)
+
+
+class Idle(denoiser.MLP):
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.unused = torch.nn.Linear(2, 2)
+
+
+class Dull(denoiser.MLP):
+    def forward(self, x, level, vector=None):
+        return 0 * super().forward(x, level, vector)
+
+
+class Hidden(denoiser.MLP):
+    """A part of it is not kept."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        seed = int(np.random.default_rng().integers(2**31))
+        draw = torch.randn(2, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("draw", draw, persistent=False)
+
+    def forward(self, x, level, vector=None):
+        return super().forward(x, level, vector) + self.draw
+
+
+class Half(torch.nn.Module):
+    """An embedding of half the width, of whatever value."""
+
+    def __init__(self, condition: Any, width: int) -> None:
+        super().__init__()
+        self.table = torch.nn.Embedding(2, width // 2)
+
+    def prepare(self, values):
+        return torch.tensor([value == "left" for value in values]).long()
+
+    def forward(self, prepared):
+        return self.table(prepared)
+
+
+class Whole(Half):
+    def __init__(self, condition: Any, width: int) -> None:
+        super().__init__(condition, 2 * width)
+
+
+class Unseeded(Gaussian):
+    def prior(self, noise, shape, t=1.0):
+        return super().prior(noise, shape, t) + torch.rand(())
+
+
+class Shared(Gaussian):
+    def corrupt(self, x_0, t, noise):
+        return super().corrupt(x_0, t, noise + x_0.mean(0))
+
+
+def backwards() -> schedules.Schedule:
+    found = schedules.cosine()
+    return replace(found, to_lam=lambda t: found.to_lam(1 - t))
+
+
+def unfinished(schedule: schedules.Schedule, grid: Any) -> Any:
+    return solvers.ddim(schedule, grid[:-1])
+
+
+def halved(schedule: schedules.Schedule, grid: Any) -> Any:
+    plan = solvers.ddim(schedule, grid)
+    return replace(plan, B=0.5 * plan.B)
+
+
+def boastful(schedule: schedules.Schedule, grid: Any) -> Any:
+    return solvers.ddim(schedule, grid)
+
+
+boastful.order = 2  # type: ignore[attr-defined]
+
+
+def dice(denoiser: Any, schedule: Any) -> Any:
+    return lambda x_0, *, seed=0, **conditions: torch.rand(len(x_0), 1, dtype=torch.float64)
+
+
+class Changed(evaluator.Distance):
+    """Its figure, changed by a function of the samples."""
+
+    def change(self, figure, samples):
+        raise NotImplementedError
+
+    def evaluate(self, samples, *, test, train, seed):
+        found = super().evaluate(samples, test=test, train=train, seed=seed)
+        return [self.change(figure, samples) for figure in found]
+
+
+class Beside(Changed):
+    def change(self, figure, samples):
+        return replace(figure, low=figure.value + 1, high=figure.value + 2)
+
+
+class FirstOnly(Changed):
+    def change(self, figure, samples):
+        return replace(figure, value=float(samples[0].data[0]))
+
+
+class Offset(Changed):
+    def change(self, figure, samples):
+        return replace(figure, value=figure.value + 1, low=figure.low + 1, high=figure.high + 1)
+
+
+class Eager(evaluator.Distance):
+    def evaluate(self, samples, *, test, train, seed):
+        first = samples[0]
+        return super().evaluate([first, *samples[1:]], test=test, train=train, seed=seed)
+
+
+class Mute(renderer.Plot):
+    def metadata(self, path):
+        return {}
+
+
+class Blank(renderer.Plot):
+    def sheet(self, objects, captions=None, columns=0):
+        return b""
+
+
+class Trusting(renderer.Plot):
+    def _parsed(self, path):
+        return dict(importlib.import_module("json").loads(path.read_text()))
+
+
+class Loose(BaseModel, extra="allow"):
+    """Options that let a misspelt key pass."""
+
+
+class Optional(encoder.Points):
+    def __init__(self, *, scale: float = 1.0, extra: float | None = 1.0) -> None:
+        super().__init__(scale=scale)
+
+
+def none_is_lost() -> dict[str, Any]:
+    import tomllib
+
+    recipe = tomllib.loads(RECIPE.read_text())
+    return {**recipe, "encoder": {"name": "toy/points", "extra": None}}
+
+
+def replaced(**hooks: Any) -> ModuleType:
+    """The toy plugin with some of its hooks replaced: name -> function of `register` or `cli`."""
+    module = ModuleType("suffuse_toy.broken")
+    for name, value in vars(plugin).items():
+        if not name.startswith("__"):
+            setattr(module, name, value)
+    for name, function in hooks.items():
+        setattr(module, name, hookimpl(function, specname=name) if callable(function) else function)
+    return module
+
+
+def registers(hook: str, name: str, target: Any, **more: Any) -> dict[str, Any]:
+    def function(register):
+        register(name, target, **{"summary": "broken", **more})
+
+    return {hook: function}
+
+
+def dataset_as(target):
+    return registers("register_datasets", "toy/spiral", target)
+
+
+def encoder_as(target, **more):
+    return registers("register_encoders", "toy/points", target, **more)
+
+
+def denoiser_as(target):
+    return registers("register_denoisers", "toy/mlp", target)
+
+
+def evaluator_as(target):
+    return registers("register_evaluators", "toy/distance", target)
+
+
+def renderer_as(target):
+    return registers("register_renderers", "toy/plot", target)
+
+
+def solver_as(target):
+    return registers("register_solvers", "toy/step", target)
+
+
+def conditioner_as(target):
+    settings = {"recipe toy/spiral": {"conditions.arm.name": "toy/arm"}}
+    return {
+        **registers("register_conditioners", "toy/arm", target),
+        "suffuse_conformance": Conformance(settings),
+    }
+
+
+def speechless(cli):
+    cli.command("toy")(lambda: None)
+
+
+def foreign(register):
+    register("other/spiral", data.Spiral, summary="of another's namespace")
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "plugin toy is_whole": {"register_schedules": foreign},
+    "plugin toy commands_have_help": {"register_commands": speechless},
+    "encoder toy/points loads": encoder_as("suffuse_toy.nothing:Points"),
+    "encoder toy/points has_options": encoder_as(encoder.Points, config=Loose),
+    "encoder toy/points says_what_it_is": encoder_as(encoder.Points, summary=" "),
+    "dataset toy/spiral has_examples": dataset_as(WrongLabels),
+    "dataset toy/spiral ends": dataset_as(Endless),
+    "dataset toy/spiral is_the_same_again": dataset_as(Restless),
+    "dataset toy/spiral has_two_splits": dataset_as(OneSplit),
+    "encoder toy/points has_shape": encoder_as(Wide),
+    "encoder toy/points comes_back": encoder_as(Lossy),
+    "encoder toy/points tells_apart": encoder_as(Constant),
+    "encoder toy/points is_standardised": encoder_as(Loud),
+    "encoder toy/points encodes_each_alone": encoder_as(Relative),
+    "encoder toy/points needs_no_data": encoder_as(Forgetful),
+    "encoder toy/points keeps_sizes": encoder_as(Unsized),
+    "encoder toy/points refuses_strangers": encoder_as(Welcoming),
+    "denoiser toy/mlp answers_in_shape": denoiser_as(Narrow),
+    "denoiser toy/mlp keeps_samples_apart": denoiser_as(Mixing),
+    "denoiser toy/mlp ignores_padding": {**denoiser_as(Masked), **encoder_as(Ragged)},
+    "denoiser toy/mlp uses_its_weights": denoiser_as(Idle),
+    "denoiser toy/mlp learns": denoiser_as(Dull),
+    "conditioner toy/arm embeds": conditioner_as(Half),
+    "conditioner toy/arm refuses_values": conditioner_as(Whole),
+    "process toy/noise corrupts": registers("register_processes", "toy/noise", Shared),
+    "process toy/noise samples_by_seed": registers("register_processes", "toy/noise", Unseeded),
+    "schedule toy/back runs_from_data_to_noise": registers(
+        "register_schedules", "toy/back", backwards
+    ),
+    "solver toy/step makes_plans": solver_as(unfinished),
+    "solver toy/step finds_what_is_certain": solver_as(halved),
+    "solver toy/step reaches_its_order": solver_as(boastful),
+    "scorer toy/dice scores": registers("register_scorers", "toy/dice", dice),
+    "evaluator toy/distance measures": evaluator_as(Beside),
+    "evaluator toy/distance is_blind_to_order": evaluator_as(FirstOnly),
+    "evaluator toy/distance finds_real_data_at_the_floor": evaluator_as(Offset),
+    "evaluator toy/distance refuses_nothing": evaluator_as(Eager),
+    "renderer toy/plot keeps_files": renderer_as(Mute),
+    "renderer toy/plot draws_sheets": renderer_as(Blank),
+    "renderer toy/plot refuses_files": renderer_as(Trusting),
+    "recipe toy/spiral is_written_and_read": {
+        **encoder_as(Optional),
+        **registers("register_recipes", "toy/spiral", none_is_lost()),
+    },
+    "recipe toy/spiral samples_by_seed": denoiser_as(Mixing),
+    "recipe toy/spiral is_kept": denoiser_as(Hidden),
+    "recipe toy/spiral refuses_conditions": conditioner_as(Whole),
+    "model toy/empty is_shipped": registers(
+        "register_models", "toy/empty", Path(plugin.__file__).parent / "recipes"
+    ),
+}
+
+
+@pytest.mark.parametrize("id", BROKEN)
+def test_a_broken_plugin_fails(id):
+    manager = managed(replaced(**BROKEN[id]))
+    assert manager.statuses[0].status == "ok", manager.statuses[0].message
+    found = {check.id: check for check in testing.checks("toy", manager)}
+    result = found[id].run()
+    assert result.outcome == "failed", result
+    assert "Traceback" not in result.reason
+    assert result.claim
+    assert result.trace
+
+
+def test_a_heavy_plugin_fails(tmp_path, monkeypatch):
+    (tmp_path / "heavy_toy.py").write_text("import torch\nsuffuse_api = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    manager = managed(importlib.import_module("heavy_toy"))
+    result = next(c for c in testing.checks("toy", manager) if c.id.endswith("is_light")).run()
+    assert result.outcome == "failed"
+    assert "torch" in result.reason
+
+
+def test_every_check_has_a_broken_plugin():
+    proven = {id.split(" ")[0] + " " + id.split(" ")[2] for id in BROKEN} | {"plugin is_light"}
+    for kind, functions in CATALOGUE.items():
+        for function in functions:
+            where = "encoder" if kind == "any" else kind
+            assert f"{where} {function.__name__}" in proven
+
+
+# Expected failures, and what is said of wrong ones
+
+
+def with_expected(failures: dict[str, str], **hooks: Any) -> plugins.Manager:
+    return managed(replaced(suffuse_conformance=Conformance({}, failures), **hooks))
+
+
+def test_an_expected_failure_is_told_with_its_reason():
+    manager = with_expected({"encoder toy/points comes_back": "halves"}, **encoder_as(Lossy))
+    results = {c.id: c.run() for c in testing.checks("toy", manager) if "comes_back" in c.id}
+    result = results["encoder toy/points comes_back"]
+    assert (result.outcome, result.reason) == ("expected", "halves")
+    assert "| encoder toy/points | comes_back | expected | halves |" in testing.markdown(
+        "toy", results.values()
+    )
+    marks = [
+        mark
+        for parameter in parametrize_with_checks("toy", manager).args[1]
+        for mark in parameter.marks
+        if mark.name == "xfail"
+    ]
+    assert [mark.kwargs for mark in marks] == [{"reason": "halves", "strict": True}]
+
+
+def test_an_expected_failure_that_passes_is_a_failure():
+    manager = with_expected({"encoder toy/points comes_back": "old"})
+    check = next(c for c in testing.checks("toy", manager) if c.expected_failure)
+    assert check.run().outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("failures", "words"),
+    [
+        ({"encoder toy/points come_back": "x"}, "did you mean 'encoder toy/points comes_back'"),
+        ({"encoder toy/points comes_back": " "}, "has no reason"),
+    ],
+)
+def test_wrong_expected_failures_are_told(failures, words):
+    with pytest.raises(SuffuseError, match=words):
+        testing.checks("toy", with_expected(failures))
+
+
+def test_plugins_that_cannot_be_checked():
+    with pytest.raises(SuffuseError, match="did you mean 'toy'"):
+        testing.checks("tyo", managed(plugin))
+    with pytest.raises(SuffuseError, match="cannot be imported"):
+        testing.checks("toy", managed(replaced(suffuse_conformance="suffuse_toy.none:X")))
+
+
+def test_the_command(tmp_path):
+    page = tmp_path / "toy.md"
+    with plugins.using(managed(plugin)):
+        done = CliRunner().invoke(command, ["check", "toy", "-k", "encoder", "--markdown", page])
+    assert done.exit_code == 0, done.output
+    assert "ok       encoder toy/points comes_back" in done.output
+    assert "| encoder toy/points | comes_back | passed |" in page.read_text()
+    with plugins.using(managed(replaced(**encoder_as(Lossy)))):
+        done = CliRunner().invoke(command, ["check", "toy", "-k", "comes_back"])
+    assert done.exit_code == 1
+    assert "FAILED   encoder toy/points comes_back" in done.output
