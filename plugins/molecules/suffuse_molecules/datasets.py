@@ -2,7 +2,7 @@
 
 Every example has all properties of `suffuse_molecules.properties` as number conditions, computed
 when they are asked for, and the numeric columns of a user's table. A molecule is held out by the
-digest of its SMILES, so that adding molecules to a file moves no other.
+digest of its SMILES: those with the least digests are, so that adding molecules moves few others.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class Known:
 
     Attributes:
         mol: its atoms and bonds, in pieces or in one, without attachment points.
-        open: the atoms that may bond to what is new; where empty, all that have capacity left.
+        open: the atoms that may bond to what is new, each once for every time it is named; where
+            empty, all that have capacity left, as often as that allows.
     """
 
     mol: Chem.Mol
@@ -86,10 +87,11 @@ def known_of(smiles: str) -> Known:
         Chem.Kekulize(whole, clearAromaticFlags=True)
     for atom in whole.GetAtoms():
         # what an attachment point held is free again
-        if any(near.GetIdx() in points for near in atom.GetNeighbors()):
+        held = sum(near.GetIdx() in points for near in atom.GetNeighbors())
+        if held and atom.GetIdx() not in points:
             atom.SetNoImplicit(False)
             atom.SetNumExplicitHs(0)
-            atom.SetBoolProp("open", atom.GetIdx() not in points)
+            atom.SetIntProp("open", held)
     for i in sorted(points, reverse=True):
         whole.RemoveAtom(i)
     with quiet():
@@ -98,8 +100,13 @@ def known_of(smiles: str) -> Known:
     reason = "unreadable" if failed else refusal(part)
     if reason is not None and reason != "fragments":
         raise SuffuseError(f"the part {smiles!r} is not taken ({reason}): {REASONS[reason]}")
-    found = tuple(atom.GetIdx() for atom in part.GetAtoms() if atom.HasProp("open"))
-    return Known(part, found)
+    return Known(part, _opened(part))
+
+
+def _opened(mol: Chem.Mol) -> tuple[int, ...]:
+    """The atoms with the property "open", each as often as it says."""
+    atoms = [atom for atom in mol.GetAtoms() if atom.HasProp("open")]
+    return tuple(atom.GetIdx() for atom in atoms for _ in range(atom.GetIntProp("open")))
 
 
 def make(
@@ -136,7 +143,7 @@ def make(
             f"{least} to {most}"
         )
     project = _projection(encoder, tokens, orders, known.open)
-    query = _query([encoder.element(token) for token in tokens], orders)
+    query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
     tried = retained = raw = 0
     reasons: dict[str, int] = {}
@@ -204,14 +211,14 @@ def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) ->
     for i in matched:
         near = {atom.GetIdx() for atom in whole.GetAtomWithIdx(i).GetNeighbors()}
         if near - matched:
-            whole.GetAtomWithIdx(i).SetBoolProp("open", True)
+            whole.GetAtomWithIdx(i).SetIntProp("open", len(near - matched))
             whole.GetAtomWithIdx(i).SetNumExplicitHs(0)
     replaced = sorted(set(range(mol.GetNumAtoms())) - matched, reverse=True)
     for i in replaced:
         whole.RemoveAtom(i)
     with quiet():
         Chem.SanitizeMol(whole, catchErrors=True)
-    opened = tuple(atom.GetIdx() for atom in whole.GetAtoms() if atom.HasProp("open"))
+    opened = _opened(whole.GetMol())
     settings = {"atoms": (len(replaced), len(replaced)), **settings}
     return make(model, Known(whole.GetMol(), opened), n, **settings)
 
@@ -330,11 +337,16 @@ def _sizes(encoder: Graph, noise: Noise, least: int, most: int) -> list[int]:
     return found
 
 
-def _query(tokens: Sequence[tuple[int, int]], orders: Tensor) -> Chem.Mol:
-    """The known part as a pattern: elements, charges, and orders that may have become aromatic."""
+def _query(tokens: Sequence[tuple[int, int]], orders: Tensor, opened: Sequence[int]) -> Chem.Mol:
+    """The known part as a pattern: elements, charges, and orders that may have become aromatic.
+
+    Where there are attachment points, an atom has at most as many new neighbours as it has of them.
+    """
     query = Chem.RWMol()
-    for number, charge in tokens:
-        query.AddAtom(Chem.AtomFromSmarts(f"[#{number}{charge:+d}]"))
+    for i, (number, charge) in enumerate(tokens):
+        degree = int((orders[i] > 0).sum())
+        bound = f"D{{{degree}-{degree + opened.count(i)}}}" if opened else ""
+        query.AddAtom(Chem.AtomFromSmarts(f"[#{number}{charge:+d}{bound}]"))
     for i, j in orders.triu().nonzero().tolist():
         bond = query.AddBond(i, j, Chem.BondType.SINGLE) - 1
         query.ReplaceBond(

@@ -197,7 +197,7 @@ def _sdf(data: bytes) -> Iterator[tuple[Record, Chem.Mol | None]]:
         supplier: Any = Chem.ForwardSDMolSupplier(io.BytesIO(data), sanitize=True, removeHs=True)
         for number, mol in enumerate(supplier, start=1):
             if mol is None:
-                yield Record(number, "", f"molecule {number}"), None
+                yield Record(number, f"molecule {number}"), None  # which is no SMILES
                 continue
             name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
             smiles = Chem.MolToSmiles(flat(mol)) if refusal(mol) is None else Chem.MolToSmiles(mol)

@@ -1,0 +1,183 @@
+"""Files of molecules, whole and broken."""
+
+import gzip
+import logging
+
+import pytest
+from rdkit import Chem
+
+from suffuse.errors import SuffuseError
+from suffuse_molecules import reading
+from suffuse_molecules.chemistry import canonical, known
+from suffuse_molecules.datasets import NCI, QM9, Smiles
+from suffuse_molecules.properties import PROPERTIES, property_of
+
+LINES = """smiles name
+CCO ethanol
+c1ccccc1 benzene
+
+# a comment
+C1CC broken ring
+[2H]C([2H])[2H] heavy
+CC(=O)[O-].[Na+] acetate
+C[Hg]C
+CC.CC pair
+CN
+"""
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_broken_lines_are_counted_named_and_skipped(tmp_path):
+    found = reading.read(write(tmp_path / "in.smi", LINES))
+    assert [(r.line, r.smiles, r.name) for r in found.records] == [
+        (2, "CCO", "ethanol"),
+        (3, "c1ccccc1", "benzene"),
+        (11, "CN", ""),
+    ]
+    assert [(s.line, s.reason) for s in found.skipped] == [
+        (6, "unreadable"),
+        (7, "isotope"),
+        (8, "metal"),
+        (9, "metal"),
+        (10, "fragments"),
+    ]
+    account = found.account()
+    assert "5 of 8 molecules are skipped" in account
+    assert "line 6: 'C1CC' (unreadable)" in account
+
+
+def test_of_salts_the_largest_piece_is_taken_on_request(tmp_path):
+    found = reading.read(write(tmp_path / "in.smi", LINES), salts=True)
+    assert [(r.line, r.smiles) for r in found.records][-3:] == [
+        (8, "CC(=O)[O-]"),
+        (10, "CC"),
+        (11, "CN"),
+    ]
+
+
+def test_tables_are_read_by_the_name_of_their_column(tmp_path):
+    text = "id;SMILES;activity\na;CCO;1.5\nb;C(;2\nc;CCN;\n"
+    found = reading.read(write(tmp_path / "in.csv", text))
+    assert [(r.smiles, r.name, dict(r.values)) for r in found.records] == [
+        ("CCO", "a", {"activity": "1.5"}),
+        ("CCN", "c", {}),
+    ]
+    assert [(s.line, s.reason) for s in found.skipped] == [(3, "unreadable")]
+    other = write(tmp_path / "other.csv", "mols,y\nCCO,1\n")
+    with pytest.raises(SuffuseError, match=r"no column .* named for SMILES \(there are: mols, y\)"):
+        reading.read(other)
+    assert reading.read(other, column="mols").records[0].smiles == "CCO"
+    with pytest.raises(SuffuseError, match="did you mean 'mols'"):
+        reading.read(other, column="mol")
+
+
+def test_an_sdf_without_coordinates_and_with_a_broken_record(tmp_path):
+    blocks = []
+    for smiles, name in (("CC(=O)O", "acid"), ("C[N+](C)(C)C", "amine")):
+        mol = known(smiles)
+        mol.SetProp("_Name", name)
+        blocks.append(Chem.MolToMolBlock(mol) + ">  <logp>\n0.5\n\n$$$$\n")
+    broken = blocks[0].replace("  4  3", "  9  3")
+    path = write(tmp_path / "in.sdf", blocks[0] + broken + blocks[1])
+    found = reading.read(path)
+    assert [canonical(mol) for mol in reading.molecules(found)] == ["CC(=O)O", "C[N+](C)(C)C"]
+    assert [r.name for r in found.records] == ["acid", "amine"]
+    assert [(s.line, s.reason) for s in found.skipped] == [(2, "unreadable")]
+
+
+def test_compressed_files_are_read(tmp_path):
+    path = tmp_path / "in.smi.gz"
+    path.write_bytes(gzip.compress(LINES.encode()))
+    assert len(reading.read(path).records) == 3
+    (tmp_path / "bad.smi.gz").write_bytes(b"not gzip")
+    with pytest.raises(SuffuseError, match="cannot read"):
+        reading.read(tmp_path / "bad.smi.gz")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("in.smi", "", "holds no molecule"),
+        ("in.smi", "C(\n", r"holds no molecule.*line 1: 'C\(' \(unreadable\)"),
+        ("in.csv", "", "no column"),
+        ("in.pdb", "x", "is no file of molecules by its name"),
+        ("in", "x", "is no file of molecules by its name"),
+    ],
+)
+def test_files_without_molecules_are_refused(tmp_path, name, text, words):
+    with pytest.raises(SuffuseError, match=words):
+        reading.read(write(tmp_path / name, text))
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(SuffuseError, match=r"cannot read .*none\.smi"):
+        reading.read(tmp_path / "none.smi")
+
+
+# Data sets
+
+
+def test_a_users_file_is_a_data_set_with_its_numbers(tmp_path, caplog):
+    rows = "".join(f"{'C' * k}O,{k / 2},note\n" for k in range(1, 31))
+    path = write(tmp_path / "in.csv", "smiles,activity,text\n" + rows + "C(,1,bad\n")
+    with caplog.at_level(logging.WARNING):
+        train, test = (Smiles(split, str(path), held_out=100) for split in ("train", "test"))
+    assert len(train) + len(test) == 30
+    assert len(test) == 6
+    assert not set(train.smiles()) & set(test.smiles())
+    assert caplog.text.count("1 of 31 molecules are skipped") == 1
+    assert train.conditions["activity"].kind == "number"
+    assert "text" not in train.conditions
+    example = train[0]
+    carbons = canonical(example.data).count("C")
+    assert example.conditions["activity"] == carbons / 2
+    assert example.conditions["logp"] == property_of(example.data, "logp")
+    assert example.conditions.get("text") is None
+
+
+def test_most_molecules_keep_their_split_when_others_come(tmp_path):
+    few = write(tmp_path / "a.smi", "".join(f"{'C' * k}N\n" for k in range(1, 31)))
+    more = write(
+        tmp_path / "b.smi", few.read_text() + "".join(f"{'C' * k}O\n" for k in range(1, 5))
+    )
+    first, then = (set(Smiles("test", str(path)).smiles()) for path in (few, more))
+    assert len(first) == len(then) == 6
+    assert len(first - then) == sum(smiles.endswith("O") for smiles in then)
+
+
+def test_qm9_needs_its_file(monkeypatch, tmp_path):
+    monkeypatch.delenv("SUFFUSE_DATA", raising=False)
+    with pytest.raises(SuffuseError, match="set SUFFUSE_DATA to a folder"):
+        QM9("train")
+    with pytest.raises(SuffuseError, match="is no file"):
+        QM9("train", path=str(tmp_path / "none.csv"))
+
+
+def test_qm9_is_whole(data_folder):
+    train, test = QM9("train"), QM9("test")
+    assert (len(train), len(test)) == (131_885, 2_000)
+    assert not set(train.smiles()) & set(test.smiles())
+
+
+def test_the_nci_set_comes_with_rdkit():
+    train, test = NCI("train", largest=12), NCI("test", largest=12)
+    assert len(test) == 300
+    assert 1000 < len(train) < 2000
+    assert max(train[i].data.GetNumHeavyAtoms() for i in range(100)) <= 12
+    assert {s.reason for s in train.skipped} >= {"unreadable", "radical", "size", "metal"}
+
+
+def test_properties_are_rdkits():
+    mol = known("CC(=O)Oc1ccccc1C(=O)O")
+    expected = {"logp": 1.3101, "tpsa": 63.6, "weight": 180.159, "rings": 1, "rotatable": 2}
+    for name, value in expected.items():
+        assert property_of(mol, name) == pytest.approx(value, abs=1e-3)
+    assert 1 < property_of(mol, "sa") < 3
+    assert 0 < property_of(mol, "qed") < 1
+    assert all(isinstance(property_of(mol, name), float) for name in PROPERTIES)
+    with pytest.raises(SuffuseError, match="did you mean 'logp'"):
+        property_of(mol, "logP")
