@@ -133,6 +133,8 @@ def conformers(
 
     if out.suffix.lower() != ".sdf":
         raise SuffuseError(f"shapes are written as .sdf, and {str(out)!r} is another kind")
+    if k < 1 or not 0 <= seed < 2**31 - 1:
+        raise SuffuseError(f"k is 1 or more and the seed 0 to 2^31 - 2; given {k} and {seed}")
     found = reading.read(file, column=column)
     _say(found.account())
     text, total, failed = [], 0, []

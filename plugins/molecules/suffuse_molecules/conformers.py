@@ -45,7 +45,7 @@ def conformers(
 
     Args:
         mol: sanitised; its stereo is kept, and what it leaves open is drawn at random.
-        k: how many are embedded.
+        k: how many are embedded, at least 1.
         seed: of the embedding, in [0, 2^31 - 1).
         distinct: leave out what is nearer than so many Å (root mean square over heavy atoms, after
             the best alignment and over symmetries) to one that is lower.
@@ -59,8 +59,6 @@ def conformers(
     >>> found.mol.GetNumAtoms(), found.energies[0], found.field
     (9, 0.0, 'MMFF94s')
     """
-    if k < 1 or not 0 <= seed < 2**31 - 1:
-        raise SuffuseError(f"k is 1 or more and the seed from 0 to 2^31 - 2; given {k} and {seed}")
     with quiet():
         whole = Chem.AddHs(mol)
         settings: Any = rdDistGeom.ETKDGv3()

@@ -43,11 +43,13 @@ def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         first, second: i and j, [P]; place [n, n]: the number of the pair (i, j), any on the
         diagonal.
     """
-    first, second = torch.triu_indices(n, n, 1, device=device)
-    place = torch.zeros(n, n, dtype=torch.int64, device=device)
-    number = torch.arange(len(first), device=device)
-    place[first, second] = number
-    place[second, first] = number
+    # kept tensors serve training too, which takes none that were made in inference mode
+    with torch.inference_mode(False):
+        first, second = torch.triu_indices(n, n, 1, device=device)
+        place = torch.zeros(n, n, dtype=torch.int64, device=device)
+        number = torch.arange(len(first), device=device)
+        place[first, second] = number
+        place[second, first] = number
     return first, second, place
 
 
