@@ -19,3 +19,8 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_benchmarks.suites:quick",
         summary="a few minutes of the same",
     )
+    register(
+        "benchmarks/kernels",
+        "suffuse_benchmarks.kernels:suite",
+        summary="kernels against the memory's speed and plain expressions; their machine code",
+    )

@@ -55,6 +55,15 @@ def test_guided_step_is_the_guided_estimate_and_the_step():
     torch.testing.assert_close(flat.std(1, correction=0), one.flatten(1).std(1, correction=0))
 
 
+def test_large_sums_are_the_same_tile_by_tile():
+    from suffuse.kernels.plan_step import TILE
+
+    x = [torch.randn(3, TILE - 7) for _ in range(4)]
+    k = [0.5, 0.0, -1.5, 0.25]
+    expected = torch.stack([plan_step([v[i] for v in x], k) for i in range(3)])
+    assert torch.equal(plan_step(x, k), expected)
+
+
 def test_a_clamp_and_what_is_known():
     x, known = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
     kept = torch.rand(2, 4, 8) < 0.5

@@ -15,6 +15,9 @@ __all__ = ["Fresh", "guided_step", "plan_step"]
 
 Coefficient = float | Tensor
 
+TILE = 2**18
+"""Elements of a tile on the CPU: a mebibyte in float32."""
+
 MOST = 8
 """How many tensors the Triton version reads."""
 
@@ -88,9 +91,12 @@ def plan_step(
         )[0]  # fmt: skip
     out_dtype = tensors[0].dtype
     wide = torch.promote_types(out_dtype, torch.float32)
-    out: Tensor | None = None
-    for x, k in zip(tensors, coefficients, strict=True):
-        out = _add(out, x, k, wide)
+    if _tileable(tensors, numbers, coefficients, wide):
+        out: Tensor | None = _tiled(tensors, coefficients)
+    else:
+        out = None
+        for x, k in zip(tensors, coefficients, strict=True):
+            out = _add(out, x, k, wide)
     if noise is not None:
         shape = tensors[0].shape[1:]
         z = noise.source.normal(shape, step=noise.step, stream=noise.stream, dtype=wide)
@@ -159,6 +165,36 @@ def guided_step(
         )
         guided = guided * (rescale * one / mixed + (1 - rescale)).to(guided.dtype)
     return plan_step([*tensors, guided], [*coefficients, weight]), guided
+
+
+def _tileable(
+    tensors: Sequence[Tensor],
+    numbers: Sequence[float],
+    coefficients: Sequence[Coefficient],
+    wide: torch.dtype,
+) -> bool:
+    """Whether the sum can be taken tile by tile, and is large enough to gain by that."""
+    read = sum(k != 0.0 for k in numbers[: len(coefficients)])
+    return (
+        read > 2
+        and len(numbers) == len(coefficients) + 1
+        and tensors[0].numel() >= 2 * TILE
+        and all(x.dtype == wide and x.is_contiguous() for x in tensors)
+        and not any(x.requires_grad for x in tensors)
+    )
+
+
+def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Tensor:
+    """The sum, a tile after the other: the tile of the result stays in the cache meanwhile."""
+    out = torch.empty_like(tensors[0])
+    terms = [(x, k) for x, k in zip(tensors, coefficients, strict=True) if k != 0.0]
+    tiles = [torch.split(x.view(-1), TILE) for x in (out, *(x for x, _ in terms))]
+    (_, first), *rest = terms
+    for into, begin, *more in zip(*tiles, strict=True):
+        torch.mul(begin, first, out=into)
+        for x, (_, k) in zip(more, rest, strict=True):
+            into.add_(x, alpha=k)
+    return out
 
 
 def _add(out: Tensor | None, x: Tensor, k: Coefficient, wide: torch.dtype) -> Tensor | None:

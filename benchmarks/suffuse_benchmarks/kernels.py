@@ -1,0 +1,197 @@
+"""The kernels: time against the memory's own speed, against plain expressions, and their code.
+
+On a GPU the Triton versions run, on a CPU the references; the subjects beside them are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch.nn.functional import group_norm, layer_norm, silu
+
+from suffuse.bench import Context, Result, interleaved
+from suffuse.diffusion import Noise
+from suffuse.kernels import guided_step, plan_step
+from suffuse.kernels.ada_norm import ada_norm
+from suffuse.kernels.norm_silu import norm_silu
+from suffuse.kernels.plan_step import Fresh
+from suffuse.plugins.contracts import Metric
+
+__all__ = ["Compiled", "Speed", "suite"]
+
+Subjects = dict[str, Callable[[], object]]
+
+WEIGHTS = (0.5, -1.2, 0.3, 0.2)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A kernel, the obvious expression of the same, and copies that move as many bytes.
+
+    The bound is the time of one copy, read and written, times the bytes that the operation cannot
+    avoid over the bytes of the copy; all are called in turns.
+    """
+
+    task: str
+    model: str
+    seed: int
+    shape: tuple[int, ...]
+    device: str
+    dtype: str = "float32"
+    seconds: float = 4.0
+    measures: ClassVar = ("suffuse.kernels",)
+
+    def run(self, context: Context) -> Result:
+        """Medians over interleaved rounds, and the medians of ratios within a round."""
+        subjects, moved = getattr(self, f"_{self.model}")()
+        x = self._made()
+        subjects["one copy"] = lambda: x.clone()
+        if self.device != "cpu":
+            subjects = {name: self._synchronised(subject) for name, subject in subjects.items()}
+        metrics, rounds = interleaved(subjects, seconds=self.seconds)
+        kernel, copy = np.array(rounds["suffuse"]), np.array(rounds["one copy"])
+        metrics.append(_ratio("suffuse / bound", kernel / (copy * moved / 2)))
+        for name in subjects:
+            if name not in ("suffuse", "one copy"):
+                metrics.append(_ratio(f"{name} / suffuse", np.array(rounds[name]) / kernel))
+        size = x.numel() * x.element_size()
+        speed = 2 * size / (float(np.median(copy)) * 1e-6) / 1e9
+        detail = {"bytes over one tensor": moved, "copy, GB/s": speed, "device": _name(self.device)}
+        return Result(metrics, detail)
+
+    def _made(self, *shape: int) -> torch.Tensor:
+        kind = getattr(torch, self.dtype)
+        return torch.randn(*(shape or self.shape)).to(self.device, kind)
+
+    def _synchronised(self, subject: Callable[[], object]) -> Callable[[], object]:
+        def waited() -> None:
+            subject()
+            torch.accelerator.synchronize()
+
+        return waited
+
+    def _plan_step(self) -> tuple[Subjects, float]:
+        x = [self._made() for _ in WEIGHTS]
+        a, b, c, d = WEIGHTS
+
+        def plain() -> torch.Tensor:
+            return a * x[0] + b * x[1] + c * x[2] + d * x[3]
+
+        subjects: Subjects = {"suffuse": lambda: plan_step(x, WEIGHTS), "plain": plain}
+        if self.device != "cpu":
+            subjects["torch.compile"] = torch.compile(plain)
+        return subjects, 5
+
+    def _noisy_step(self) -> tuple[Subjects, float]:
+        x, noise = [self._made() for _ in range(2)], Noise(0, self.shape[0], device=self.device)
+        fresh = Fresh(noise, 3, 1, 0.2)
+        return {
+            "suffuse": lambda: plan_step(x, WEIGHTS[:2], fresh),
+            "plain": lambda: 0.5 * x[0] - 1.2 * x[1] + 0.2 * torch.randn_like(x[0]),
+            "without noise": lambda: plan_step(x, WEIGHTS[:2]),
+        }, 3
+
+    def _guided_step(self) -> tuple[Subjects, float]:
+        x, one, two = (self._made() for _ in range(3))
+
+        def plain() -> tuple[torch.Tensor, torch.Tensor]:
+            guided = two + 3.0 * (one - two)
+            return 0.5 * x + 0.6 * guided, guided
+
+        return {
+            "suffuse": lambda: guided_step([x], [0.5], [one, two], [3.0, -2.0], 0.6),
+            "plain": plain,
+        }, 5
+
+    def _norm_silu(self) -> tuple[Subjects, float]:
+        x = self._made()
+        w, b = (self._made(self.shape[1]) for _ in range(2))
+        return {
+            "suffuse": lambda: norm_silu(x, 8, w, b),
+            "plain": lambda: silu(group_norm(x, 8, w, b)),
+        }, 2
+
+    def _ada_norm(self) -> tuple[Subjects, float]:
+        batch, width = self.shape[0], self.shape[-1]
+        x, h = self._made(), self._made()
+        scale, shift, gate = (self._made(batch, 1, width) for _ in range(3))
+
+        def plain() -> tuple[torch.Tensor, torch.Tensor]:
+            total = x + gate * h
+            return total, layer_norm(total, (width,)) * (1 + scale) + shift
+
+        return {"suffuse": lambda: ada_norm(x, scale, shift, h, gate), "plain": plain}, 4
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the machine code of a Triton kernel asks of a GPU; it is compiled without one."""
+
+    task: str
+    model: str
+    seed: int
+    capability: int
+    measures: ClassVar = ("suffuse.kernels.gpu",)
+
+    def run(self, context: Context) -> Result:
+        """Registers, spills, shared memory, widths of accesses, bytes over the least."""
+        from suffuse.kernels.gpu.compiled import CASES, resources
+
+        case = next(case for case in CASES if case.name == self.model)
+        found = resources(case, self.capability)
+        figures = {
+            "registers": found.registers,
+            "spills": found.spills,
+            "shared, bytes": found.shared,
+            "widest load, bits": found.load,
+            "widest store, bits": found.store,
+            "passes over memory / least": (case.reads + case.writes) / case.least,
+        }
+        return Result([Metric(name, v, v, v, "lower", n=1) for name, v in figures.items()])
+
+
+def _ratio(name: str, ratios: np.ndarray) -> Metric:
+    ordered = np.sort(ratios)
+    half = 0.98 * len(ordered) ** 0.5
+    low, high = (
+        float(ordered[int(np.clip(round(len(ordered) / 2 + s * half), 0, len(ordered) - 1))])
+        for s in (-1, 1)
+    )
+    return Metric(name, float(np.median(ratios)), low, high, "lower", n=len(ordered))
+
+
+def _name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else device
+
+
+def suite(seconds: float = 4.0) -> Iterator[Speed | Compiled]:
+    """Every kernel, on the GPU where there is one and else on the CPU; and its machine code.
+
+    Args:
+        seconds: about how long a case of speed takes.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for dtype in ("float32", "bfloat16") if device == "cuda" else ("float32",):
+        for batch in (1, 16):
+            for model in ("plan_step", "guided_step", "noisy_step"):
+                shape = (batch, 4, 512, 512)
+                task = f"kernels/{device}, {dtype}, {'x'.join(map(str, shape))}"
+                yield Speed(task, model, 0, shape, device, dtype, seconds)
+        for model, shape in (
+            ("norm_silu", (16, 64, 32, 32)),
+            ("norm_silu", (16, 128, 64, 64)),
+            ("ada_norm", (32, 256, 384)),
+        ):
+            task = f"kernels/{device}, {dtype}, {'x'.join(map(str, shape))}"
+            yield Speed(task, model, 0, shape, device, dtype, seconds)
+    try:
+        from suffuse.kernels.gpu.compiled import CASES
+    except ImportError:
+        return
+    for case in CASES:
+        for capability in (80, 90):
+            yield Compiled(f"kernels/sm_{capability}", case.name, 0, capability)
