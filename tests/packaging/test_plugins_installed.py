@@ -2,12 +2,9 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import site
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
@@ -29,39 +26,9 @@ def wheel(tmp_path_factory):
     return next((root / "dist").glob("suffuse_toy-1.0-*.whl"))
 
 
-class Environment:
-    """A virtual environment that finds everything of the host's, and has a place of its own."""
-
-    def __init__(self, root: Path) -> None:
-        venv.create(root, with_pip=False, symlinks=os.name != "nt")
-        folder = "Scripts" if os.name == "nt" else "bin"
-        self.python = root / folder / "python"
-        paths = [path for path in site.getsitepackages() if Path(path).is_dir()]
-        own = self._ask("import site; print(site.getsitepackages()[0])").strip()
-        # addsitedir follows the host's own .pth files too, where its editable members are
-        lines = [f"import site; site.addsitedir({path!r})\n" for path in paths]
-        Path(own, "host.pth").write_text("".join(lines))
-
-    def _ask(self, code: str) -> str:
-        done = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True)
-        return done.stdout
-
-    def suffuse(self, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("SUFFUSE_PLUGINS", "PYTHONPATH")
-        }
-        command = [self.python, "-m", "suffuse", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
-
-    def install(self, wheel: Path) -> subprocess.CompletedProcess:
-        return self.suffuse("plugins", "install", "--no-deps", "--no-index", "-q", wheel)
-
-
 @pytest.fixture(scope="module")
-def host(tmp_path_factory, wheel):
-    environment = Environment(tmp_path_factory.mktemp("host"))
+def host(tmp_path_factory, wheel, new_environment):
+    environment = new_environment(tmp_path_factory.mktemp("host"))
     done = environment.install(wheel)
     assert done.returncode == 0, done.stderr
     return environment
@@ -108,8 +75,8 @@ def test_it_trains_and_samples(host, tmp_path):
     assert len({tuple(point) for point in points}) == 4
 
 
-def test_install_says_what_has_come_and_uninstall_removes_it(tmp_path, wheel):
-    environment = Environment(tmp_path / "host")
+def test_install_says_what_has_come_and_uninstall_removes_it(tmp_path, wheel, new_environment):
+    environment = new_environment(tmp_path / "host")
     assert "toy" not in statuses(environment)
     done = environment.install(wheel)
     assert done.returncode == 0, done.stderr

@@ -143,6 +143,29 @@ def uninstall(context: click.Context, arguments: tuple[str, ...]) -> None:
 
 
 @plugins.command()
+@click.argument("name")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where.  [suffuse-NAME]")
+def new(name: str, out: Path | None) -> None:
+    """Write a plugin called NAME: complete, small, tested, to be changed into yours.
+
+    \b
+    suffuse plugins new birds
+    pip install -e suffuse-birds && suffuse plugins check birds
+    """
+    from suffuse.plugins import scaffold
+
+    folder = Path(f"suffuse-{name}") if out is None else out
+    taken = frozenset(canonical(candidate.name) for candidate in discover())
+    for file in scaffold.write(name, folder, taken):
+        click.echo(folder / file)
+    click.echo(
+        f"\npip install -e {folder}          # beside Suffuse\n"
+        f"suffuse plugins check {name}    # what Suffuse asks of it\n"
+        f"suffuse train {name}/waves"
+    )
+
+
+@plugins.command()
 @click.argument("plugin")
 @click.option("-k", "part", metavar="TEXT", default="", help="Only checks whose name has TEXT.")
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a summary to this file.")
