@@ -24,6 +24,11 @@ def register_datasets(register: Register) -> None:
         "suffuse_image.folder:Folder",
         summary="a folder of pictures; subfolders or a metadata file give labels and captions",
     )
+    register(
+        "image/emoji",
+        "suffuse_image.emoji:Emoji",
+        summary="named emoji in seven styles, 32x32, with captions (Apache-2.0, MIT, CC BY 4.0)",
+    )
 
 
 @hookimpl
@@ -85,4 +90,9 @@ def register_recipes(register: Register) -> None:
         "image/folder",
         _RECIPES / "folder.toml",
         summary="your own pictures, RGB 32x32: --data DIR",
+    )
+    register(
+        "image/emoji",
+        _RECIPES / "emoji.toml",
+        summary="emoji by prompt and style, RGB 32x32",
     )

@@ -1,0 +1,171 @@
+"""Named emoji in seven styles, drawn at 32x32 pixels over white: what is shown x how it is drawn.
+
+1,052 concepts and 6,775 pictures of the sets of ATTRIBUTION.md, all of them free to use, change
+and pass on. `make.py` draws the set anew. ``concepts = "common"`` are the 259 of ``common.txt``
+that anyone can name at this size.
+
+Two splits are fixed and published. By pair: a (concept, style) is held out if the SHA-256 digest of
+``"image/emoji/CONCEPT/STYLE"``, as a fraction, is below 0.08; its concept is seen in other styles,
+its style with other concepts. By concept: all pictures of a concept are held out if the digest of
+``"image/emoji/CONCEPT"`` is below 0.08.
+
+A picture's caption is the concept's name; with ``views`` above 1 it occurs that many times, also
+with a longer sentence and with further words for the thing (from emojibase).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Condition, Example, Split
+
+__all__ = ["HELD_OUT", "STYLES", "Emoji"]
+
+HELD_OUT = 0.08
+STYLES = (
+    "noto",
+    "fxemoji",
+    "fluent",
+    "fluent-flat",
+    "fluent-high-contrast",
+    "twemoji",
+    "emojione",
+)
+_HERE = Path(__file__).parent
+
+
+class Emoji:
+    """One split of the emoji.
+
+    Args:
+        split: "train" or "test".
+        concepts: "common" for the 259 that are easy to name, or "all".
+        held_out: what the test split holds: "pair" or "concept".
+        styles: only these; all where None.
+        views: how often each picture occurs in the training split, each time with another caption.
+
+    >>> test = Emoji("test")
+    >>> test[0].data.size, sorted(test.conditions)
+    ((32, 32), ['prompt', 'style'])
+    """
+
+    licence = "Apache-2.0, MIT and CC BY 4.0, by style: see suffuse_image/emoji/ATTRIBUTION.md"
+    source = "Noto Emoji, FxEmojis, Fluent Emoji, Twemoji and Emoji One, as drawn by resvg"
+
+    def __init__(
+        self,
+        split: Split = "train",
+        concepts: Literal["common", "all"] = "common",
+        held_out: Literal["pair", "concept"] = "pair",
+        styles: list[str] | None = None,
+        views: int = 1,
+    ) -> None:
+        if split not in ("train", "test"):
+            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        for style in styles or ():
+            if style not in STYLES:
+                raise SuffuseError(f"there is no style {style!r}; there are {', '.join(STYLES)}")
+        if views < 1:
+            raise SuffuseError(f"a picture occurs once or more, and not {views} times")
+        self._index = index()
+        wanted = _common() if concepts == "common" else frozenset(self._index["concepts"])
+        chosen = []
+        vocabulary = set()
+        for i, (concept, style) in enumerate(self._index["pictures"]):
+            if concept not in wanted or (styles and style not in styles):
+                continue
+            vocabulary.add(concept)
+            if self._held_out(concept, style, held_out) == (split == "test"):
+                chosen.append(i)
+        self.views = views if split == "train" else 1
+        self._chosen = chosen
+        self._words = _vocabulary(vocabulary, self._index["concepts"], views)
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        """The text "prompt", with the words that captions use, and the category "style"."""
+        return {"prompt": Condition("text", self._words), "style": Condition("category", STYLES)}
+
+    def __len__(self) -> int:
+        return len(self._chosen) * self.views
+
+    def __getitem__(self, index: int) -> Example:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        view, row = divmod(index % len(self), len(self._chosen))
+        which = self._chosen[row]
+        concept, style = self._index["pictures"][which]
+        caption = _captions(concept, self._index["concepts"][concept]["tags"])
+        return Example(
+            Image.fromarray(_pixels()[which]),
+            {"prompt": caption[view % len(caption)], "style": style},
+        )
+
+    def concept(self, index: int) -> str:
+        """The concept of an example."""
+        name: str = self._index["pictures"][self._chosen[index % len(self._chosen)]][0]
+        return name
+
+    @staticmethod
+    def _held_out(concept: str, style: str, by: str) -> bool:
+        name = f"{concept}/{style}" if by == "pair" else concept
+        return _fraction(f"image/emoji/{name}") < HELD_OUT
+
+
+@lru_cache(maxsize=1)
+def index() -> Any:
+    """What index.json holds: "concepts" with category and tags, and "pictures" in order."""
+    return json.loads((_HERE / "index.json").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _pixels() -> np.ndarray:
+    """All pictures, uint8 [N, 32, 32, 3]."""
+    with Image.open(_HERE / "sheet.webp") as file:
+        sheet = np.asarray(file.convert("RGB"))
+    size, columns = index()["size"], index()["columns"]
+    rows = len(sheet) // size
+    cells = sheet.reshape(rows, size, columns, size, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(cells.reshape(-1, size, size, 3)[: len(index()["pictures"])])
+
+
+@lru_cache(maxsize=1)
+def _common() -> frozenset[str]:
+    lines = (_HERE / "common.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if line[:1] != "#" for word in line.split())
+
+
+def _fraction(name: str) -> float:
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _captions(concept: str, tags: list[str]) -> list[str]:
+    """What a picture of a concept is called: its name, a sentence, and further words."""
+    name = concept.replace("-", " ")
+    article = "an" if name[0] in "aeiou" else "a"
+    out = [name, f"{article} {name}"]
+    if tags:
+        out.append(f"{name} {' '.join(tags[:3])}")
+    return out
+
+
+def _vocabulary(concepts: set[str], about: Any, views: int) -> tuple[str, ...]:
+    """The words of the captions, sorted; without the articles."""
+    found = {
+        word
+        for concept in concepts
+        for caption in _captions(concept, about[concept]["tags"])[:views]
+        for word in re.findall(r"[^\W_]+", caption.casefold())
+    }
+    return tuple(sorted(found - {"a", "an", "and", "of", "in", "on", "with", "the", "to", "at"}))

@@ -1,0 +1,1 @@
+"""Text for Suffuse: prompts as conditions of any model."""

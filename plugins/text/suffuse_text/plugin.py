@@ -1,0 +1,16 @@
+"""What the text plugin brings. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+from suffuse.plugins import Register, hookimpl
+
+suffuse_api = 1
+
+
+@hookimpl
+def register_conditioners(register: Register) -> None:
+    register(
+        "text/words",
+        "suffuse_text.words:Words",
+        summary="a small encoder of words, trained with the model; weighted prompts",
+    )

@@ -1,0 +1,71 @@
+"""Prompts as weighted words.
+
+    a red fox                 each word with the weight 1
+    a (red:1.5) fox           one word, or several, with a weight of their own, 0 or below too
+    a (red fox:0.5)
+
+Words are runs of letters and digits after NFKC and case folding. A bracket that opens no weight,
+or is never closed, is read as a blank: a prompt is a sentence, and no mistake in it is an error.
+Weights are held within ±`MOST`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from typing import NamedTuple
+
+__all__ = ["MOST", "STOP", "Word", "parse", "words"]
+
+MOST = 4.0
+"""The largest weight."""
+
+LONGEST = 100_000
+"""So many characters of a prompt are read."""
+
+STOP = frozenset(
+    ["a", "an", "and", "are", "at", "for", "in", "is", "of", "on", "style", "the", "to", "with"]
+)
+"""Words that say nothing of what is to be seen."""
+
+_WEIGHTED = re.compile(r"\(([^()]*):\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s*\)")
+_WORD = re.compile(r"[^\W_]+")
+
+
+class Word(NamedTuple):
+    """A word of a prompt, and how much it counts."""
+
+    text: str
+    weight: float
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, without stop words unless there are no others.
+
+    >>> words("A red FOX, in the snow!")
+    ['red', 'fox', 'snow']
+    """
+    folded = unicodedata.normalize("NFKC", text[:LONGEST]).casefold()
+    found = _WORD.findall(folded)
+    return [word for word in found if word not in STOP]
+
+
+def parse(prompt: str) -> list[Word]:
+    """The words of a prompt with their weights, in their order.
+
+    >>> parse("a (red:1.5) fox")
+    [Word(text='red', weight=1.5), Word(text='fox', weight=1.0)]
+    >>> parse("((red:2 fox")
+    [Word(text='red', weight=1.0), Word(text='2', weight=1.0), Word(text='fox', weight=1.0)]
+    """
+    prompt = prompt[:LONGEST]
+    out: list[Word] = []
+    end = 0
+    for match in _WEIGHTED.finditer(prompt):
+        out += [Word(word, 1.0) for word in words(prompt[end : match.start()])]
+        weight = float(match[2])
+        weight = max(-MOST, min(MOST, weight)) if math.isfinite(weight) else 1.0
+        out += [Word(word, weight) for word in words(match[1])]
+        end = match.end()
+    return out + [Word(word, 1.0) for word in words(prompt[end:])]
