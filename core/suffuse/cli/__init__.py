@@ -19,6 +19,7 @@ _COMMANDS = {
     "train": ("suffuse.cli.train:train", "Train a model by a recipe."),
     "sample": ("suffuse.cli.sample:sample", "Make samples with a model."),
     "evaluate": ("suffuse.cli.evaluate:evaluate", "Measure a model on data not trained on."),
+    "score": ("suffuse.cli.score:score", "Say how unusual each row or file is to a model."),
     "report": ("suffuse.cli.report:report", "Draw a run as one HTML page."),
     "demo": ("suffuse.cli.report:demo", "Train, sample, evaluate and report, from nothing."),
     "ema": ("suffuse.cli.ema:ema", "Average a run's weights over another width."),

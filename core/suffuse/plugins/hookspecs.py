@@ -30,7 +30,7 @@ declares it. Names without a namespace are the core's; only a domain has its nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -398,4 +398,24 @@ class Hooks:
         ...     return Path("models") / name.removeprefix("toy:") if name[:4] == "toy:" else None
         >>> resolve_model("toy:spiral").name
         'spiral'
+        """
+
+    @hookspec(firstresult=True)
+    def open_scorer(self, model: Path) -> Callable[..., str] | None:
+        """What scores files by a model of the plugin's own kind, for ``suffuse score``.
+
+        The first plugin that answers decides; None leaves the directory to the others, and at last
+        to the core, which knows models of the core's format. The answer is called as
+        ``scorer(source, out, explain=False, report=None)``: it writes the scores of what is in the
+        file or folder `source` to the file `out`, and a page to `report` where that is a path, and
+        returns a sentence that says what it did.
+
+        Args:
+            model: a directory.
+
+        >>> @hookimpl
+        ... def open_scorer(model):
+        ...     return None if model.suffix != ".toy" else "a function"
+        >>> open_scorer(Path("runs") / "a.toy")
+        'a function'
         """

@@ -1,0 +1,94 @@
+"""`suffuse score`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from suffuse.errors import SuffuseError
+
+if TYPE_CHECKING:
+    from suffuse.model import Model
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path, exists=True))
+@click.option("--model", required=True, help="A run, a model directory or an installed model.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("scores.csv"),
+    show_default=True,
+    help="The file for the scores.",
+)
+@click.option("--explain", is_flag=True, help="Say what each part adds to a score.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write a page to this file too.")
+@click.option(
+    "--scorer",
+    default="reconstruction",
+    show_default=True,
+    help="How models of the core judge; there are: see `suffuse plugins list`.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def score(
+    source: Path,
+    model: str,
+    out: Path,
+    explain: bool,
+    report: Path | None,
+    scorer: str,
+    seed: int,
+) -> None:
+    """Say how unusual each row or file of INPUT is to a model; higher is more unusual.
+
+    INPUT is a file or a folder of what the model knows: a table for a detector of tables, pictures
+    for a model of pictures.
+
+    \b
+    suffuse score transactions.csv --model runs/fraud -o scores.csv --explain --report report.html
+    suffuse score photos/ --model image/digits -o scores.csv
+    """
+    from suffuse import plugins
+
+    if Path(model).is_dir():
+        own = plugins.hook.open_scorer(model=Path(model))
+        if own is not None:
+            click.echo(own(source, out, explain=explain, report=report))
+            return
+    import suffuse
+
+    loaded = suffuse.load(model)
+    if explain or report is not None:
+        raise SuffuseError(
+            f"--explain and --report are for models of plugins that explain, and {model!r} is a "
+            "model of the core's: leave them out"
+        )
+    files = _files(source, loaded)
+    objects = [loaded.renderer.read(path) for path in files]
+    found = loaded.score(objects, scorer, seed=seed).tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "score"])
+    for path, value in zip(files, found, strict=True):
+        writer.writerow(
+            [path.relative_to(source) if source.is_dir() else path.name, f"{value:.6g}"]
+        )
+    from suffuse import storage
+
+    storage.write_text(out, text.getvalue())
+    click.echo(f"{len(files)} scores in {out}")
+
+
+def _files(source: Path, model: Model) -> list[Path]:
+    if source.is_file():
+        return [source]
+    known = model.renderer.suffixes
+    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in known)
+    if not files:
+        raise SuffuseError(f"{str(source)!r} holds no file of this model: {', '.join(known)}")
+    return files

@@ -1,0 +1,324 @@
+"""The detector: scikit-learn's outlier detection by diffusion.
+
+What is unusual about a row is told in nats: −log of the part of normal rows, held out of training,
+that are at least as unusual; beyond the last of them the tail goes on exponentially. Each score
+looks at a row in several ways (views, noise levels), and the answers are averaged. So
+
+    unusualness = Σ over columns of contributions = −score_samples
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+import suffuse
+from suffuse import storage
+from suffuse.diffusion.scores import Calibration, calibrate
+from suffuse.errors import unknown
+from suffuse_anomaly import decisions
+from suffuse_anomaly.learned import Learned
+from suffuse_anomaly.neighbours import KnnTime
+from suffuse_anomaly.table import Table, TableError, columns_of
+from suffuse_anomaly.views import Views
+
+__all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "table_columns"]
+
+FORMAT = 1
+KIND = "anomaly/detector"
+METHODS = ("auto", "knn-time", "denoiser", "ensemble")
+FEW = 200
+"""With fewer rows than this nothing is learned but neighbours."""
+CHUNK = 4096
+
+Floats = npt.NDArray[np.float64]
+
+
+class DiffusionDetector(OutlierMixin, BaseEstimator):
+    """Which rows of a table are unusual.
+
+    Takes arrays and data frames: numbers, categories, dates, gaps (see `suffuse_anomaly.table`).
+
+    Args:
+        method: "knn-time" (diffusion time from neighbours), "denoiser" (a learned denoiser at
+            several noise levels), "ensemble" (the mean of both), or "auto", which decides without
+            labels and says why in `why_`.
+        n_neighbors: how many neighbours "knn-time" asks.
+        contamination: the part of the training rows that are unusual, in (0, 0.5]; "auto" puts the
+            threshold where 1 % of normal rows held out would be alarms.
+        steps: of training the denoiser.
+        random_state: of training; scores themselves draw nothing.
+
+    Attributes:
+        method_: the method that was used, and `why_`: why, in a sentence.
+        offset_: `decision_function` is `score_samples` less this.
+        table_: the fitted `Table`.
+        n_features_in_, feature_names_in_: as in scikit-learn.
+
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> detector = DiffusionDetector(random_state=0).fit(X)
+    >>> detector.predict([[0, 0, 0], [0, 9, 0]])
+    array([ 1, -1])
+    >>> detector.explain([[0, 9, 0]]).idxmax(axis=1).item()
+    'x1'
+    """
+
+    def __init__(
+        self,
+        method: str = "auto",
+        *,
+        n_neighbors: int = 5,
+        contamination: float | str = "auto",
+        steps: int = 1500,
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.n_neighbors = n_neighbors
+        self.contamination = contamination
+        self.steps = steps
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
+
+    # Fitting
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what is usual from rows X [N, F]; y is ignored.
+
+        Raises:
+            ValueError: for settings or tables that do not fit.
+        """
+        self._check_settings()
+        columns = table_columns(self, X, reset=True)
+        self.table_ = Table.fit(columns)
+        rows = self.table_.encode(columns)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.method_, self.why_ = self._choice(rows, seed)
+        kept = np.arange(len(rows))
+        self._members: dict[str, Any] = {}
+        if self.method_ in ("denoiser", "ensemble"):
+            order = np.random.default_rng(seed).permutation(len(rows))
+            away = max(2, len(rows) // 5)
+            kept = np.sort(order[:away])
+            trained = rows[np.sort(order[away:])]
+            self._members["denoiser"] = Learned.fit(trained, seed=seed, steps=self.steps)
+        if self.method_ in ("knn-time", "ensemble"):
+            self._members["knn-time"] = KnnTime.fit(rows, self.n_neighbors)
+        self._usual = {
+            name: [
+                calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(kept)))
+                for level in member.raw(rows[kept]).T
+            ]
+            for name, member in self._members.items()
+        }
+        self._held = np.sort(self._unusualness(rows[kept]))
+        if self.contamination == "auto":
+            self.offset_ = -float(np.quantile(self._held, 1 - decisions.ALARMS))
+        else:
+            score = -self._unusualness(rows)
+            self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
+        return self
+
+    def _check_settings(self) -> None:
+        if self.method not in METHODS:
+            raise TableError(str(unknown("method", self.method, METHODS)))
+        if self.contamination != "auto" and not (
+            isinstance(self.contamination, int | float) and 0 < self.contamination <= 0.5
+        ):
+            raise TableError(
+                "contamination is 'auto' or a number above 0 and at most 0.5; given "
+                f"{self.contamination!r}"
+            )
+        for name in ("n_neighbors", "steps"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | np.integer) and value >= 1):
+                raise TableError(f"{name} is a whole number, 1 or more; given {value!r}")
+
+    def _choice(self, rows: npt.NDArray[np.float32], seed: int) -> tuple[str, str]:
+        if self.method != "auto":
+            return self.method, "as asked"
+        return "knn-time", "nothing else is compared yet"
+
+    # Scoring
+
+    def _rows(self, X: Any) -> npt.NDArray[np.float32]:
+        check_is_fitted(self, "offset_")
+        return self.table_.encode(table_columns(self, X, reset=False))
+
+    def _levels(self, rows: npt.NDArray[np.float32]) -> dict[str, Floats]:
+        """The calibrated scores of each member, [N, L]."""
+        found = {}
+        for name, member in self._members.items():
+            raw = torch.from_numpy(np.ascontiguousarray(member.raw(rows)))
+            usual = self._usual[name]
+            found[name] = np.stack(
+                [usual[i](raw[:, i : i + 1]).numpy() for i in range(len(usual))], 1
+            )
+        return found
+
+    def _unusualness(self, rows: npt.NDArray[np.float32]) -> Floats:
+        parts = []
+        for start in range(0, len(rows), CHUNK):
+            levels = self._levels(rows[start : start + CHUNK])
+            parts.append(np.mean([level.mean(1) for level in levels.values()], axis=0))
+        return np.concatenate(parts)
+
+    def score_samples(self, X: Any) -> Floats:
+        """How normal each row is, [N]; higher is more normal, and 0 the most that can be."""
+        return -self._unusualness(self._rows(X))
+
+    def decision_function(self, X: Any) -> Floats:
+        """`score_samples` less `offset_`: below 0 is unusual; [N]."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> npt.NDArray[np.int64]:
+        """+1 for usual rows and −1 for unusual ones, [N]."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def p_values(self, X: Any) -> Floats:
+        """Conformal p-values, [N]: for a normal row, P(p <= a) is at most a, for each a.
+
+        They are ranks among held-out normal rows, so 1 / (n + 1) is the least that n of them allow.
+        """
+        return decisions.p_values(-self.score_samples(X), self._held)
+
+    def select(self, X: Any, fdr: float = 0.1) -> npt.NDArray[np.bool_]:
+        """Which rows to look at, [N]: on average at most the part `fdr` of them is normal.
+
+        Raises:
+            ValueError: for fdr outside (0, 1).
+        """
+        return decisions.select(self.p_values(X), fdr)
+
+    def explain(self, X: Any) -> pd.DataFrame:
+        """What each column adds to a row's unusualness, in nats; a row sums to −score_samples."""
+        rows = self._rows(X)
+        found = np.zeros((len(rows), len(self.table_.columns)))
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            for name, level in self._levels(part).items():
+                shares = self._members[name].shares(part)
+                joined = np.einsum("nl,nld->nd", level, shares)
+                joined /= level.shape[1] * len(self._members)
+                found[start : start + CHUNK] += self.table_.by_column(joined)
+        return pd.DataFrame(found, columns=self.table_.names)
+
+    # Keeping
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory: model.safetensors and config.json. It holds the training rows."""
+        check_is_fitted(self, "offset_")
+        tensors: dict[str, Any] = {"held": self._held}
+        for name, member in self._members.items():
+            own: dict[str, Any] = {f"views.{k}": v for k, v in member.views.tables.items()}
+            if isinstance(member, Learned):
+                own |= {"mean": member.mean, "deviation": member.deviation}
+                own |= {f"network.{k}": v for k, v in member.network.state_dict().items()}
+            else:
+                own |= {"rows": member.rows, "floor": member.floor}
+            own |= {f"usual.{i}": c.table for i, c in enumerate(self._usual[name])}
+            tensors |= {f"{name}.{key}": value for key, value in own.items()}
+        params = self.get_params()
+        if not isinstance(params["random_state"], int | None):
+            params["random_state"] = None
+        config = {
+            "format": FORMAT,
+            "kind": KIND,
+            "suffuse": suffuse.__version__,
+            "settings": params,
+            "method": self.method_,
+            "why": self.why_,
+            "offset": self.offset_,
+            "calibration": {name: usual[0].kind for name, usual in self._usual.items()},
+            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            "columns": self.table_.to_json(),
+        }
+        with storage.replacing_folder(path) as folder:
+            storage.save_tensors(
+                folder / "model.safetensors",
+                {k: torch.as_tensor(v) for k, v in tensors.items()},
+            )
+            storage.write_json(folder / "config.json", config)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The detector in a directory; its scores are the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, or of another format.
+        """
+        folder = Path(path)
+        config = storage.read_json(folder / "config.json")
+        if not isinstance(config, dict) or config.get("kind") != KIND:
+            raise TableError(f"{str(folder)!r} is no detector of tables: its config.json says so")
+        if config["format"] != FORMAT:
+            raise TableError(
+                f"{str(folder)!r} has the format {config['format']}, and this version of "
+                f"suffuse-anomaly reads {FORMAT}; install the one that made it"
+            )
+        found = cls(**config["settings"])
+        tensors = storage.load_tensors(folder / "model.safetensors")
+        found.method_, found.why_, found.offset_ = config["method"], config["why"], config["offset"]
+        found.table_ = Table.from_json(config["columns"])
+        found.n_features_in_ = len(found.table_.columns)
+        if config["feature_names"]:
+            found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        found._held = tensors["held"].numpy()
+        found._members, found._usual = {}, {}
+        for name, kind in config["calibration"].items():
+            own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            views = Views({k[6:]: v.numpy() for k, v in own.items() if k.startswith("views.")})
+            if name == "denoiser":
+                state = {k[8:]: v for k, v in own.items() if k.startswith("network.")}
+                arrays = {k: own[k].numpy() for k in ("mean", "deviation")}
+                learned = Learned.shell(arrays, views, len(state["first.bias"]))
+                learned.network.load_state_dict(state)
+                found._members[name] = learned
+            else:
+                found._members[name] = KnnTime(
+                    own["rows"].numpy(), found.n_neighbors, views, own["floor"].numpy()
+                )
+            usual = [own[f"usual.{i}"] for i in range(sum(k.startswith("usual.") for k in own))]
+            found._usual[name] = [Calibration(kind, table) for table in usual]
+        return found
+
+
+def _kind(n: int) -> str:
+    return "quantile" if n >= 20 else "z"
+
+
+def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
+    """Checked columns of what scikit-learn's callers give; sets what it learned of their names."""
+    if not isinstance(X, pd.DataFrame) and hasattr(X, "to_pandas"):
+        X = X.to_pandas()
+    if isinstance(X, list | tuple):
+        plain = np.asarray(X)
+        X = np.asarray(X, dtype=object) if plain.dtype.kind in "USO" else plain
+    mixed = isinstance(X, pd.DataFrame) or getattr(getattr(X, "dtype", None), "kind", "") == "O"
+    if not mixed:
+        least = {"ensure_min_samples": 2} if reset else {}
+        X = validate_data(
+            estimator, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan", **least
+        )
+        return columns_of(X)
+    if X.ndim != 2 or not all(X.shape) or len(X) < 1 + reset:
+        raise TableError(
+            f"expected a table of {1 + reset} rows or more and a column or more; given the shape "
+            f"{X.shape}"
+        )
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return columns_of(X)

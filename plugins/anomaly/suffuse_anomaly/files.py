@@ -1,0 +1,133 @@
+"""Tables in files: a detector fitted on one, and the scores of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from suffuse import storage
+from suffuse_anomaly.detector import DiffusionDetector
+from suffuse_anomaly.table import TableError
+
+__all__ = ["fit_file", "read_table", "scorer"]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table in a CSV (also gzipped) or Parquet file.
+
+    Columns of text whose values all read as ISO dates become dates.
+
+    Raises:
+        TableError: naming the file, where it holds no table.
+    """
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path)
+    except (OSError, ValueError, ImportError) as error:
+        raise TableError(f"cannot read a table from {path}: {error}") from error
+    if not len(frame) or not len(frame.columns):
+        raise TableError(f"the table in {path} has no rows")
+    for name in frame.columns:
+        if pd.api.types.is_string_dtype(frame[name]) and _are_dates(frame[name]):
+            frame[name] = pd.to_datetime(frame[name], format="ISO8601")
+    return frame
+
+
+def _are_dates(values: pd.Series) -> bool:
+    known = values.dropna()
+    if not len(known) or not known.str.match(r"\d{4}-\d{2}-\d{2}").all():
+        return False
+    try:
+        pd.to_datetime(known, format="ISO8601")
+    except ValueError:
+        return False
+    return True
+
+
+def fit_file(
+    data: Path,
+    out: Path,
+    *,
+    method: str = "auto",
+    contamination: float | None = None,
+    drop: Sequence[str] = (),
+    normal: str | None = None,
+    seed: int = 0,
+) -> str:
+    """Fit a detector on a file and save it; what was done, in a sentence."""
+    frame = read_table(data)
+    if normal is not None:
+        name, sign, value = normal.partition("=")
+        if not sign:
+            raise TableError(f"--normal is COLUMN=VALUE, and {normal!r} has no =")
+        _known(name, frame, data)
+        kept = frame[name].astype(str) == value
+        if not kept.any():
+            values = ", ".join(sorted(frame[name].astype(str).unique())[:8])
+            raise TableError(f"no row of {data} has {name} = {value!r}; there are: {values}")
+        frame = frame[kept].drop(columns=name)
+    for name in drop:
+        _known(name, frame, data)
+    frame = frame.drop(columns=list(drop))
+    detector = DiffusionDetector(
+        method,
+        contamination="auto" if contamination is None else contamination,
+        random_state=seed,
+    ).fit(frame)
+    detector.save(out)
+    return (
+        f"learned from {len(frame)} rows of {len(frame.columns)} columns; "
+        f"{detector.method_}: {detector.why_}; saved in {out}"
+    )
+
+
+def _known(name: str, frame: pd.DataFrame, path: Path) -> None:
+    if name not in frame.columns:
+        raise TableError(f"{path} has no column {name!r}; there are: {', '.join(frame.columns)}")
+
+
+def scorer(model: Path) -> Callable[..., str]:
+    """What `suffuse score` calls for a detector of tables (see the hook `open_scorer`)."""
+    detector = DiffusionDetector.load(model)
+
+    def score(source: Path, out: Path, *, explain: bool = False, report: Path | None = None) -> str:
+        if source.is_dir():
+            raise TableError(f"{source} is a folder; this model scores the rows of one table")
+        frame = read_table(source)
+        seen = _columns(detector, frame, source)
+        unusual = -detector.score_samples(seen)
+        alarm = unusual > -detector.offset_
+        table = pd.DataFrame({"row": np.arange(len(frame)), "score": unusual})
+        table["p_value"] = detector.p_values(seen)
+        table["alarm"] = alarm.astype(int)
+        contributions = detector.explain(seen) if explain or report is not None else None
+        if explain and contributions is not None:
+            names = np.asarray(contributions.columns)
+            table["because"] = names[contributions.to_numpy().argmax(1)]
+            table = table.join(contributions.add_prefix("from "))
+        storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
+        said = f"{len(frame)} scores in {out}, {int(alarm.sum())} alarms"
+        if report is not None and contributions is not None:
+            from suffuse_anomaly.report import write_report
+
+            write_report(report, detector, frame, table, contributions, source)
+            said += f"; report in {report}"
+        return said
+
+    return score
+
+
+def _columns(detector: DiffusionDetector, frame: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """The columns that the detector was fitted on, in its order; others are left out."""
+    missing = [name for name in detector.table_.names if name not in frame.columns]
+    if missing:
+        raise TableError(
+            f"{source} lacks what the model was fitted on: {', '.join(missing)}; it has: "
+            f"{', '.join(frame.columns)}"
+        )
+    return frame[detector.table_.names]

@@ -1,0 +1,33 @@
+"""What the anomaly plugin brings. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from suffuse.plugins import hookimpl
+
+suffuse_api = 1
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from suffuse_anomaly.commands import anomaly
+
+    cli.add_command(anomaly)
+
+
+@hookimpl
+def open_scorer(model: Path) -> Callable[..., str] | None:
+    try:
+        config = json.loads((model / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict) or config.get("kind") != "anomaly/detector":
+        return None
+    from suffuse_anomaly.files import scorer
+
+    return scorer(model)

@@ -1,0 +1,111 @@
+"""The page of scored rows, for people who decide on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from suffuse.report import figures
+from suffuse.report.blocks import Chart, Table
+from suffuse.report.page import Page
+from suffuse_anomaly.detector import DiffusionDetector
+
+__all__ = ["write_report"]
+
+MOST = 25
+"""Rows that are shown."""
+
+
+def write_report(
+    path: Path,
+    detector: DiffusionDetector,
+    frame: pd.DataFrame,
+    scores: pd.DataFrame,
+    contributions: pd.DataFrame,
+    source: Path,
+) -> None:
+    """Write one HTML file: how many alarms, the most unusual rows, and why they are.
+
+    Args:
+        path: of the file.
+        detector: that scored.
+        frame: the rows as they were read.
+        scores: of each row: score, p_value, alarm.
+        contributions: what each column adds, in nats.
+        source: where the rows are from.
+    """
+    page = Page(f"What is unusual in {source.name}", f"{len(frame):,} rows, {detector.method_}")
+    chosen = detector.select(frame[detector.table_.names], fdr=0.1)
+    alarms = int(scores["alarm"].sum())
+    page.fact(f"{alarms:,}", "alarms", f"scores above {-detector.offset_:.3g}")
+    page.fact(f"{int(chosen.sum()):,}", "to look at", "at most 10 % of them normal, on average")
+    page.fact(f"{len(frame):,}", "rows", "")
+    order = np.argsort(-scores["score"].to_numpy(), kind="stable")[:MOST]
+    section = page.section(
+        "The most unusual rows",
+        number=1,
+        lead="A score is −log of the part of normal rows that are as unusual: 2.3 is one in ten, "
+        "4.6 one in a hundred, 6.9 one in a thousand. Rows are counted from 0.",
+    )
+    rows = []
+    for i in order:
+        parts = contributions.iloc[i].sort_values(ascending=False)
+        because = [
+            f"{name} = {_shown(frame[name].iloc[i])} (+{value:.2g}{_usual(detector, name)})"
+            for name, value in parts.head(3).items()
+            if value > 0.05 * scores["score"].iloc[i]
+        ]
+        rows.append(
+            [
+                str(int(scores["row"].iloc[i])),
+                float(scores["score"].iloc[i]),
+                float(scores["p_value"].iloc[i]),
+                "yes" if scores["alarm"].iloc[i] else "no",
+                "; ".join(because),
+            ]
+        )
+    section.add(Table(["row", "score", "p-value", "alarm", "because"], rows))
+    section = page.section("All scores", number=2)
+    chart = figures.histogram(scores["score"].to_numpy(), "score (nats)")
+    section.add(Chart(chart, "How often each score occurs.", "Higher is more unusual."))
+    section = page.section(
+        "Which columns",
+        number=3,
+        lead="What each column adds to a score, on average over the alarms and over all rows. "
+        "The numbers of a row add up to its score.",
+    )
+    mask = scores["alarm"].to_numpy(bool)
+    means = contributions.mean()
+    loud = contributions[mask].mean() if mask.any() else means
+    names = loud.sort_values(ascending=False).index[:MOST]
+    section.add(
+        Table(
+            ["column", "alarms", "all rows"],
+            [[str(name), float(loud[name]), float(means[name])] for name in names],
+        )
+    )
+    section = page.section("How this was found", number=4)
+    section.prose(f"Method: `{detector.method_}` ({detector.why_}).")
+    section.prose(
+        f"p-values are ranks among {len(detector._held):,} normal rows that were held out; none "
+        f"can be below {1 / (len(detector._held) + 1):.2g}."
+    )
+    page.write(path)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return "missing" if np.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def _usual(detector: DiffusionDetector, name: str) -> str:
+    """What is usual in the column, for the reader to compare with."""
+    column = detector.table_.columns[detector.table_.names.index(name)]
+    if column.kind == "number":
+        return f"; usual: {column.centre:.3g} ± {column.scale:.2g}"
+    if column.kind == "category":
+        return f"; usual: {', '.join(column.values[:2])}"
+    return ""

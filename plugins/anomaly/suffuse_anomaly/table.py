@@ -1,0 +1,229 @@
+"""Mixed tables as standardised numbers, and back to columns.
+
+A table is an array or a data frame. Its columns are
+
+    number      (x − m) / s, with the median m and the deviation s; 0 where it is missing
+    category    one dimension for each value, 1/√(K − 1) / √p for the one that is there, p its share
+    date        the time as a number, and the time of day and the day of the week on circles
+
+and one more dimension for "is missing" where a column has gaps in training. The scale of categories
+is that of the chi-square distance: a column of K categories has the total variance 1 as a column of
+numbers has, and to differ in a rare value weighs more. Values that were never seen have a place of
+their own. Since each dimension belongs to one column, sums over dimensions are sums over columns.
+
+Source: the chi-square distance: Greenacre, "Correspondence analysis in practice" (2017), chapter 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from suffuse.errors import SuffuseError
+
+__all__ = ["Column", "Table", "TableError", "columns_of"]
+
+Floats = npt.NDArray[np.float64]
+
+RARE = 0.01
+"""Shares of categories below this one weigh as this one, so that no single value decides all."""
+MOST_CATEGORIES = 200
+_DAY = 86400.0
+
+
+class TableError(SuffuseError, ValueError):
+    """A table that does not fit; also a ValueError, as scikit-learn's callers expect."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A fitted column.
+
+    Attributes:
+        name: of the column.
+        kind: what it is.
+        centre, scale: of numbers and dates.
+        values: the categories, as text, in the order of their dimensions.
+        weights: the length of each category's dimension; the last is for unseen values.
+        gaps: the length of the dimension "is missing"; 0 where training had no gaps.
+    """
+
+    name: str
+    kind: Literal["number", "category", "date"]
+    centre: float = 0.0
+    scale: float = 1.0
+    values: Sequence[str] = ()
+    weights: Sequence[float] = ()
+    gaps: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many dimensions it has."""
+        own = {"number": 1, "date": 5, "category": len(self.values) + 1}[self.kind]
+        return own + (self.gaps > 0)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A fitted encoder of tables: rows to numbers, and numbers of dimensions to columns."""
+
+    columns: Sequence[Column]
+    owner: npt.NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = [column.size for column in self.columns]
+        object.__setattr__(self, "owner", np.repeat(np.arange(len(sizes)), sizes))
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @classmethod
+    def fit(cls, columns: Mapping[str, Any]) -> Table:
+        """Measure the columns; each is an array of numbers, dates or text (`columns_of`)."""
+        return cls([_fitted(name, values) for name, values in columns.items()])
+
+    def encode(self, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Rows [N, D] of about standardised numbers."""
+        parts = [
+            _encoded(column, values)
+            for column, values in zip(self.columns, columns.values(), strict=True)
+        ]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def by_column(self, elements: npt.NDArray[Any]) -> Floats:
+        """Sums over each column's dimensions: [N, D] to [N, columns]."""
+        found = np.zeros((len(elements), len(self.columns)))
+        np.add.at(found.T, self.owner, elements.T.astype(np.float64))
+        return found
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain values, from which `from_json` makes the same table."""
+        return [asdict(column) for column in self.columns]
+
+    @classmethod
+    def from_json(cls, columns: Sequence[Mapping[str, Any]]) -> Table:
+        return cls([Column(**column) for column in columns])
+
+
+def columns_of(X: Any) -> dict[str, Any]:
+    """The columns of a data frame or of a 2-D array, by name, as arrays of a fitting type.
+
+    Numbers and truth values become float64 with NaN for gaps, dates datetime64, all else text with
+    None for gaps. A column of objects is one of numbers where all of them read as numbers.
+    """
+    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    found: dict[str, Any] = {}
+    for i, name in enumerate(frame.columns):
+        series = frame.iloc[:, i]
+        key = str(name) if isinstance(X, pd.DataFrame) else f"x{i}"
+        if key in found:
+            raise TableError(f"two columns have the name {key!r}; give each a name of its own")
+        found[key] = _typed(series)
+    return found
+
+
+def _typed(series: pd.Series) -> npt.NDArray[Any]:
+    kind = series.dtype
+    if pd.api.types.is_datetime64_any_dtype(kind):
+        if getattr(kind, "tz", None) is not None:
+            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
+        return series.to_numpy("datetime64[ns]")
+    if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
+        return series.to_numpy(np.float64, na_value=np.nan)
+    try:
+        if not isinstance(kind, pd.CategoricalDtype):
+            return pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        pass
+    gaps = series.isna().to_numpy()
+    return np.array([None if gap else str(v) for gap, v in zip(gaps, series, strict=True)], object)
+
+
+def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
+    gaps = pd.isna(values)
+    if gaps.all():
+        # Nothing is known of it but that it is missing.
+        return Column(name, "number")
+    share = float(gaps.mean())
+    indicator = 1 / max(np.sqrt(share * (1 - share)), np.sqrt(RARE)) if share else 0.0
+    known = values[~gaps]
+    if values.dtype.kind == "M":
+        seconds = _seconds(known)
+        centre, scale = _spread(seconds)
+        return Column(name, "date", centre, scale, gaps=float(indicator))
+    if values.dtype.kind == "f":
+        if not np.isfinite(known).all():
+            raise TableError(f"the column {name!r} holds inf; numbers must be finite or missing")
+        centre, scale = _spread(known)
+        return Column(name, "number", centre, scale, gaps=float(indicator))
+    labels, counts = np.unique(known.astype(str), return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
+    labels, counts = labels[order], counts[order]
+    shares = np.append(np.maximum(counts / len(known), RARE), RARE)
+    weights = 1 / np.sqrt(shares * max(len(labels) - 1, 1))
+    return Column(name, "category", 0, 1, labels.tolist(), weights.tolist(), float(indicator))
+
+
+def _spread(known: Floats) -> tuple[float, float]:
+    """The centre and the scale of numbers; a constant's scale is its own size."""
+    with np.errstate(over="ignore"):
+        centre, scale = float(np.median(known)), float(np.std(known))
+    if not np.isfinite(scale):
+        scale = float(np.std(known / np.abs(known).max()) * np.abs(known).max())
+    if scale <= 1e-12 * abs(centre):
+        scale = abs(centre)
+    return centre, scale or 1.0
+
+
+def _seconds(dates: npt.NDArray[Any]) -> Floats:
+    return (dates - np.datetime64(0, "ns")) / np.timedelta64(1, "s")
+
+
+def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
+    kinds = {"M": "date", "f": "number", "O": "category"}
+    gaps = pd.isna(values)
+    given = kinds[values.dtype.kind]
+    if column.kind == "category" and given == "number":
+        values, given = _as_text(values, gaps), "category"
+    if given != column.kind and not gaps.all():
+        raise TableError(
+            f"the column {column.name!r} held values of the kind {column.kind} in training, and "
+            f"values of the kind {given} now; for instance {values[~gaps][0]!r}"
+        )
+    out = np.zeros((len(values), column.size))
+    rows = np.flatnonzero(~gaps)
+    known = values[rows]
+    if column.kind == "category" and len(rows):
+        place = {value: i for i, value in enumerate(column.values)}
+        at = np.array([place.get(str(v), len(place)) for v in known])
+        out[rows, at] = np.asarray(column.weights)[at]
+    elif len(rows):
+        numbers = _seconds(known) if column.kind == "date" else known.astype(np.float64)
+        if not np.isfinite(numbers).all():
+            raise TableError(
+                f"the column {column.name!r} holds inf; numbers must be finite or missing (NaN)"
+            )
+        # float32 holds what follows; differences of numbers this far out are not told apart
+        out[rows, 0] = np.clip((numbers - column.centre) / column.scale, -1e15, 1e15)
+        if column.kind == "date":
+            for i, period in enumerate((_DAY, 7 * _DAY)):
+                angle = 2 * np.pi * (numbers / period)
+                out[rows, 1 + 2 * i] = np.cos(angle)
+                out[rows, 2 + 2 * i] = np.sin(angle)
+    if column.gaps:
+        out[gaps, -1] = column.gaps
+    return out
+
+
+def _as_text(values: Floats, gaps: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    texts = [
+        None if g else repr(v).removesuffix(".0")
+        for g, v in zip(gaps, values.tolist(), strict=True)
+    ]
+    return np.array(texts, object)

@@ -1,0 +1,246 @@
+"""The detector: scores, explanations, decisions, files."""
+
+import io
+import pickle
+import secrets
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from suffuse_anomaly import DiffusionDetector
+from suffuse_anomaly.table import Table, TableError, columns_of
+
+METHODS = ["knn-time", "denoiser", "ensemble"]
+
+
+@pytest.fixture
+def rng():
+    seed = secrets.randbits(32)
+    print(f"numpy seed {seed}")
+    return np.random.default_rng(seed)
+
+
+def frame(rng, n=300):
+    """A table of all kinds of columns, with gaps."""
+    table = pd.DataFrame(
+        {
+            "amount": rng.lognormal(3, 1, n),
+            "count": rng.poisson(4, n),
+            "shop": rng.choice(["food", "fuel", "books"], n, p=[0.6, 0.3, 0.1]),
+            "online": rng.random(n) < 0.3,
+            "when": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 10**7, n), "s"),
+        }
+    )
+    table.loc[rng.random(n) < 0.1, "amount"] = np.nan
+    table.loc[rng.random(n) < 0.1, "shop"] = None
+    return table
+
+
+def detector(method="knn-time", **settings):
+    return DiffusionDetector(method, steps=30, random_state=0, **settings)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contributions_sum_to_the_score_and_scores_do_not_depend_on_the_batch(method, rng):
+    table = frame(rng)
+    fitted = detector(method).fit(table)
+    scores = fitted.score_samples(table)
+    assert list(fitted.explain(table).columns) == list(table.columns)
+    assert_allclose(fitted.explain(table).sum(axis=1), -scores, rtol=1e-9, atol=1e-9)
+    pieces = [fitted.score_samples(table[i : i + 7]) for i in range(0, len(table), 7)]
+    assert_array_equal(np.concatenate(pieces), scores)
+    order = rng.permutation(len(table))
+    assert_array_equal(fitted.score_samples(table.iloc[order]), scores[order])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_and_saving_give_the_same_scores(method, rng, tmp_path):
+    table, new = frame(rng), frame(rng, 50)
+    fitted = detector(method).fit(table)
+    expected = fitted.score_samples(new)
+    assert_array_equal(detector(method).fit(table).score_samples(new), expected)
+    assert_array_equal(pickle.loads(pickle.dumps(fitted)).score_samples(new), expected)
+    fitted.save(tmp_path / "model")
+    loaded = DiffusionDetector.load(tmp_path / "model")
+    assert_array_equal(loaded.score_samples(new), expected)
+    assert_array_equal(loaded.predict(new), fitted.predict(new))
+    assert_array_equal(loaded.p_values(new), fitted.p_values(new))
+    assert_array_equal(loaded.explain(new), fitted.explain(new))
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_planted_is_found_and_its_column_named_first(method, rng):
+    X = rng.normal(size=(600, 6))
+    fitted = DiffusionDetector(method, steps=300, random_state=0).fit(X)
+    planted = rng.normal(size=(60, 6))
+    columns = rng.integers(0, 6, 60)
+    planted[np.arange(60), columns] += rng.choice([-8.0, 8.0], 60)
+    assert (fitted.predict(planted) == -1).mean() > 0.9
+    named = fitted.explain(planted).to_numpy().argmax(1)
+    assert (named == columns).mean() > 0.9
+
+
+def test_a_rare_value_an_unseen_one_and_a_gap_are_unusual_in_their_columns(rng):
+    table = frame(rng)
+    table["amount"] = table["amount"].fillna(20.0)
+    table["shop"] = table["shop"].fillna("food")
+    table["online"] = table["online"].astype(object).where(rng.random(len(table)) > 0.02, None)
+    fitted = detector().fit(table)
+    row = table.iloc[[5]].assign(online=False)
+    unseen = fitted.explain(row.assign(shop="jewels"))
+    assert unseen.idxmax(axis=1).item() == "shop"
+    assert fitted.explain(row.assign(online=None)).idxmax(axis=1).item() == "online"
+    assert fitted.score_samples(row.assign(shop="jewels")) < fitted.score_samples(row)
+
+
+def test_knn_time_is_the_mean_log_distance_to_the_nearest_rows_held_out(rng):
+    from suffuse_anomaly.neighbours import KnnTime
+
+    rows = rng.normal(size=(80, 3)).astype(np.float32)
+    score = KnnTime.fit(rows, 4)
+    for view, raw in zip(score.views(rows), score.raw(rows).T, strict=True):
+        distance = np.sqrt(((view[:, None] - view[None]) ** 2).sum(-1))
+        np.fill_diagonal(distance, np.inf)
+        assert_allclose(raw, np.log(np.sort(distance, 1)[:, :4]).mean(1), rtol=1e-10)
+
+
+def test_knn_time_does_not_tie(rng):
+    X = rng.normal(size=(500, 4))
+    assert len(np.unique(detector().fit(X[:400]).score_samples(X[400:] * 2))) == 100
+
+
+def test_p_values_are_uniform_on_normal_rows(rng):
+    # 40 splits of 100 new rows: the standard error of the mean share is below 0.01
+    shares = []
+    for _ in range(40):
+        X = rng.normal(size=(300, 3))
+        shares.append((detector().fit(X[:200]).p_values(X[200:]) <= 0.1).mean())
+    assert abs(np.mean(shares) - 0.1) < 0.03
+
+
+def test_selection_keeps_the_false_discovery_rate(rng):
+    false, found = [], []
+    for _ in range(30):
+        X = rng.normal(size=(400, 3))
+        X[380:] += 6
+        chosen = detector().fit(X[:300]).select(X[300:], fdr=0.2)
+        false.append(chosen[:80].sum() / max(chosen.sum(), 1))
+        found.append(chosen[80:].mean())
+    assert np.mean(false) < 0.2 + 3 * np.std(false) / np.sqrt(30)
+    assert np.mean(found) > 0.9
+
+
+def test_contamination_is_the_part_of_training_rows_below_the_offset(rng):
+    table = frame(rng)
+    fitted = detector(contamination=0.1).fit(table)
+    assert (fitted.predict(table) == -1).sum() == 30
+
+
+def test_tables_are_encoded_with_a_variance_of_one_for_each_column(rng):
+    table = Table.fit(columns_of(frame(rng, 4000).dropna()[["amount", "count", "shop", "online"]]))
+    rows = table.encode(columns_of(frame(rng, 4000).dropna()[table.names]))
+    assert_allclose(table.by_column(rows.astype(float) ** 2).shape, (len(rows), 4))
+    variance = table.by_column(rows.var(0, keepdims=True))[0]
+    assert_allclose(variance, 1, rtol=0.25)
+    assert Table.from_json(table.to_json()).columns == table.columns
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.assign(count="many"), "'count' held values of the kind number"),
+        (lambda d: d.assign(amount=np.inf), "'amount' holds inf"),
+        (lambda d: d.drop(columns="shop"), "feature names should match"),
+        (lambda d: d.iloc[:0], "1 rows or more"),
+    ],
+)
+def test_bad_tables_are_refused_in_a_sentence(change, words, rng):
+    table = frame(rng, 60)
+    with pytest.raises(ValueError, match=words):
+        detector().fit(table).predict(change(table))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": "knn-tim"}, "did you mean 'knn-time'"),
+        ({"contamination": 0.7}, "at most 0.5; given 0.7"),
+        ({"n_neighbors": 0}, "n_neighbors is a whole number"),
+        ({"steps": 1.5}, "steps is a whole number"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_sentence(settings, words, rng):
+    with pytest.raises(ValueError, match=words):
+        DiffusionDetector(**settings).fit(rng.normal(size=(30, 2)))
+
+
+def test_hard_tables_have_finite_scores(rng):
+    X = rng.normal(size=(50, 4))
+    X[:, 1] = 7.0  # constant
+    X[:, 2] = np.nan  # never there
+    X[:, 3] *= 1e12
+    X = np.repeat(X, 3, axis=0)  # duplicates
+    fitted = detector().fit(X)
+    new = X[:5].copy()
+    new[0, 1] = 8.0
+    new[1, 3] = 1e300
+    new[2, 2] = 1.0
+    assert np.isfinite(fitted.score_samples(new)).all()
+    assert_array_equal(fitted.predict(new[:2]), [-1, -1])
+
+
+def test_a_directory_that_is_no_detector_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    with pytest.raises(TableError, match="is no detector"):
+        DiffusionDetector.load(tmp_path)
+
+
+def test_a_scored_file_has_a_row_for_each_row_and_a_page(rng, tmp_path):
+    from click.testing import CliRunner
+
+    from suffuse.cli import cli
+
+    table = frame(rng)
+    table["fraud"] = 0
+    table.loc[:4, ["amount", "fraud"]] = [9e5, 1]
+    table.to_csv(tmp_path / "data.csv", index=False)
+    data, model, out = (str(tmp_path / name) for name in ("data.csv", "model", "scores.csv"))
+    run = CliRunner().invoke
+    said = run(cli, ["anomaly", "fit", data, "--out", model, "--normal", "fraud=0"])
+    assert "learned from 295 rows of 5 columns" in said.output
+    page = str(tmp_path / "page.html")
+    said = run(cli, ["score", data, "--model", model, "-o", out, "--explain", "--report", page])
+    assert "300 scores in" in said.output
+    scores = pd.read_csv(io.StringIO((tmp_path / "scores.csv").read_text()))
+    assert set(scores.nlargest(5, "score")["row"]) == {0, 1, 2, 3, 4}
+    assert set(scores["because"][:5]) == {"amount"}
+    parts = scores.filter(like="from ")
+    assert_allclose(parts.sum(axis=1), scores["score"], rtol=1e-4, atol=1e-4)
+    assert "amount = 900000" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["anomaly", "fit", "{data}", "--out", "m", "--normal", "y=3"], "no row of .* has y = '3'"),
+        (["anomaly", "fit", "{data}", "--out", "m", "--drop", "z"], "has no column 'z'"),
+        (["score", "{other}", "--model", "{model}"], "lacks what the model was fitted on: a"),
+        (["score", "{empty}", "--model", "{model}"], "cannot read a table from"),
+    ],
+)
+def test_bad_files_are_refused_in_a_sentence(arguments, words, rng, tmp_path):
+    from click.testing import CliRunner
+
+    from suffuse.cli import cli
+
+    names = {name: str(tmp_path / name) for name in ("data", "other", "empty", "model")}
+    pd.DataFrame({"a": rng.normal(size=30), "y": 0}).to_csv(names["data"], index=False)
+    pd.DataFrame({"b": [1.0, 2.0]}).to_csv(names["other"], index=False)
+    (tmp_path / "empty").write_text("")
+    detector().fit(pd.DataFrame({"a": rng.normal(size=30)})).save(names["model"])
+    result = CliRunner().invoke(cli, [word.format(**names) for word in arguments])
+    with pytest.raises(ValueError, match=words):
+        raise result.exception
