@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from suffuse.diffusion import guidance, oracle, sample, schedules, solvers
+from suffuse.diffusion import (
+    Categorical,
+    Discrete,
+    Gaussian,
+    Noise,
+    Product,
+    guidance,
+    oracle,
+    sample,
+    schedules,
+    solvers,
+)
+from suffuse.diffusion.categorical import NEVER
 from suffuse.errors import SuffuseError
 
 F = torch.float64
@@ -136,3 +148,191 @@ def test_thresholds():
     torch.testing.assert_close(found[1], x[1] / 4)
     half = guidance.dynamic_threshold(same, 1.0, percentile=2 / 3)(x, t)
     torch.testing.assert_close(half[1], x[1].clamp(-2, 2) / 2)
+
+
+# Tokens, against enumerated distributions. Condition 0 is "not given"; 1 and 2 are two kinds.
+
+
+def kinds(tokens=2, categories=3):
+    """Two distributions with states that are impossible, and their mixture, as [3, K, ...]."""
+    each = torch.rand(2, *[categories] * tokens, dtype=F) + 0.05
+    each[0].select(0, 0).zero_()
+    each[1].select(-1, 2).zero_()
+    each /= each.flatten(1).sum(1).reshape(2, *[1] * tokens)
+    return torch.stack([0.3 * each[0] + 0.7 * each[1], *each])
+
+
+def conditional(process, joints):
+    """The exact clean estimate, by the kind that each sample is given."""
+    every = [Discrete(joint).denoiser(process) for joint in joints]
+
+    def denoise(x_t, t, kind, **rest):
+        answers = torch.stack([one(x_t, t) for one in every])
+        return answers[kind, torch.arange(len(x_t))]
+
+    return denoise
+
+
+GIVEN = {"kind": torch.zeros(1, dtype=torch.int64)}
+tokens = pytest.mark.parametrize("kernel", ["absorbing", "uniform"])
+
+
+def everywhere(process, joints):
+    """All states that each kind can be in, at random times."""
+    x_t = Discrete(joints[0]).states(process)
+    for joint in joints:
+        x_t = x_t[Discrete(joint).marginal(process, 0.5)[tuple(x_t.T)] > 0]
+    return x_t, torch.rand(len(x_t), dtype=F) * 0.8 + 0.1
+
+
+@tokens
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0, 2.5])
+def test_guided_tokens_are_products_of_powers(kernel, weight):
+    process, joints = Categorical(schedules.flow(), 3, kernel), kinds()
+    ask = conditional(process, joints)
+    x_t, t = everywhere(process, joints)
+    kind = torch.ones(len(x_t), dtype=torch.int64)
+    found = guidance.classifier_free(ask, weight, GIVEN)(x_t, t, kind=kind).softmax(-1)
+    p, q = (ask(x_t, t, kind=k).softmax(-1) for k in (kind, 0 * kind))
+    power = p**weight * torch.where(q > 0, q, float(weight > 1)) ** (1 - weight)
+    torch.testing.assert_close(found, power / power.sum(-1, keepdim=True))
+    assert found[p == 0].max() == 0 or weight == 0
+
+
+@tokens
+def test_a_guided_token_is_sampled_from_its_power(kernel):
+    """One token drawn in one step from its prior: p(x | kind)^w p(x)^(1 − w), exactly."""
+    process, joints = Categorical(schedules.flow(), 4, kernel), kinds(1, 4)
+    guided = guidance.classifier_free(conditional(process, joints), 2.0, GIVEN)
+
+    def second(x_t, t):
+        return guided(x_t, t, kind=torch.full((len(x_t),), 2))
+
+    plan = solvers.plan("ancestral", process.schedule, steps=1)
+    found = Discrete(joints[2]).propagate(process, plan, second)[:4]
+    power = torch.where(joints[0] > 0, joints[2] ** 2 / joints[0], 0)
+    torch.testing.assert_close(found, power / power.sum())
+
+
+@tokens
+def test_impossible_tokens_count_by_the_sign_of_their_power(kernel):
+    """What the negative prompt rules out is neither forbidden nor all that is left."""
+    process, joints = Categorical(schedules.flow(), 3, kernel), kinds()
+    ask = conditional(process, joints)
+    x_t, t = everywhere(process, joints)
+    away = guidance.compose(
+        ask, [(1.5, {"kind": GIVEN["kind"] + 1}), (-0.8, {"kind": GIVEN["kind"] + 2})], GIVEN
+    )
+    logits = away(x_t, t, kind=None)
+    base, one, two = (
+        ask(x_t, t, kind=torch.full((len(x_t),), k)).log_softmax(-1) for k in range(3)
+    )
+    assert logits.isfinite().all()
+    assert (logits[(one < NEVER / 2) | (base < NEVER / 2)] == NEVER).all()
+    free = (two < NEVER / 2) & (one > NEVER / 2)
+    torch.testing.assert_close(logits[free], (0.3 * base + 1.5 * one)[free])
+    rest = torch.minimum(one, two) > NEVER / 2
+    torch.testing.assert_close(logits[rest], (base + 1.5 * (one - base) - 0.8 * (two - base))[rest])
+    worse = guidance.autoguidance(
+        lambda x, t: ask(x, t, kind=torch.full((len(x),), 1)),
+        lambda x, t: ask(x, t, kind=torch.zeros(len(x), dtype=torch.int64)),
+        1.5,
+    )
+    torch.testing.assert_close(
+        worse(x_t, t),
+        guidance.classifier_free(ask, 1.5, GIVEN)(x_t, t, kind=torch.full((len(x_t),), 1)),
+    )
+
+
+@tokens
+def test_a_classifier_of_tokens_gives_the_exact_posterior(kernel):
+    process, joints = Categorical(schedules.flow(), 3, kernel), kinds()
+    ask = conditional(process, joints)
+    x_t, t = everywhere(process, joints)
+    first = torch.ones(len(x_t), dtype=torch.int64)
+    # p(kind | x_t, x_0 = k) by Bayes, from the estimates and p(kind | x_t)
+    likely = [Discrete(j) for j in joints]
+    log_kind = torch.stack(
+        [
+            0.3
+            * likely[1].marginal(process, float(s))[tuple(x)]
+            / likely[0].marginal(process, float(s))[tuple(x)]
+            for x, s in zip(x_t, t, strict=True)
+        ]
+    ).log()
+    exact = ask(x_t, t, kind=first)
+    table = (
+        torch.where(exact > NEVER / 2, exact - ask(x_t, t, kind=0 * first), NEVER)
+        + log_kind[:, None, None]
+    )
+    guided = guidance.classifier(lambda x, t: ask(x, t, kind=0 * first), lambda x, t: table, 1.0)
+    torch.testing.assert_close(guided(x_t, t).softmax(-1), exact.softmax(-1))
+
+
+def test_parts_of_a_mapping_are_guided_each_alone():
+    process = Product(
+        {
+            "x": (Gaussian(SCHEDULE), 1.0),
+            "k": (Categorical(schedules.flow(), 3, "uniform"), 1.0),
+        }
+    )
+    ask = conditional(process.parts["k"][0], kinds())
+    several = {
+        "x": lambda x, t, kind, **rest: denoise(x, t, kind.to(F)),
+        "k": ask,
+    }
+
+    def together(x_t, t, mask=None, **conditions):
+        assert mask is None or len(mask["x"]) == len(x_t["x"])
+        return {n: several[n](x_t[n], t[n], **conditions) for n in x_t}
+
+    kind = torch.tensor([1, 2, 1])
+    x_t = {"x": torch.randn(3, 4, dtype=F), "k": torch.randint(3, (3, 2))}
+    t = {"x": torch.full((3,), 0.3, dtype=F), "k": torch.full((3,), 0.7, dtype=F)}
+    transforms = {
+        "plain": lambda f: guidance.classifier_free(f, 2.0, GIVEN, interval=(0.5, 1.0)),
+        "projected": lambda f: guidance.projected(f, 2.0, GIVEN),
+        "zero": lambda f: guidance.cfg_zero_star(f, 2.0, GIVEN, SCHEDULE),
+        "rescaled": lambda f: guidance.rescaled(f, guidance.classifier_free(f, 2.0, GIVEN), 0.5),
+        "clip": lambda f: guidance.clip(f, -0.1, 0.1),
+        "dynamic": lambda f: guidance.dynamic_threshold(f, 0.1),
+    }
+    for name, transform in transforms.items():
+        found = transform(together)(x_t, t, kind=kind)
+        for part, x in x_t.items():
+            alone = transform(several[part])(x, t[part], kind=kind)
+            torch.testing.assert_close(found[part], alone, msg=f"{name} {part}")
+    guided = transforms["plain"](together)
+    plans = {n: solvers.plan("renoise", schedules.flow(), steps=4) for n in x_t}
+    mask = {"x": torch.tensor([[True] * 4, [True, True, False, False], [True] * 4])}
+    out = sample(
+        guided,
+        plans,
+        noise=Noise(0, 3),
+        shape={"x": (4,), "k": (2,)},
+        process=process,
+        mask=mask,
+        kind=kind,
+    )
+    assert out["x"][1, 2:].abs().max() == 0
+
+
+def test_padding_counts_for_no_norm_and_no_deviation():
+    x, t, shift = torch.randn(2, 6, dtype=F), torch.rand(2, dtype=F), torch.randn(2, dtype=F)
+    mask = torch.tensor([[True] * 4 + [False] * 2] * 2)
+
+    def ragged(x, t, shift, mask):
+        return torch.where(mask, denoise(x, t, shift), 1e6 * torch.randn_like(x))
+
+    def whole(x, t, shift):
+        return denoise(x, t, shift)
+
+    strong = lambda f: guidance.classifier_free(f, 4.0, NULL)  # noqa: E731
+    for transform in (
+        lambda f: guidance.projected(f, 3.0, NULL, largest=0.2),
+        lambda f: guidance.cfg_zero_star(f, 3.0, NULL, SCHEDULE),
+        lambda f: guidance.rescaled(f, strong(f), 0.8),
+        lambda f: guidance.dynamic_threshold(f, 0.1, 0.8),
+    ):
+        found = transform(ragged)(x, t, shift=shift, mask=mask)[:, :4]
+        torch.testing.assert_close(found, transform(whole)(x[:, :4], t, shift=shift))

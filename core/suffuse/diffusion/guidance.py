@@ -4,8 +4,11 @@ All speak of clean estimates. Wherever two estimates are combined, a weight w me
 
     other + w · (wanted − other):
 
-1 is the wanted estimate itself, 0 the other one, and above 1 their difference is exaggerated. The
-same formula on the logits serves categorical states.
+1 is the wanted estimate itself, 0 the other one, and above 1 their difference is exaggerated. For
+tokens that is said of log-probabilities, so that the guided estimate is p^w q^(1 − w): a factor 0
+of positive power makes a token impossible, one of negative power is left out. States that are
+mappings are guided part by part, their tokens by the weight alone. What the condition "mask" says
+is padding counts for no norm and no deviation.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from suffuse.diffusion.categorical import NEVER
 from suffuse.diffusion.plan import Plan
-from suffuse.diffusion.process import Denoiser
+from suffuse.diffusion.process import Denoiser, State, align, by_name, masked, mean_over
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
@@ -34,38 +38,87 @@ __all__ = [
     "rescaled",
 ]
 
-Combine = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(wanted, other, x_t, t) -> the guided estimate, all [B, ...] but t [B] or [B, *axes]."""
+Part = Callable[..., Tensor]
+"""(estimates..., x_t, t, mask) -> an estimate; tensors [B, ...], t [B] or [B, *axes]."""
 
 
-def _like(k: Tensor, x: Tensor) -> Tensor:
-    return k.to(x.dtype).reshape(k.shape + (1,) * (x.ndim - k.ndim))
+def _each(function: Part, estimates: Sequence[State], x_t: State, t: Any, mask: Any) -> State:
+    """The function of a state's estimates, without padding; part by part of a mapping."""
+    if not isinstance(x_t, Mapping):
+        return function(*(masked(e, mask) for e in estimates), x_t, t, mask)
+    return {
+        name: _each(
+            function,
+            [e[name] for e in estimates],
+            x,
+            t[name] if isinstance(t, Mapping) else t,
+            mask.get(name) if mask else None,
+        )
+        for name, x in x_t.items()
+    }
 
 
-def _flat(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A statistic over each sample's elements, as [B, 1, ...]."""
-    return function(x.flatten(1)).reshape(-1, *(1,) * (x.ndim - 1))
+def _numbers(x_t: Tensor) -> bool:
+    return x_t.is_floating_point()
 
 
-def _both(denoiser: Denoiser, null: Mapping[str, Tensor], combine: Combine) -> Denoiser:
-    """The conditional and the unconditional estimate, asked for in one batch, combined."""
+def _weighed(x_t: Tensor, base: Tensor, *terms: tuple[Any, Tensor]) -> Tensor:
+    """base + Σ w (estimate − base); for tokens of log-probabilities, as logits."""
+    if _numbers(x_t):
+        return base + sum(
+            ((align(w, x_t) * (e - base)).to(base.dtype) for w, e in terms), torch.zeros_like(base)
+        )
+    factors = [(1 - sum(w for w, _ in terms), base), *terms]
+    out = torch.zeros_like(base, dtype=torch.float64)
+    for w, estimate in factors:
+        p = estimate.double().log_softmax(-1)
+        w = align(torch.as_tensor(w, dtype=torch.float64), p).to(p.device)
+        never = torch.where(w > 0, NEVER, 0.0)
+        out = out + torch.where(p > NEVER / 2, w * p, never)
+    return out.clamp(min=NEVER)
 
-    def guided(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        both = {
-            name: torch.cat([value, null[name].to(value).expand_as(value)])
-            for name, value in conditions.items()
-        }
-        asked = denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), **both)
-        wanted, other = asked.chunk(2)
-        return combine(wanted, other, x_t, t)
+
+def _together(
+    denoiser: Denoiser, x_t: State, t: Any, several: Sequence[Mapping[str, Any]]
+) -> list[State]:
+    """The estimates under several sets of conditions of the same names, asked for in one batch."""
+    k, sizes = len(several), []
+
+    def repeat(v: Tensor) -> Tensor:
+        sizes.append(len(v))
+        return torch.cat([v] * k)
+
+    def stack(*values: Any) -> Any:
+        if not isinstance(values[0], Tensor):
+            return values[0]
+        return torch.cat([v.to(values[0]).expand(sizes[0], *v.shape[1:]) for v in values])
+
+    asked = by_name(repeat, x_t), by_name(repeat, t)
+    given = {name: by_name(stack, *(s[name] for s in several)) for name in several[0]}
+    found = denoiser(*asked, **given)
+    return [by_name(lambda e, i=i: e.chunk(k)[i], found) for i in range(k)]
+
+
+def _both(denoiser: Denoiser, null: Mapping[str, Any], combine: Part) -> Denoiser:
+    """The conditional and the unconditional estimate, combined."""
+
+    def guided(x_t: State, t: Any, **conditions: Any) -> Any:
+        nothing = {name: null.get(name, value) for name, value in conditions.items()}
+        both = _together(denoiser, x_t, t, [conditions, nothing])
+        return _each(combine, both, x_t, t, conditions.get("mask"))
 
     return guided
+
+
+def _total(v: Tensor) -> Tensor:
+    """The sum over each sample's elements, [B, 1, ...]."""
+    return v.flatten(1).sum(1).reshape(-1, *(1,) * (v.ndim - 1))
 
 
 def classifier_free(
     denoiser: Denoiser,
     weight: float | Callable[[Tensor], Tensor],
-    null: Mapping[str, Tensor],
+    null: Mapping[str, Any],
     *,
     interval: tuple[float, float] = (0.0, 1.0),
 ) -> Denoiser:
@@ -75,20 +128,20 @@ def classifier_free(
         denoiser: conditional, and unconditional where it is given the null conditions.
         weight: a number, or a function of t.
         null: for every condition its value for "not given", [1, ...]; or a condition to keep away
-            from (a negative prompt).
+            from (a negative prompt). Conditions without one stay as they are.
         interval: the times t between which guidance acts; elsewhere the weight is 1.
 
     Sources: Ho, Salimans (2022), arXiv 2207.12598; the interval: Kynkäänniemi et al. (2024),
-    arXiv 2404.07724.
+    arXiv 2404.07724; for tokens: Schiff et al. (2024), arXiv 2412.10193, eq. 12.
     """
     low, high = interval
     if not 0 <= low < high <= 1:
         raise SuffuseError(f"a guidance interval rises within [0, 1]; given {low} to {high}")
 
-    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
         w = weight(t) if callable(weight) else torch.full_like(t, weight)
         w = torch.where((t >= low) & (t <= high), w, torch.ones_like(w))
-        return torch.lerp(other, wanted, _like(w, x_t))
+        return _weighed(x_t, other, (w, wanted))
 
     return _both(denoiser, null, combine)
 
@@ -123,7 +176,7 @@ def cfg_plus_plus(
 def cfg_zero_star(
     denoiser: Denoiser,
     weight: float,
-    null: Mapping[str, Tensor],
+    null: Mapping[str, Any],
     schedule: Schedule,
     *,
     still_above: float = 1.0,
@@ -134,19 +187,22 @@ def cfg_zero_star(
     s u_0 + w (u_c − s u_0), s = ⟨u_c, u_0⟩ / ⟨u_0, u_0⟩.
 
     Args:
+        schedule: of the states that are numbers.
         still_above: the velocity is 0 at times above this one; 1 is never.
 
     Source: Fan et al. (2025), arXiv 2503.18886, eq. 9 and 10.
     """
 
-    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+        if not _numbers(x_t):
+            return _weighed(x_t, other, (weight, wanted))
         c = schedule.at(t).align(x_t)
         scale = c.alpha + c.sigma
         sigma = c.sigma.clamp(min=1e-12)
-        u_c, u_0 = (x_t - scale * wanted) / sigma, (x_t - scale * other) / sigma
-        fit = _flat(lambda v: v.sum(1), u_c * u_0) / _flat(lambda v: v.sum(1), u_0 * u_0)
+        u_c, u_0 = (masked((x_t - scale * e) / sigma, mask) for e in (wanted, other))
+        fit = _total(u_c * u_0) / _total(u_0 * u_0)
         u = torch.lerp(fit * u_0, u_c, torch.full_like(fit, weight))
-        u = u * _like(t <= still_above, x_t)
+        u = u * align(t <= still_above, x_t)
         return ((x_t - c.sigma * u) / scale).to(x_t.dtype)
 
     return _both(denoiser, null, combine)
@@ -155,7 +211,7 @@ def cfg_zero_star(
 def projected(
     denoiser: Denoiser,
     weight: float,
-    null: Mapping[str, Tensor],
+    null: Mapping[str, Any],
     *,
     parallel: float = 0.0,
     largest: float = float("inf"),
@@ -168,12 +224,14 @@ def projected(
     Source: Sadat et al. (2024), arXiv 2410.02416, algorithm 1.
     """
 
-    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+        if not _numbers(x_t):
+            return _weighed(x_t, other, (weight, wanted))
         difference = wanted - other
-        norm = _flat(lambda v: v.norm(dim=1), difference).clamp(min=1e-12)
+        norm = _total(difference**2).sqrt().clamp(min=1e-12)
         difference = difference * (largest / norm).clamp(max=1.0)
-        unit = wanted / _flat(lambda v: v.norm(dim=1), wanted).clamp(min=1e-12)
-        along = _flat(lambda v: v.sum(1), difference * unit) * unit
+        unit = wanted / _total(wanted**2).sqrt().clamp(min=1e-12)
+        along = _total(difference * unit) * unit
         return wanted + (weight - 1) * (difference - (1 - parallel) * along)
 
     return _both(denoiser, null, combine)
@@ -185,17 +243,21 @@ def autoguidance(denoiser: Denoiser, worse: Denoiser, weight: float) -> Denoiser
     Source: Karras et al. (2024), arXiv 2406.02507, eq. 3.
     """
 
-    def guided(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        wanted, other = denoiser(x_t, t, **conditions), worse(x_t, t, **conditions)
-        return other + weight * (wanted - other)
+    def guided(x_t: State, t: Any, **conditions: Any) -> Any:
+        both = [ask(x_t, t, **conditions) for ask in (denoiser, worse)]
+
+        def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+            return _weighed(x_t, other, (weight, wanted))
+
+        return _each(combine, both, x_t, t, conditions.get("mask"))
 
     return guided
 
 
 def compose(
     denoiser: Denoiser,
-    weighted: Sequence[tuple[float, Mapping[str, Tensor]]],
-    null: Mapping[str, Tensor],
+    weighted: Sequence[tuple[float, Mapping[str, Any]]],
+    null: Mapping[str, Any],
 ) -> Denoiser:
     """Several conditions at once: null + Σ w_i (estimate_i − null); below 0 keeps away.
 
@@ -206,20 +268,14 @@ def compose(
     Source: Liu et al. (2022), arXiv 2206.01714, eq. 11.
     """
 
-    def guided(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        n = len(x_t)
-        every = [null, *(given for _, given in weighted)]
-        stacked = {
-            name: torch.cat([given[name].expand(n, *given[name].shape[1:]) for given in every])
-            for name in null
-        }
-        many = len(every)
-        asked = denoiser(torch.cat([x_t] * many), torch.cat([t] * many), **stacked)
-        base, *estimates = asked.chunk(many)
-        out = base
-        for (w, _), estimate in zip(weighted, estimates, strict=True):
-            out = out + w * (estimate - base)
-        return out
+    def combine(base: Tensor, *rest: Any) -> Tensor:
+        *estimates, x_t, _, _ = rest
+        return _weighed(x_t, base, *zip((w for w, _ in weighted), estimates, strict=True))
+
+    def guided(x_t: State, t: Any, **conditions: Any) -> Any:
+        several = [{**conditions, **given} for given in (null, *(given for _, given in weighted))]
+        found = _together(denoiser, x_t, t, several)
+        return _each(combine, found, x_t, t, conditions.get("mask"))
 
     return guided
 
@@ -228,23 +284,33 @@ def classifier(
     denoiser: Denoiser,
     log_prob: Callable[[Tensor, Tensor], Tensor],
     weight: float,
-    schedule: Schedule,
+    schedule: Schedule | None = None,
 ) -> Denoiser:
     """The gradient of a classifier that reads noisy states: x_0 + w (σ²/α) ∇ log p(y | x_t).
 
     Args:
-        log_prob: (x_t [B, ...], t) -> log p(y | x_t), [B], differentiable.
+        log_prob: (x_t [B, ...], t) -> log p(y | x_t), [B], differentiable; for tokens the logits
+            that it adds, log p(y | x_t, x_0 = k) of each token and each value k, [B, ..., K].
+        schedule: for states that are numbers.
 
-    Source: Dhariwal, Nichol (2021), arXiv 2105.05233, eq. 14, for the clean estimate.
+    Source: Dhariwal, Nichol (2021), arXiv 2105.05233, eq. 14, for the clean estimate; for tokens it
+    is Bayes' rule.
     """
 
     def guided(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
+        estimate = denoiser(x_t, t, **conditions)
+        if not _numbers(x_t):
+            return (estimate.double() + weight * log_prob(x_t, t)).clamp(min=NEVER)
+        if schedule is None:
+            raise SuffuseError(
+                "a classifier's gradient needs the schedule: classifier(..., schedule)"
+            )
         with torch.enable_grad(), torch.inference_mode(False):
             x = x_t.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(log_prob(x, t).sum(), x)
         c = schedule.at(t).align(x_t)
         shift = weight * c.sigma**2 / c.alpha.clamp(min=1e-6)
-        return denoiser(x_t, t, **conditions) + (shift * gradient).to(x_t.dtype)
+        return estimate + (shift * gradient).to(x_t.dtype)
 
     return guided
 
@@ -260,21 +326,39 @@ def rescaled(denoiser: Denoiser, guided: Denoiser, amount: float = 0.7) -> Denoi
     Source: Lin et al. (2023), arXiv 2305.08891, eq. 15 and 16, on the clean estimate.
     """
 
-    def rescale(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        plain, strong = denoiser(x_t, t, **conditions), guided(x_t, t, **conditions)
-        ratio = _flat(lambda v: v.std(1), plain) / _flat(lambda v: v.std(1), strong)
+    def rescale(plain: Tensor, strong: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+        if not _numbers(x_t):
+            return strong
+        variances = []
+        for e in (plain, strong):
+            mean = align(mean_over(e, mask), e)
+            variances.append(align(mean_over((e - mean) ** 2, mask), e))
+        ratio = (variances[0] / variances[1]).sqrt()
         return strong * (1 + amount * (ratio - 1))
 
-    return rescale
+    def asked(x_t: State, t: Any, **conditions: Any) -> Any:
+        both = [ask(x_t, t, **conditions) for ask in (denoiser, guided)]
+        return _each(rescale, both, x_t, t, conditions.get("mask"))
+
+    return asked
+
+
+def _bounded(denoiser: Denoiser, function: Callable[[Tensor, Any], Tensor]) -> Denoiser:
+    """The estimate of numbers by a function of it and the mask; tokens as they are."""
+
+    def part(x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+        return function(x_0, mask) if _numbers(x_t) else x_0
+
+    def bounded(x_t: State, t: Any, **conditions: Any) -> Any:
+        found = denoiser(x_t, t, **conditions)
+        return _each(part, [found], x_t, t, conditions.get("mask"))
+
+    return bounded
 
 
 def clip(denoiser: Denoiser, low: float, high: float) -> Denoiser:
     """The clean estimate held within the data's range: static thresholding."""
-
-    def clipped(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        return denoiser(x_t, t, **conditions).clamp(low, high)
-
-    return clipped
+    return _bounded(denoiser, lambda x_0, mask: x_0.clamp(low, high))
 
 
 def dynamic_threshold(
@@ -289,10 +373,11 @@ def dynamic_threshold(
     Source: Saharia et al. (2022), arXiv 2205.11487, section 2.3.
     """
 
-    def clipped(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        x_0 = denoiser(x_t, t, **conditions)
-        magnitudes = x_0.abs().to(torch.promote_types(x_0.dtype, torch.float32))
-        s = _flat(lambda v: v.quantile(percentile, dim=1), magnitudes).clamp(min=bound)
+    def threshold(x_0: Tensor, mask: Any) -> Tensor:
+        sizes = x_0.abs().to(torch.promote_types(x_0.dtype, torch.float32))
+        if mask is not None:
+            sizes = torch.where(align(mask, sizes), sizes, torch.nan)
+        s = align(sizes.flatten(1).nanquantile(percentile, dim=1), x_0).clamp(min=bound)
         return (x_0.clamp(-s, s) * (bound / s)).to(x_0.dtype)
 
-    return clipped
+    return _bounded(denoiser, threshold)

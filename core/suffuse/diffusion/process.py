@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -101,8 +101,16 @@ class Process(ABC):
         return source.normal(like.shape[1:], step=step, stream=stream, dtype=wide)
 
     def levels(self, u: Tensor) -> Any:
-        """Training times from uniform numbers in (0, 1), of the same shape."""
+        """Training times from uniform numbers in (0, 1), of the same shape.
+
+        Where `extra` asks for further numbers, training gives u [B, 1 + extra], and times have
+        axes of their own: [B, *axes].
+        """
         return u.to(torch.float64)
+
+    def extra(self, x_0: State) -> int:
+        """How many uniform numbers beside the first `levels` takes for each of these states."""
+        return 0
 
     def draw(self, estimate: State, source: Noise, step: int) -> State:
         """A clean state drawn from a clean estimate: the estimate, where that is a state."""
@@ -181,6 +189,10 @@ def weighed(
     return plan_step([y for y, _ in terms], [align(k, x) for _, k in terms], fresh)
 
 
+@overload
+def align(k: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def align(k: Coefficient, x: Tensor) -> Coefficient: ...
 def align(k: Coefficient, x: Tensor) -> Coefficient:
     """A coefficient with the leading axes of x, made to broadcast over x, on its device."""
     if not isinstance(k, Tensor):
