@@ -146,7 +146,9 @@ class Distributions:
         metrics = []
         for name in self.properties:
             ours, theirs = _column(made, name), _column(real, name)
-            figure = stats.bootstrap(wasserstein, ours, theirs, resamples=200, seed=seed)
+            figure = stats.bootstrap(
+                wasserstein, ours, theirs, method="percentile", resamples=200, seed=seed
+            )
             size = min(len(ours), len(theirs) // 2)
             floor = stats.floor(
                 lambda a, b: wasserstein(a[:, 0], b[:, 0]),
@@ -159,8 +161,9 @@ class Distributions:
                 Metric(
                     f"Distance of {name}",
                     figure.value,
-                    figure.low,
-                    figure.high,
+                    # resamples are further apart than the samples: the interval may miss them
+                    min(figure.low, figure.value),
+                    max(figure.high, figure.value),
                     "lower",
                     len(ours),
                     floor=floor.value,

@@ -25,7 +25,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from suffuse.errors import SuffuseError
 from suffuse.storage import write_bytes
 
-from .chemistry import problem, quiet
+from .chemistry import known, problem, quiet
 from .conformers import Conformers
 from .graph import RAW
 from .properties import PROPERTIES, property_of
@@ -94,7 +94,10 @@ class Files:
             SuffuseError: where there is none.
         """
         record = read(path).records[0]
-        return Chem.MolFromSmiles(record.smiles)
+        if Path(path).suffix.lower() != ".sdf":
+            return known(record.smiles)
+        # the molecule as it stands there, with its coordinates
+        return next(mol for r, mol in _lines(Path(path), None) if r.line == record.line)
 
     def metadata(self, path: Path) -> Mapping[str, str]:
         """The data fields of the first molecule of an SDF; of other files there are none."""

@@ -167,6 +167,8 @@ class Graph:
         atoms = np.zeros((len(objects), n), dtype=np.int64)
         bonds = np.zeros((len(objects), n, n), dtype=np.int64)
         for row, mol in enumerate(objects):
+            if not isinstance(mol, Chem.Mol):
+                raise SuffuseError(f"a molecule is an rdkit Mol, and not a {type(mol).__name__}")
             reason = self.refusal(mol)
             if reason is not None:
                 raise _refused(mol, reason, self)

@@ -232,7 +232,8 @@ class GraphTransformer(nn.Module):
     @torch.no_grad()
     def _features(self, atoms: Tensor, bonds: Tensor, there: Tensor) -> tuple[Tensor, ...]:
         """What is computed of a noisy graph: of nodes, of pairs and of the whole."""
-        orders = torch.where(bonds < ORDERS, bonds, 0).float()
+        real = (bonds < ORDERS) & there[:, :, None] & there[:, None, :]
+        orders = torch.where(real, bonds, 0).float()
         total = orders.sum(-1)
         scale = total.clamp(min=1).rsqrt()
         step = scale[:, :, None] * orders * scale[:, None, :]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import click
 
 suffuse_api = 1
+suffuse_conformance = "suffuse_molecules.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
 
