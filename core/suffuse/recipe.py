@@ -81,6 +81,7 @@ class Training(_Checked):
         log_every: steps between lines of metrics.jsonl.
         sample_every, evaluate_every, checkpoint_every: steps between these; 0 is only at the end.
         keep: how many checkpoints stay.
+        trackers: where else what is logged goes, by registered names.
     """
 
     steps: Positive = 2000
@@ -102,6 +103,7 @@ class Training(_Checked):
     evaluate_every: NotNegative = 0
     checkpoint_every: NotNegative = 500
     keep: Positive = 2
+    trackers: list[Part] = []
 
 
 class Recipe(_Checked):
@@ -134,6 +136,10 @@ class Recipe(_Checked):
         data["evaluators"] = [
             plugins.resolve("evaluator", part, where=f"evaluators.{i}")
             for i, part in enumerate(data["evaluators"])
+        ]
+        data["training"]["trackers"] = [
+            plugins.resolve("tracker", part, where=f"training.trackers.{i}")
+            for i, part in enumerate(data["training"]["trackers"])
         ]
         solver, where = data["sampling"]["solver"], "sampling.solver"
         if "name" in solver or not all(isinstance(part, dict) for part in solver.values()):

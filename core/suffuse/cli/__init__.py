@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,9 @@ from suffuse.errors import SuffuseError
 
 __all__ = ["cli", "main"]
 
+# What the system says of a place that cannot be written.
+_PLACES = (errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS)
+
 # name -> ("module:attribute", what --help says)
 _COMMANDS = {
     "train": ("suffuse.cli.train:train", "Train a model by a recipe."),
@@ -21,6 +25,7 @@ _COMMANDS = {
     "evaluate": ("suffuse.cli.evaluate:evaluate", "Measure a model on data not trained on."),
     "score": ("suffuse.cli.score:score", "Say how unusual each row or file is to a model."),
     "report": ("suffuse.cli.report:report", "Draw a run as one HTML page."),
+    "watch": ("suffuse.cli.watch:watch", "Draw a run while it is being trained."),
     "demo": ("suffuse.cli.report:demo", "Train, sample, evaluate and report, from nothing."),
     "ema": ("suffuse.cli.ema:ema", "Average a run's weights over another width."),
     "export": ("suffuse.cli.export:export", "Write a model to be handed on."),
@@ -88,6 +93,33 @@ def main(args: Sequence[str] | None = None) -> Any:
     """Run the command line; mistakes of the user end as one sentence and exit status 1."""
     try:
         cli.main(args=None if args is None else list(args), prog_name="suffuse")
-    except SuffuseError as e:
-        click.echo(f"error: {e}", err=True)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        click.echo(f"error: {sentence}", err=True)
         sys.exit(1)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to say of an error that the user can mend; None for those of the program."""
+    if isinstance(error, SuffuseError):
+        return str(error)
+    text = str(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)  # torch's own class of it is one, for a GPU
+        and ("out of memory" in text or "can't allocate memory" in text)
+    ):
+        return (
+            "there is not enough memory; give a smaller --batch, or in training a smaller "
+            "training.batch"
+        )
+    if isinstance(error, OSError) and error.errno in _PLACES:
+        from pathlib import Path
+
+        from suffuse.storage import unwritable
+
+        if error.filename is not None:
+            return str(unwritable(Path(str(error.filename)), error))
+        return f"cannot write: {error.strerror}"
+    return None

@@ -106,3 +106,9 @@ def register_scorers(register: Register) -> None:
         ("score-norm", "ScoreNorm", "the squared score at several levels"),
     ):
         register(name, f"suffuse.diffusion.scores:{target}", summary=summary)
+
+
+@hookimpl
+def register_trackers(register: Register) -> None:
+    for name in ("tensorboard", "trackio", "wandb", "mlflow"):
+        register(name, f"suffuse.training.trackers:{name}", summary=f"{name}, installed apart")

@@ -55,7 +55,7 @@ KINDS: Mapping[str, Kind] = {
     "recipe": Kind("register_recipes"),
     "model": Kind("register_models"),
     "benchmark": Kind("register_benchmarks"),
-    "tracker": Kind("register_trackers"),
+    "tracker": Kind("register_trackers", ("run", "recipe")),
     "launcher": Kind("register_launchers"),
 }
 

@@ -99,10 +99,12 @@ class Page:
     Args:
         title: of the page, on top and in the browser's tab.
         subtitle: the sentence under it.
+        refresh: seconds after which a browser reads the file again; 0 is never.
     """
 
-    def __init__(self, title: str, subtitle: str = "") -> None:
+    def __init__(self, title: str, subtitle: str = "", refresh: int = 0) -> None:
         self.title = title
+        self.refresh = refresh
         self.subtitle = subtitle
         self.hero: Tiles | None = None
         self.facts: list[tuple[str, str, str]] = []

@@ -18,7 +18,8 @@ from suffuse.diffusion.process import by_name
 from suffuse.model import Model
 from suffuse.report import figures, record
 from suffuse.report.blocks import Cell, Chart, Tiles, number
-from suffuse.report.page import Page, Section
+from suffuse.report.curves import curves
+from suffuse.report.page import Page
 from suffuse.report.pictures import cells
 from suffuse.report.view import View, drawn, recipe_path, shape, spread
 
@@ -200,7 +201,7 @@ def training(page: Page, view: View) -> None:
         given = ", c" if model.conditions else ""
         section.formula(f"loss = {{E}}_{{t, ε}} ‖ f_θ(x_t, λ_t{given}) − ({target}) ‖^2")
     if len(log):
-        _curves(section, view)
+        section.side(*curves(log, training.decay))
     else:
         section.prose("There is no record of the training here (metrics.jsonl).")
     shown = record.sheets(view.run)
@@ -227,47 +228,6 @@ model = suffuse.train(mine, "runs/mine")
 """,
         "In Python, going on from above: one step's loss, and a whole training",
     )
-
-
-def _curves(section: Section, view: View) -> None:
-    log = view.log
-    last = log.last("loss")
-    charts = [
-        Chart(
-            figures.loss(log.step, log.loss),
-            "The training loss over steps, falling"
-            + (f" to {number(last)}." if last is not None else "."),
-            "The loss as logged, and its running average",
-        )
-    ]
-    if log.levels.size:
-        charts.append(
-            Chart(
-                figures.loss_by_level(log.step, log.levels),
-                f"The loss over steps in {log.levels.shape[1]} parts of t, a line each.",
-                "The same loss by noise level: each line is a part of t",
-            )
-        )
-    if np.isfinite(log.learning_rate).any():
-        charts.append(
-            Chart(
-                figures.line(log.step, log.learning_rate, "step", "learning rate"),
-                "The learning rate over steps.",
-                "The learning rate: a rise, then a fall"
-                if view.model.recipe.training.decay == "cosine"
-                else "The learning rate",
-            )
-        )
-    if np.isfinite(log.examples_per_second).any():
-        median = float(np.nanmedian(log.examples_per_second))
-        charts.append(
-            Chart(
-                figures.line(log.step, log.examples_per_second, "step", "examples a second"),
-                f"The throughput over steps, with a median of {number(median)} examples a second.",
-                f"Throughput, {number(round(median))} examples a second at the median",
-            )
-        )
-    section.side(*charts)
 
 
 def reverse(page: Page, view: View) -> None:

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     Attributes:
         x_0: clean states [b, *shape], float32 or int64; a mapping for a product.
         u: uniform numbers in (0, 1), float64, [b]; one in each of as many equal parts as the global
-            batch has examples.
+            batch has examples. Where the process asks for more, [b, 1 + extra], the first such.
         noise: what the process corrupts x_0 with.
         mask: True where an element belongs to a ragged state; None where states are not ragged.
         conditions: prepared values, with some dropped.
@@ -113,13 +113,15 @@ class Batches:
         x_0 = by_name(lambda x: x.to(self._device), self._states.x(chosen))
         sizes = self._states.sizes(chosen)
         # One draw serves the level and the dropped conditions: a small draw costs its calls.
-        draws = self._noise.uniform((2 + len(self._dropout),), step=step, stream=Stream.LEVEL)
+        named, extra = 2 + len(self._dropout), self._process.extra(x_0)
+        draws = self._noise.uniform((named + extra,), step=step, stream=Stream.LEVEL)
+        u = (self._place + draws[:, 0]) / self._batch
         return Batch(
             x_0,
-            (self._place + draws[:, 0]) / self._batch,
+            torch.cat([u[:, None], draws[:, named:]], 1) if extra else u,
             self._process.noise(self._noise, x_0, step=step, stream=Stream.CORRUPT),
             None if sizes is None else self._mask(sizes.to(self._device)),
-            self._conditions(chosen, draws[:, 1:]),
+            self._conditions(chosen, draws[:, 1:named]),
         )
 
     def _conditions(self, chosen: list[int], draws: Tensor) -> dict[str, Tensor]:

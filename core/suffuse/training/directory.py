@@ -30,7 +30,15 @@ LOCK = ".lock"
 
 CHANGEABLE = frozenset(
     f"training.{key}"
-    for key in ("log_every", "sample_every", "evaluate_every", "checkpoint_every", "keep", "steps")
+    for key in (
+        "log_every",
+        "sample_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep",
+        "steps",
+        "trackers",
+    )
 )
 """What a run may be given anew when it goes on; `training.steps` only if it grows."""
 
@@ -84,10 +92,13 @@ class Record(BaseModel):
 def locked(run: Path) -> Iterator[None]:
     """Make the directory and hold it for this process, until the block or the process ends.
 
+    A directory that it made is removed again where the block leaves nothing in it.
+
     Raises:
         SuffuseError: where another training holds it, or it cannot be written.
     """
     path = run / LOCK
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
@@ -106,7 +117,14 @@ def locked(run: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if made and [p.name for p in run.iterdir()] == [LOCK]:
+                path.unlink()
+                with suppress(OSError):  # another one uses it by now
+                    for folder in made:
+                        folder.rmdir()
 
 
 def begin(run: Path, asked: Recipe, resume: bool) -> Record | None:

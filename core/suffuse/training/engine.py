@@ -34,6 +34,7 @@ from suffuse.training.progress import Report, duration
 from suffuse.training.ranks import Ranks
 from suffuse.training.rate import learning_rate
 from suffuse.training.stop import Interrupted, Stop
+from suffuse.training.trackers import opened
 
 __all__ = ["train"]
 
@@ -69,7 +70,8 @@ def train(
     Raises:
         SuffuseError: for a directory that is in use, belongs to another run or cannot be written;
             for damaged checkpoints; for a loss that is not finite.
-        Interrupted: after Ctrl-C or SIGTERM, when a checkpoint has been saved.
+        Interrupted: after Ctrl-C or SIGTERM, when a checkpoint has been saved; and after Ctrl-C
+            while the run is set up, which can be resumed as well.
     """
     out, asked = Path(out), recipe.resolved()
     accelerator = setup.accelerator()
@@ -85,7 +87,12 @@ def train(
         # Initial weights and dropout draw from torch's own generators; the caller's are kept.
         device = accelerator.device
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        run = _Run(out, asked, record, accelerator, ranks, report)
+        try:
+            run = _Run(out, asked, record, accelerator, ranks, report)
+        except KeyboardInterrupt:
+            interrupted = Interrupted(out, 0, asked.training.steps)
+            report.say(str(interrupted))
+            raise interrupted from None
         name = shlex.quote(out.resolve().name)
         return run.train(command or f"suffuse train recipe.toml --out {name}")
 
@@ -225,6 +232,7 @@ class _Run:
             if self.ranks.index == 0
             else None
         )
+        self.trackers = opened(self.model.recipe, self.out) if self.ranks.index == 0 else []
         self.saved = found.step if found else -1
         if found is None:
             return
@@ -274,6 +282,8 @@ class _Run:
             self.report.stop()
             if self.metrics is not None:
                 self.metrics.close()
+            for tracker in self.trackers:
+                tracker.finish()
             if first:
                 plugins.hook.run_finished(run=self.out, step=self.done, outcome=outcome)
         return self.model
@@ -362,7 +372,7 @@ class _Run:
         rate = self.training.batch * self.window.steps / max(seconds - self.logged, 1e-9)
         found = summary(sums, self.window.steps, self.ranks.count)
         if self.metrics is not None:
-            line = {
+            line: dict[str, Any] = {
                 "step": self.done,
                 "loss": found["loss"],
                 "levels": found["levels"],
@@ -372,6 +382,10 @@ class _Run:
                 "seconds": seconds,
             }
             self.metrics.write(line)
+            shown = {key: value for key, value in line.items() if isinstance(value, float)}
+            shown |= {f"loss/{i}": k for i, k in enumerate(line["levels"]) if k is not None}
+            for tracker in self.trackers:
+                tracker.log(shown, self.done)
         self.report.measured(self.done, found["loss"], rate)
         self.window.clear()
         self.logged = seconds

@@ -22,10 +22,8 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, run: Path, step: int, steps: int) -> None:
-        super().__init__(
-            f"stopped at step {step} of {steps}, which is saved in {run}; "
-            "the same command with --resume goes on from there"
-        )
+        where = f"at step {step} of {steps}, which is saved in {run}" if step else "while starting"
+        super().__init__(f"stopped {where}; the same command with --resume goes on from there")
         self.run, self.step = run, step
 
 
