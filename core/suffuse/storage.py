@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TEMPORARY",
     "digest",
+    "ensure_writable",
     "fingerprint",
     "load_tensors",
     "read_json",
@@ -115,6 +116,26 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def ensure_writable(path: str | Path) -> None:
+    """Try whether a file can be written at `path`, before the work that it is to hold.
+
+    Raises:
+        SuffuseError: where it cannot.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise SuffuseError(f"cannot write {path}: it is a folder; name a file")
+    temporary = _beside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

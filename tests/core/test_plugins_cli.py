@@ -222,7 +222,7 @@ def test_install_fails_where_the_plugin_is_broken(pip):
 def test_the_status_of_pip_is_kept(pip, verb):
     _, answers = pip
     answers["code"] = 7
-    assert CliRunner().invoke(plugins, [verb, "x"]).exit_code == 7
+    assert CliRunner().invoke(plugins, [verb, "suffuse-old"]).exit_code == 7
 
 
 def test_install_where_the_listing_fails(pip):
@@ -234,8 +234,16 @@ def test_install_where_the_listing_fails(pip):
 
 def test_uninstall(pip):
     calls, _ = pip
-    assert CliRunner().invoke(plugins, ["uninstall", "-y", "suffuse-good"]).exit_code == 0
-    assert calls == [[sys.executable, "-m", "pip", "uninstall", "-y", "suffuse-good"]]
+    assert CliRunner().invoke(plugins, ["uninstall", "-y", "Suffuse_Old"]).exit_code == 0
+    assert calls == [[sys.executable, "-m", "pip", "uninstall", "-y", "Suffuse_Old"]]
+
+
+@pytest.mark.parametrize("arguments", [["torch"], ["-y", "suffuse"], ["-r", "all.txt"], ["old"]])
+def test_only_plugins_are_uninstalled(pip, arguments):
+    calls, _ = pip
+    result = CliRunner().invoke(plugins, ["uninstall", *arguments])
+    assert isinstance(result.exception, SuffuseError)
+    assert not calls
 
 
 def test_without_pip(pip, monkeypatch):

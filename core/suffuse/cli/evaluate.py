@@ -39,6 +39,8 @@ def evaluate(
     import suffuse
     from suffuse import storage
 
+    if out is not None:
+        storage.ensure_writable(out)
     loaded = suffuse.load(model)
     if not loaded.recipe.evaluators:
         raise SuffuseError(f"the recipe of {model!r} names no evaluators, so there is no figure")

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from suffuse import plugins as system
-from suffuse.errors import SuffuseError
+from suffuse.errors import SuffuseError, unknown
 from suffuse.plugins import Manager, PluginStatus
 from suffuse.plugins.candidates import SELECTION, canonical, discover
 from suffuse.plugins.manager import TRACE, summary
@@ -139,6 +139,12 @@ def install(context: click.Context, arguments: tuple[str, ...]) -> None:
 @click.pass_context
 def uninstall(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Remove plugins with pip, from this Python. ARGUMENTS are pip's (-y: do not ask)."""
+    known = {canonical(plugin.distribution) for plugin in discover()}
+    for argument in arguments:
+        if argument.startswith(("-r", "--requirement")):
+            raise SuffuseError("name the plugins to remove one by one, and no file of requirements")
+        if not argument.startswith("-") and canonical(argument) not in known:
+            raise unknown("distribution of a plugin", argument, known)
     _pip(context, "uninstall", arguments)
 
 
