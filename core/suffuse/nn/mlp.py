@@ -42,6 +42,7 @@ class MLP(Network):
 
     The output of a fresh network is zero.
 
+    >>> import torch
     >>> MLP((3,), width=16)(torch.randn(2, 3), torch.zeros(2)).shape
     torch.Size([2, 3])
     """

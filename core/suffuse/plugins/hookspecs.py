@@ -270,7 +270,9 @@ class Hooks:
 
     @hookspec
     def register_trackers(self, register: Register) -> None:
-        """Where the figures of training go: ``target(**options)`` is a tracker.
+        """Where the figures of training go: ``target(run=path, recipe=mapping, **options)``.
+
+        It makes a `suffuse.training.trackers.Tracker`; a recipe names it in training.trackers.
 
         >>> @hookimpl
         ... def register_trackers(register):
