@@ -62,6 +62,13 @@ def test_a_full_piece_gives_up_half_a_double_bond():
     assert pieces(joined).max() == 0
 
 
+def test_a_full_ring_is_opened():
+    ring = symmetric(4, [(0, 1, 1), (1, 2, 1), (2, 0, 1)])
+    joined = join(ring, [2, 2, 2, 4], np.ones((4, 4)))
+    assert pieces(joined).max() == 0
+    assert joined.sum() == 6
+
+
 @pytest.mark.parametrize("n", [2, 4])
 def test_what_cannot_be_joined_stays_apart(n):
     fluorine = symmetric(n, [(i, i + 1, 1) for i in range(0, n - 1, 2)])

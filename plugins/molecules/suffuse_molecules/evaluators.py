@@ -15,6 +15,7 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
@@ -391,7 +392,7 @@ def _spread(items: list[str], most: int) -> list[str]:
 
 def _chemnet() -> Any:
     try:
-        import fcd  # type: ignore[import-not-found]
+        fcd = import_module("fcd")
     except ImportError as error:
         raise SuffuseError(
             f"molecules/fcd needs more: pip install 'suffuse-molecules[fcd]' ({error})"

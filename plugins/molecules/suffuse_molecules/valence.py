@@ -64,8 +64,8 @@ def admit(orders: Orders, capacity: Sequence[int], confidence: NDArray[np.float6
 def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -> Orders:
     """The same bonds and those that make them one piece, the likeliest first.
 
-    A piece without capacity left gets some by lowering its double and triple bonds. Pieces that
-    cannot be joined at all (two atoms of fluorine) stay apart.
+    A piece without capacity left gets some by lowering its double and triple bonds, or else by
+    opening a ring. Pieces that cannot be joined at all (two atoms of fluorine) stay apart.
 
     Args:
         orders, capacity: as for `admit`.
@@ -87,12 +87,26 @@ def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -
             label[label == label[b]] = label[a]
             label = np.unique(label, return_inverse=True)[1]
             continue
-        # lower the least likely multiple bond of a piece that is full
+        # lower the least likely bond of a piece that is full and can spare it
         full = [k for k in range(label.max() + 1) if not (left[label == k] > 0).any()]
-        multiple = (out > 1) & np.isin(label, full)[:, None]
-        if not multiple.any():
+        inside = np.isin(label, full)[:, None]
+        spare = (out > 1) & inside
+        if not spare.any():
+            spare = _rings(out) & inside
+        if not spare.any():
             return out
-        a, b = np.unravel_index(np.argmin(np.where(multiple, likely, np.inf)), out.shape)
+        a, b = np.unravel_index(np.argmin(np.where(spare, likely, np.inf)), out.shape)
         out[a, b] -= 1
         out[b, a] -= 1
+    return out
+
+
+def _rings(orders: Orders) -> NDArray[np.bool_]:
+    """The bonds without which a piece would still be one, [N, N]."""
+    out = np.zeros(orders.shape, dtype=bool)
+    count = pieces(orders).max()
+    for a, b in zip(*np.nonzero(np.triu(orders)), strict=True):
+        without = orders.copy()
+        without[a, b] = without[b, a] = 0
+        out[a, b] = out[b, a] = pieces(without).max() == count
     return out
