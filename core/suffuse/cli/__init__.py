@@ -22,6 +22,7 @@ _PLACES = (errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EPERM, err
 _COMMANDS = {
     "train": ("suffuse.cli.train:train", "Train a model by a recipe."),
     "sample": ("suffuse.cli.sample:sample", "Make samples with a model."),
+    "edit": ("suffuse.cli.edit:edit", "Change existing objects by a model."),
     "evaluate": ("suffuse.cli.evaluate:evaluate", "Measure a model on data not trained on."),
     "score": ("suffuse.cli.score:score", "Say how unusual each row or file is to a model."),
     "report": ("suffuse.cli.report:report", "Draw a run as one HTML page."),
@@ -34,6 +35,7 @@ _COMMANDS = {
     "recipes": ("suffuse.cli.lists:recipes", "List the recipes."),
     "models": ("suffuse.cli.lists:models", "List the models that are installed."),
     "datasets": ("suffuse.cli.lists:datasets", "List the data sets."),
+    "edits": ("suffuse.cli.lists:edits", "List the edits."),
     "solvers": ("suffuse.cli.lists:solvers", "List the solvers."),
     "evaluators": ("suffuse.cli.lists:evaluators", "List the evaluators."),
     "completion": ("suffuse.cli.completion:completion", "Print the shell's completion script."),

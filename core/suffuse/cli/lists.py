@@ -1,4 +1,4 @@
-"""`suffuse recipes|models|datasets|solvers|evaluators list`: what is registered."""
+"""`suffuse recipes|models|datasets|edits|solvers|evaluators list`: what is registered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from suffuse.diffusion import Schedule
 
-__all__ = ["datasets", "evaluators", "models", "recipes", "solvers"]
+__all__ = ["datasets", "edits", "evaluators", "models", "recipes", "solvers"]
 
 
 def _group(kind: str, plural: str) -> click.Group:
@@ -49,6 +49,7 @@ def _group(kind: str, plural: str) -> click.Group:
 recipes = _group("recipe", "recipes")
 models = _group("model", "models")
 datasets = _group("dataset", "datasets")
+edits = _group("edit", "edits")
 solvers = _group("solver", "solvers")
 evaluators = _group("evaluator", "evaluators")
 

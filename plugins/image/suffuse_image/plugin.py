@@ -80,6 +80,22 @@ def register_renderers(register: Register) -> None:
 
 
 @hookimpl
+def register_edits(register: Register) -> None:
+    for name, attribute, summary in (
+        ("inpaint", "Inpaint", "fill what a mask marks; all else stays, bit for bit"),
+        ("outpaint", "Outpaint", "go on beyond the borders"),
+        ("upscale", "Upscale", "details for a small picture"),
+        ("denoise", "Denoise", "take away grain, of known or of estimated level"),
+        ("deblur", "Deblur", "undo a Gaussian blur"),
+        ("colorize", "Colorize", "colours for a grey picture"),
+        ("img2img", "Vary", "make a picture anew in part, by the prompt"),
+        ("vary", "Vary", "variations of a picture"),
+        ("blend", "Blend", "pictures between two"),
+    ):
+        register(f"image/{name}", f"suffuse_image.edits:{attribute}", summary=summary)
+
+
+@hookimpl
 def register_recipes(register: Register) -> None:
     register(
         "image/digits",

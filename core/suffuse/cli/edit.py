@@ -1,0 +1,179 @@
+"""`suffuse edit`: existing objects changed by a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from suffuse.cli.sample import _conditions, _values, weights
+from suffuse.errors import SuffuseError, unknown
+
+if TYPE_CHECKING:
+    from suffuse.model import Model
+    from suffuse.plugins import Entry
+
+KEY = "suffuse-edit"
+"""The text entry of a file that says how it was edited, as JSON."""
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument("name", metavar="EDIT")
+@click.argument("inputs", metavar="INPUT...", nargs=-1)
+@click.option("--model", help="A run, a model directory or the name of an installed model.")
+@click.option("-n", "n", type=int, default=1, show_default=True, help="Results for each input.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--solver", help="A registered solver.  [the model's]")
+@click.option("--steps", type=int, help="The most network calls.  [the model's]")
+@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none.  [the model's]")
+@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="An option or condition.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("edited"),
+    show_default=True,
+    help="One file where the suffix is known, else a folder.",
+)
+@click.pass_context
+def edit(
+    ctx: click.Context,
+    name: str,
+    inputs: tuple[str, ...],
+    model: str | None,
+    n: int,
+    seed: int,
+    solver: str | None,
+    steps: int | None,
+    guidance: float | None,
+    given: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Change what is in the INPUT files, or in the files of a folder, by a model.
+
+    The edits are those of the model's domain: `suffuse edits list`. What an edit takes, and the
+    model's conditions, are options too.
+
+    \b
+    suffuse edit inpaint photo.png --mask mask.png --model image/emoji --prompt "a hat"
+    suffuse edit vary photos/ --model runs/a --strength 0.4 -n 4 -o varied/
+    """
+    import suffuse
+    from suffuse import plugins
+
+    known = [p.opts[0].lstrip("-") for p in ctx.command.params]
+    paths, extra = _apart([*inputs, *ctx.args])
+    words = _conditions(extra, given, known)
+    if model is None:
+        raise SuffuseError("edit needs --model: a run directory or a name of `suffuse models list`")
+    if n < 1:
+        raise SuffuseError(f"-n is 1 or more, and {n} is not")
+    loaded = suffuse.load(model)
+    entry = _entry(name, loaded)
+    fields = entry.options.model_fields
+    options: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
+    for key, text in words.items():
+        if key.replace("-", "_") in fields:
+            options[key.replace("-", "_")] = text
+        elif key in loaded.conditions:
+            values = _values(key, text, loaded, ctx)
+            conditions[key] = values[0] if len(values) == 1 else values
+        else:
+            raise unknown("option or condition", key, [*fields, *loaded.conditions])
+    files = _files(paths, loaded)
+    apply = plugins.build("edit", {"name": entry.name, **options}, model=loaded)
+    settings = {"solver": solver, "steps": steps, "guidance": guidance}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    objects = [loaded.renderer.read(path) for path in files]
+    made = apply(objects, n, seed=seed, **settings, **conditions)
+    record = {
+        "version": suffuse.__version__,
+        "edit": entry.name,
+        "options": options,
+        "model": model,
+        "weights": weights(loaded),
+        "seed": seed,
+        "settings": settings,
+        "conditions": conditions,
+    }
+    _write(made, files, n, loaded, {KEY: json.dumps(record)}, out)
+
+
+def _apart(words: list[str]) -> tuple[list[Path], list[str]]:
+    """The paths, and the options with their values, of what click does not know."""
+    paths: list[Path] = []
+    extra: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            paths.append(Path(word))
+        else:
+            extra += [word] if "=" in word else [word, *[next(rest, "")]]
+    return paths, extra
+
+
+def _entry(name: str, model: Model) -> Entry:
+    """The edit of this name, in the domain of the model's renderer."""
+    from suffuse import plugins
+
+    domain = str(model.recipe.renderer["name"]).partition("/")[0]
+    here = [e.name for e in plugins.entries("edit") if e.name.startswith(f"{domain}/")]
+    full = name if "/" in name else f"{domain}/{name}"
+    if full not in here:
+        raise unknown(f"edit for models of {domain}", name, [e.partition("/")[2] for e in here])
+    return plugins.get("edit", full)
+
+
+def _files(paths: list[Path], model: Model) -> list[Path]:
+    known = model.renderer.suffixes
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+            if not inside:
+                raise SuffuseError(f"{str(path)!r} holds no file of {', '.join(known)}")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise SuffuseError(f"there is no file {str(path)!r}")
+    if not files:
+        raise SuffuseError("edit needs at least one file, or a folder of files")
+    return files
+
+
+def _write(
+    made: list[Any],
+    files: list[Path],
+    n: int,
+    model: Model,
+    metadata: Mapping[str, str],
+    out: Path,
+) -> None:
+    """One file a result: named after its input where each has n, else numbered."""
+    from suffuse import storage
+
+    renderer = model.renderer
+    if out.suffix.lower() in renderer.suffixes:
+        if len(made) == 1:
+            renderer.write(made[0], out, metadata)
+        elif out.suffix.lower() == ".png":
+            storage.write_bytes(out, renderer.sheet(made))
+        else:
+            raise SuffuseError(f"{len(made)} results go into a folder, and {str(out)!r} is a file")
+        click.echo(f"{len(made)} result{'s' * (len(made) != 1)} in {out}")
+        return
+    if out.is_file():
+        raise SuffuseError(f"-o is a folder or ends in {', '.join(renderer.suffixes)}, not {out}")
+    own = len(made) == len(files) * n and len({file.stem for file in files}) == len(files)
+    for i, data in enumerate(made):
+        source = files[i // n if own else 0]
+        known = source.suffix.lower() in renderer.suffixes
+        suffix = source.suffix.lower() if known else renderer.suffixes[0]
+        stem = (source.stem if n == 1 else f"{source.stem}-{i % n}") if own else f"{i:05d}"
+        renderer.write(data, out / f"{stem}{suffix}", metadata)
+    click.echo(f"{len(made)} result{'s' * (len(made) != 1)} in {out}/")
