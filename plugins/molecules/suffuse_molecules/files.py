@@ -97,7 +97,8 @@ class Files:
         if Path(path).suffix.lower() != ".sdf":
             return known(record.smiles)
         # the molecule as it stands there, with its coordinates
-        return next(mol for r, mol in _lines(Path(path), None) if r.line == record.line)
+        found = (mol for r, mol in _lines(Path(path), None) if r.line == record.line)
+        return next(mol for mol in found if mol is not None)
 
     def metadata(self, path: Path) -> Mapping[str, str]:
         """The data fields of the first molecule of an SDF; of other files there are none."""
