@@ -85,6 +85,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
+    except SuffuseError as error:
+        if str(temporary) not in str(error):
+            raise
+        raise SuffuseError(str(error).replace(str(temporary), str(path))) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

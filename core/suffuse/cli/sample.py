@@ -144,19 +144,20 @@ def _make(
     settings: Mapping[str, Any],
     conditions: Mapping[str, Any],
 ) -> None:
-    """Sample, each process its share of the batch, and write the files."""
+    """Sample, each process its share, and write the files batch by batch."""
     import torch
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
+    from suffuse import storage
     from suffuse.cli.progress import sampling_progress
     from suffuse.training.setup import leave_at_exit
 
     renderer = model.renderer
     suffixes = [*renderer.suffixes, *getattr(renderer, "collections", ())]
     single = out.suffix.lower() in {*suffixes, ".png"}
-    if n < 1:
-        raise SuffuseError(f"-n is 1 or more, and {n} is not")
+    if n < 1 or batch < 1:
+        raise SuffuseError(f"-n and --batch are 1 or more; given {n} and {batch}")
     if not single and out.is_file():
         raise SuffuseError(
             f"-o is a folder, or a file that ends in {', '.join(suffixes)}; {str(out)!r} is a file "
@@ -172,36 +173,76 @@ def _make(
     leave_at_exit()
     rank, world = processes.process_index, processes.num_processes
     begin, end = n * rank // world, n * (rank + 1) // world
-    made: list[Any] = []
-    if begin < end:
-        own: dict[str, Any] = {
-            key: _given(model, key, values[begin:end]) for key, values in every.items()
-        }
-        with sampling_progress(end - begin, batch, processes.is_main_process) as on_step:
-            made = model.sample(
-                end - begin,
-                seed=seed,
-                first=first + begin,
-                batch=batch,
-                on_step=on_step,
-                **settings,
-                **own,
-            )
-    objects = made if processes.num_processes == 1 else gather_object(made)
-    if not processes.is_main_process:
-        return
-    records = [
-        {
+    main = processes.is_main_process
+    if single:
+        storage.ensure_writable(out)
+    elif main:
+        _tell_older(out, n, renderer.suffixes[0])
+    made: list[tuple[int, Any]] = []
+    maker = weights(model)
+
+    def record(i: int) -> dict[str, Any]:
+        return {
             "model": name,
-            "weights": weights(model),
+            "weights": maker,
             "seed": seed,
             "index": first + i,
             "settings": dict(settings),
             "conditions": {key: values[i] for key, values in every.items()},
         }
-        for i in range(n)
+
+    with sampling_progress(end - begin, batch, main) as on_step:
+        for at in range(0, -(-n // world), batch):  # as often in every process
+            part = range(min(begin + at, end), min(begin + at + batch, end))
+            objects: list[Any] = []
+            if part:
+                own: dict[str, Any] = {
+                    key: _given(model, key, values[part.start : part.stop])
+                    for key, values in every.items()
+                }
+                objects = model.sample(
+                    len(part),
+                    seed=seed,
+                    first=first + part.start,
+                    batch=batch,
+                    on_step=on_step,
+                    **settings,
+                    **own,
+                )
+            found = list(zip(part, objects, strict=True))
+            if world > 1:
+                found = gather_object(found)
+            if main and not single:  # at once, so that a run that is stopped leaves what it made
+                for i, data in found:
+                    path = out / f"{i:05d}{renderer.suffixes[0]}"
+                    with storage.replacing(path) as temporary:
+                        renderer.write(data, temporary, _text(record(i)))
+            made += found
+    if not main:
+        return
+    made.sort(key=lambda each: each[0])
+    _write([data for _, data in made], [record(i) for i in range(n)], renderer, out, single)
+
+
+def _tell_older(out: Path, n: int, suffix: str) -> None:
+    """Say which samples lie in a folder already and will not be written over."""
+    older = [
+        path.name
+        for path in sorted(out.glob(f"*{suffix}"))
+        if path.stem.isdigit() and int(path.stem) >= n
     ]
-    _write(objects, records, renderer, out, single)
+    if older:
+        click.echo(
+            f"note: {out} holds {len(older)} older sample{'s' * (len(older) > 1)}, from {older[0]} "
+            "on, which stay beside the new ones",
+            err=True,
+        )
+
+
+def _text(record: Mapping[str, Any]) -> dict[str, str]:
+    import suffuse
+
+    return {KEY: json.dumps({"version": suffuse.__version__, **record})}
 
 
 def _given(model: Model, name: str, values: Sequence[Any]) -> list[Any]:
@@ -225,19 +266,17 @@ def _write(
     out: Path,
     single: bool,
 ) -> None:
-    import suffuse
+    """Write one file, or the sheet of a folder whose samples are written."""
     from suffuse import storage
-
-    def text(record: Mapping[str, Any]) -> dict[str, str]:
-        return {KEY: json.dumps({"version": suffuse.__version__, **record})}
 
     captions = [_caption(record["conditions"]) for record in records]
     shown = captions if any(captions) else None
     if single and len(objects) == 1 and out.suffix.lower() in renderer.suffixes:
-        renderer.write(objects[0], out, text(records[0]))
+        with storage.replacing(out) as temporary:
+            renderer.write(objects[0], temporary, _text(records[0]))
     elif single and out.suffix.lower() in getattr(renderer, "collections", ()):
         everything: Any = renderer
-        everything.write_all(objects, out, [text(record) for record in records])
+        everything.write_all(objects, out, [_text(record) for record in records])
     elif single and out.suffix.lower() == ".png":
         storage.write_bytes(out, renderer.sheet(objects, shown))
     elif single:
@@ -246,9 +285,6 @@ def _write(
             "folder to -o"
         )
     else:
-        suffix = renderer.suffixes[0]
-        for i, (data, record) in enumerate(zip(objects, records, strict=True)):
-            renderer.write(data, out / f"{i:05d}{suffix}", text(record))
         storage.write_bytes(out / "grid.png", renderer.sheet(objects, shown))
     where = str(out) if single else f"{out}/ and {out}/grid.png"
     click.echo(f"{len(objects)} sample{'s' * (len(objects) != 1)} in {where}")
