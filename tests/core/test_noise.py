@@ -90,3 +90,12 @@ def test_both_precisions_come_from_the_same_words():
 def test_wrong_seeds_are_told(make, message):
     with pytest.raises(SuffuseError, match=message):
         make()
+
+
+@pytest.mark.parametrize("n", [1, 7, 4 * 2**14 + 5])
+def test_tiles_change_nothing(n):
+    from suffuse.kernels.philox import draw, normals
+
+    noise = Noise(5, 3)
+    whole = normals(draw(noise.words, n, 2, noise.stream(1))).flatten(1)[:, :n]
+    assert torch.equal(noise.normal((n,), step=2, stream=1), whole)

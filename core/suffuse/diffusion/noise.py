@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
-from suffuse.kernels import normals, uniforms
-from suffuse.kernels.philox import draw
+from suffuse.kernels.philox import draw, drawn_normals, uniforms
 
 __all__ = ["Noise", "Stream"]
 
@@ -31,6 +30,7 @@ class Stream(IntEnum):
     LEVEL = 3
     DROP = 4
     GUIDANCE = 5
+    CORRECT = 6
 
 
 class Noise:
@@ -102,9 +102,6 @@ class Noise:
         """A stream's number among those of all branches."""
         return self._branch | int(number)
 
-    def _draw(self, elements: int, step: int, stream: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return draw(self._words, elements, step, self.stream(stream))
-
     def normal(
         self,
         shape: Sequence[int],
@@ -115,10 +112,10 @@ class Noise:
     ) -> Tensor:
         """Standard normal noise of shape [B, *shape]; float64 or float32 (then cast to `dtype`)."""
         wide = torch.float64 if dtype == torch.float64 else torch.float32
-        z = normals(self._draw(prod(shape), step, stream), wide)
-        return z.flatten(1)[:, : prod(shape)].reshape(len(self), *shape).to(dtype)
+        z = drawn_normals(self._words, prod(shape), step, self.stream(stream), wide)
+        return z.reshape(len(self), *shape).to(dtype)
 
     def uniform(self, shape: Sequence[int], *, step: int, stream: int) -> Tensor:
         """Uniform noise in (0, 1) of shape [B, *shape], float64."""
-        u = uniforms(self._draw(prod(shape), step, stream))
+        u = uniforms(draw(self._words, prod(shape), step, self.stream(stream)))
         return u.flatten(1)[:, : prod(shape)].reshape(len(self), *shape)
