@@ -338,7 +338,8 @@ def distances(made: ArrayLike, real: ArrayLike, *, xlabel: str) -> str:
     both = np.concatenate([values for _, values, _ in sets])
     with _chart(xlabel, "density") as (axes, out):
         if len(both):
-            edges = np.linspace(0.0, float(both.max()) * 1.02 or 1.0, 29)
+            low, high = min(0.0, float(both.min())), float(both.max())
+            edges = np.linspace(low, high + 0.02 * (high - low) or 1.0, 29)
             tops = []
             for name, values, colour in sets:
                 if not len(values):
@@ -363,7 +364,7 @@ def distances(made: ArrayLike, real: ArrayLike, *, xlabel: str) -> str:
                     va="bottom",
                     color=_colour(colour),
                 )
-            axes.set_xlim(0, edges[-1])
+            axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(bottom=0)
     return out[0]
 
