@@ -139,6 +139,19 @@ def test_figures_of_a_file(tmp_path):
     assert "diversity" in run(*words).stdout
 
 
+def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(tmp_path):
+    (tmp_path / "in.csv").write_text("smiles,raw\nCCO,valid\nCCN,valence\nC(,\n")
+    (tmp_path / "ref.smi").write_text("NCC\nCCCl\n")
+    words = ["molecules", "report", tmp_path / "in.csv", "-o", tmp_path / "x.html"]
+    run(*words, "--reference", tmp_path / "ref.smi")
+    page = (tmp_path / "x.html").read_text()
+    for text in ("similarity 1.00", "50.0 %", "66.7 %", "C(", "unreadable", "valence", "TPSA"):
+        assert text in page
+    assert page.count("data:image/png") == 4
+    run(*words)
+    assert "similarity" not in (tmp_path / "x.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -147,6 +160,7 @@ def test_figures_of_a_file(tmp_path):
         (["filter", "{}", "--range", "logp=3..1"], "holds nothing"),
         (["conformers", "{}", "-o", "x.smi"], "written as .sdf"),
         (["conformers", "{}", "-k", "0", "-o", "x.sdf"], "k is 1 or more"),
+        (["report", "{}", "-o", "x.pdf"], "written as .html"),
         (["dedupe", "{}", "--column", "x", "-o", "x.pdb"], "written as .sdf, .smi, .csv"),
         (["decorate", "CO", "--model", "{model}", "--atoms", "a"], "--atoms is a number"),
         (["decorate", "CO", "--model", "{model}", "-n", "0"], "-n is 1 or more"),

@@ -249,6 +249,25 @@ def evaluate(file: Path, reference: Path | None, column: str | None, as_json: bo
         click.echo(f"{name:<{width}}  {value if isinstance(value, str) else f'{value:.4g}'}")
 
 
+@molecules.command()
+@click.argument("file", type=_FILE)
+@click.option("--reference", type=_FILE, help="Training or other real molecules.")
+@click.option("--column", help="Of a table, the column with SMILES.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def report(file: Path, reference: Path | None, column: str | None, out: Path) -> None:
+    """One HTML page of FILE: drawings with the nearest real molecule, properties, what is invalid.
+
+    \b
+    suffuse molecules report made.sdf --reference train.smi -o made.html
+    """
+    from suffuse_molecules.page import write
+
+    if out.suffix.lower() != ".html":
+        raise SuffuseError(f"a page is written as .html, and {str(out)!r} is another kind")
+    write(file, out, reference, column)
+    click.echo(f"the page is {out}")
+
+
 def _edit(
     work: Callable[[Any, int, Mapping[str, Any]], Made], atoms: str | None, options: dict[str, Any]
 ) -> None:

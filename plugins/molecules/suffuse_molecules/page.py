@@ -1,0 +1,142 @@
+"""One HTML page of a file of molecules: drawings, properties, what is known already, what is not
+valid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, DataStructs
+
+from suffuse.report.blocks import Cell, Chart
+from suffuse.report.figures import distances, histogram
+from suffuse.report.page import Page
+
+from . import reading
+from .chemistry import REASONS, canonical
+from .evaluators import fingerprints
+from .files import Files, smiles
+from .properties import property_of
+
+__all__ = ["write"]
+
+_SHOWN = 30
+_ROW = 6
+_LISTED = 200
+_PROPERTIES = {
+    "logp": "logP",
+    "qed": "QED",
+    "tpsa": "TPSA in Å²",
+    "sa": "synthetic accessibility, 1 easy to 10",
+    "weight": "weight in g/mol",
+    "rings": "rings",
+}
+
+
+def write(
+    path: str | Path,
+    out: str | Path,
+    reference: str | Path | None = None,
+    column: str | None = None,
+) -> None:
+    """Write the page of the molecules in a file.
+
+    Args:
+        path: what was made.
+        out: of the page, .html.
+        reference: real molecules: beside each made one stands the most similar of these.
+        column: of a table, the name of the column with SMILES.
+    """
+    found = reading.read(path, column=column)
+    mols = reading.molecules(found)
+    real = [] if reference is None else reading.molecules(reading.read(reference))
+    different = {canonical(mol) for mol in mols}
+    lines = len(found.records) + len(found.skipped)
+    page = Page(Path(path).name, f"{lines} molecules, as `suffuse molecules report` sees them")
+    page.fact(f"{100 * len(mols) / lines:.1f} %", "valid")
+    page.fact(f"{100 * len(different) / len(mols):.1f} %", "unique")
+    if real:
+        known = {canonical(mol) for mol in real}
+        page.fact(f"{100 * len(different - known) / len(different):.1f} %", "novel")
+    raw = Counter(str(r.values["raw"]) for r in found.records if r.values.get("raw"))
+    if raw:
+        share = 100 * raw["valid"] / sum(raw.values())
+        page.fact(f"{share:.1f} %", "valid before repair")
+
+    _drawings(page, mols, real)
+    _distributions(page, mols, real)
+    if raw:
+        section = page.section("Before valence-safe decoding")
+        section.table(
+            ["the graph was", "molecules", "meaning"],
+            [(code, count, REASONS.get(code, "")) for code, count in raw.most_common()],
+        )
+    if found.skipped:
+        section = page.section("Not taken", lead="Lines of the file that hold no molecule.")
+        section.table(
+            ["line", "text", "reason", "meaning"],
+            [(s.line, s.text[:80], s.reason, REASONS[s.reason]) for s in found.skipped[:_LISTED]],
+            f"{len(found.skipped)} lines, of which at most {_LISTED} are listed",
+        )
+    page.write(Path(out))
+
+
+def _drawings(page: Page, mols: list[Chem.Mol], real: list[Chem.Mol]) -> None:
+    shown = [mols[i] for i in np.linspace(0, len(mols) - 1, min(len(mols), _SHOWN)).astype(int)]
+    near = _nearest(shown, real) if real else []
+    rows: list[tuple[str, list[Cell]]] = []
+    for start in range(0, len(shown), _ROW):
+        part = shown[start : start + _ROW]
+        rows.append(("made" if real else "", [_cell(mol, _caption(mol)) for mol in part]))
+        if real:
+            beside = near[start : start + _ROW]
+            rows.append(("nearest", [_cell(mol, f"similarity {s:.2f}") for mol, s in beside]))
+    caption = f"{len(shown)} of {len(mols)}, evenly spaced" + (
+        "; below each the most similar one of the reference (Tanimoto, Morgan fingerprints)"
+        if real
+        else ""
+    )
+    page.section("Molecules").tiles(rows, caption=caption)
+
+
+def _cell(mol: Chem.Mol, caption: str) -> Cell:
+    return Cell(Files().sheet([mol]), caption, smiles(mol))
+
+
+def _caption(mol: Chem.Mol) -> str:
+    return f"logP {property_of(mol, 'logp'):.1f}, QED {property_of(mol, 'qed'):.2f}"
+
+
+def _nearest(mols: list[Chem.Mol], real: list[Chem.Mol]) -> list[tuple[Chem.Mol, float]]:
+    known = fingerprints(real)
+    out = []
+    for own in fingerprints(mols):
+        similar = DataStructs.BulkTanimotoSimilarity(own, known)
+        best = int(np.argmax(similar))
+        out.append((real[best], float(similar[best])))
+    return out
+
+
+def _distributions(page: Page, mols: list[Chem.Mol], real: list[Chem.Mol]) -> None:
+    charts: list[Chart] = []
+    for name, text in _PROPERTIES.items():
+        made = _values(mols, name)
+        if not len(made):
+            continue
+        held = _values(real, name)
+        if len(held):
+            chart = distances(made, held, xlabel=text)
+            alt = f"{text}: made molecules against the reference"
+        else:
+            chart, alt = histogram(made, text), f"{text} of the made molecules"
+        charts.append(Chart(chart, alt))
+    section = page.section("Properties")
+    for i in range(0, len(charts), 2):
+        section.side(*charts[i : i + 2])
+
+
+def _values(mols: list[Chem.Mol], name: str) -> Any:
+    values = np.array([property_of(mol, name) for mol in mols])
+    return values[np.isfinite(values)]
