@@ -24,3 +24,8 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_benchmarks.kernels:suite",
         summary="kernels against the memory's speed and plain expressions; their machine code",
     )
+    register(
+        "benchmarks/training",
+        "suffuse_benchmarks.throughput:suite",
+        summary="a training step beside diffusers, and as a share of the machine's peak",
+    )
