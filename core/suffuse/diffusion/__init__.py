@@ -1,6 +1,6 @@
 """The mathematics of diffusion: pure functions on tensors, knowing no domain and no registry."""
 
-from suffuse.diffusion import grids, guidance, oracle, prediction, schedules, solvers
+from suffuse.diffusion import grids, guidance, loops, oracle, prediction, schedules, solvers
 from suffuse.diffusion.bridge import Bridge
 from suffuse.diffusion.categorical import Categorical
 from suffuse.diffusion.discrete_oracle import Discrete
@@ -31,6 +31,7 @@ __all__ = [
     "Stream",
     "grids",
     "guidance",
+    "loops",
     "oracle",
     "prediction",
     "sample",

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from suffuse.diffusion.derivatives import pullback, trace
-from suffuse.diffusion.process import Denoiser
+from suffuse.diffusion.noise import Noise
+from suffuse.diffusion.process import Denoiser, Gaussian
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
 
@@ -221,8 +222,10 @@ def rk45(
 def sample_adaptive(
     denoiser: Denoiser,
     schedule: Schedule,
-    x: Tensor,
+    x: Tensor | None = None,
     *,
+    noise: Noise | None = None,
+    shape: Sequence[int] | None = None,
     begin: float = 1.0,
     lam: tuple[float, float] = (-6.0, 6.0),
     sigma_data: float = 1.0,
@@ -234,7 +237,14 @@ def sample_adaptive(
 
     Steps go between the levels `lam`, as far as `begin` reaches down; from the last on, the clean
     estimate is the answer. For rtol and atol see `rk45`; sigma_data is the deviation of the data.
+    Where x is None it is drawn from the prior, [B, *shape], by `noise`.
     """
+    if x is None:
+        if noise is None or shape is None:
+            raise SuffuseError(
+                "without x the prior is drawn: give shape=... and noise=Noise(seed, n)"
+            )
+        x = Gaussian(schedule, sigma_data=sigma_data).prior(noise, shape, begin)
     flow = Flow(denoiser, schedule, sigma_data, conditions)
     low = max(float(schedule.at(begin).lam), lam[0])
     levels = torch.tensor([low, lam[1]], dtype=torch.float64, device=x.device)

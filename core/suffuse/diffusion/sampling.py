@@ -95,24 +95,9 @@ def sample(
     torch.Size([3, 2])
     """
     table = plan if isinstance(plan, Plan) else JointPlan(plan)
-    if process is None:
-        if not isinstance(table, Plan):
-            raise SuffuseError("plans by name are for a product: give process=Product(...)")
-        process = Gaussian(table.schedule)
-    process = process.given(conditions)
-    process.check(table)
-    if noise is None and (table.stochastic or (x is None and registers is None)):
-        raise SuffuseError(
-            "sampling needs a source of noise here: give noise=Noise(seed, n), since "
-            + ("the plan adds noise" if table.stochastic else "no x is given")
-        )
+    process = prepared(table, process, noise, conditions)
     if registers is None:
-        if x is None:
-            assert noise is not None
-            if shape is None:
-                raise SuffuseError("sampling from the prior needs the shape of one state")
-            x = process.prior(noise, shape, table.begin)
-        registers = Registers((masked(x, mask),), ())
+        registers = Registers((masked(drawn(table, process, x, noise, shape), mask),), ())
     if mask is not None:
         conditions["mask"] = mask
     states, estimates = registers
@@ -122,7 +107,7 @@ def sample(
     for i in range(start, len(table)):
         row = table.row(i)
         t = by_name(lambda r: r.t, row)
-        t_now = by_name(_expanded, t, x)
+        t_now = by_name(expanded, t, x)
         denoised = denoiser(x, t_now, **conditions)
         if project is not None:
             denoised = project(denoised, x, t_now)
@@ -136,8 +121,40 @@ def sample(
     return x
 
 
-def _expanded(t: Coefficient, x: Tensor) -> Tensor:
+def expanded(t: Coefficient, x: Tensor) -> Tensor:
     """The time of a row as the denoiser takes it, float64, [B] or [B, *axes]."""
     if isinstance(t, Tensor):
         return t.to(x.device).expand(len(x), *t.shape[1:])
     return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+
+
+def prepared(
+    table: Plan | JointPlan,
+    process: Process | None,
+    noise: Noise | None,
+    conditions: Mapping[str, Any],
+) -> Process:
+    """The process that takes a plan's steps, under these conditions."""
+    if process is None:
+        if not isinstance(table, Plan):
+            raise SuffuseError("plans by name are for a product: give process=Product(...)")
+        process = Gaussian(table.schedule)
+    process = process.given(conditions)
+    process.check(table)
+    if noise is None and table.stochastic:
+        raise SuffuseError("the plan adds noise: give its source, noise=Noise(seed, n)")
+    return process
+
+
+def drawn(
+    table: Plan | JointPlan, process: Process, x: State | None, noise: Noise | None, shape: Any
+) -> State:
+    """The state that a plan begins with: x, or a draw of the prior where it is None."""
+    if x is not None:
+        return x
+    if noise is None or shape is None:
+        raise SuffuseError(
+            "sampling begins with x=..., or with a draw from the prior, which needs the shape of "
+            "one state and a source of noise: shape=..., noise=Noise(seed, n)"
+        )
+    return process.prior(noise, shape, table.begin)
