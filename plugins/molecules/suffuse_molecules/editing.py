@@ -30,7 +30,7 @@ from .graph import ORDERS, RAW, Graph
 __all__ = ["Known", "Made", "decorate", "hop", "known_of", "link", "make", "vary"]
 
 ROUNDS = 8
-"""So many times the wanted number are made, at most, to find as many different ones that fit."""
+"""How many times as many as are wanted are made, at most, to find different ones that fit."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,7 @@ def make(
     *,
     atoms: tuple[int, int] | None = None,
     seed: int = 0,
+    rounds: int = ROUNDS,
     **settings: Any,
 ) -> Made:
     """Different molecules that hold a known part.
@@ -127,6 +128,7 @@ def make(
         atoms: the least and the most new atoms; drawn from the sizes in the training data that are
             larger than the part where None.
         seed: of all of it.
+        rounds: how many times n are sampled, at most, until there are as many different ones.
         settings: handed to `Model.sample`.
 
     Raises:
@@ -147,7 +149,7 @@ def make(
     kept: dict[str, Chem.Mol] = {}
     tried = retained = raw = 0
     reasons: dict[str, int] = {}
-    for part in range(ROUNDS):
+    for part in range(rounds):
         first = part * n
         sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
         for mol in model.sample(

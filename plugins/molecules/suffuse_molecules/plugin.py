@@ -121,6 +121,20 @@ def register_recipes(register: Register) -> None:
 
 
 @hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "molecules/molecules",
+        "suffuse_molecules.bench:molecules",
+        summary="round trips, sampling, conditions, decorations, shapes, speed",
+    )
+    register(
+        "molecules/short",
+        "suffuse_molecules.bench:short",
+        summary="a minute of the same",
+    )
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
     from suffuse_molecules.commands import molecules
 

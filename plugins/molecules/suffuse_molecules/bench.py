@@ -1,0 +1,359 @@
+"""The suite of benchmarks: round trips, sampling, conditions, edits, shapes, and speed.
+
+What needs QM9 or other files of SUFFUSE_DATA says so in its note, and has no figures without them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rdkit import Chem
+from rdkit.Chem import rdMolAlign
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+import suffuse
+from suffuse import stats
+from suffuse.bench import Case, Context, Result
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Dataset, Example, Metric
+
+from .chemistry import canonical, known, quiet
+from .conformers import conformers
+from .datasets import NCI, QM9
+from .editing import decorate
+from .evaluators import FCD, Distinct, Validity
+from .graph import RAW, Graph
+from .network import GraphTransformer
+from .properties import property_of
+
+__all__ = ["molecules", "short"]
+
+MODEL = "molecules/qm9"
+_PACKAGE = "suffuse_molecules"
+
+
+def _exact(name: str, value: float, better: Any, n: int, unit: str = "", note: str = "") -> Metric:
+    return Metric(name, value, value, value, better, n, unit=unit, note=note)
+
+
+def _share(name: str, count: int, n: int) -> Metric:
+    found = stats.proportion(count, n)
+    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
+
+
+def _split(name: str, split: Any) -> Dataset:
+    return QM9(split) if name == "qm9" else NCI(split, held_out=0, largest=10_000)
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Molecules that come back from their graphs, of those that are taken."""
+
+    task: str
+    model: str
+    seed: int
+    data: str
+    every: int = 1
+    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
+
+    def run(self, context: Context) -> Result:
+        """The share that is taken, and of these the share that comes back."""
+        try:
+            dataset = _split(self.data, "train")
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        mols = [dataset[i].data for i in range(0, len(dataset), self.every)]
+        encoder = Graph()
+        encoder.fit([Example(mol) for mol in mols])  # type: ignore[arg-type]
+        same = 0
+        for start in range(0, len(mols), 256):
+            part = mols[start : start + 256]
+            back = encoder.decode(encoder.encode(part), encoder.sizes(part))
+            same += sum(canonical(a) == canonical(b) for a, b in zip(part, back, strict=True))
+        skipped: Any = getattr(dataset, "skipped", ())
+        return Result(
+            [
+                _share("taken", len(mols), len(mols) + len(skipped)),
+                _share("come back", same, len(mols)),
+            ],
+            detail={"reasons": dict(Counter(s.reason for s in skipped))},
+        )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The shipped model by one sampler: validity, uniqueness, novelty, seconds; FCD for many."""
+
+    task: str
+    model: str
+    seed: int
+    solver: str = "renoise"
+    steps: int = 50
+    n: int = 1000
+    fcd: bool = False
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion", "fcd")
+
+    def run(self, context: Context) -> Result:
+        """The figures of n molecules, without conditions."""
+        model = context.once(MODEL, lambda: suffuse.load(MODEL))
+        begin = time.perf_counter()
+        made = model.sample(self.n, seed=self.seed, solver=self.solver, steps=self.steps, batch=256)
+        seconds = time.perf_counter() - begin
+        samples = [Example(mol) for mol in made]
+        metrics: list[Metric] = []
+        none: Any = []
+        metrics += Validity().evaluate(samples, test=none, train=none, seed=0)
+        per = 1000 * seconds / self.n
+        metrics.append(_exact("seconds per 1,000", per, "lower", self.n, "s"))
+        note = ""
+        try:
+            train = context.once("qm9 train", lambda: QM9("train"))
+            metrics += Distinct().evaluate(samples, test=none, train=train, seed=0)
+            if self.fcd:
+                metrics += FCD().evaluate(samples, test=none, train=train, seed=0)
+        except SuffuseError as error:
+            note = str(error)
+        return Result(metrics, note=note)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The shipped model asked for the properties of held-out molecules, one or several at once."""
+
+    task: str
+    model: str
+    seed: int
+    names: tuple[str, ...]
+    guidance: float = 1.0
+    n: int = 500
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """The mean absolute error of each property, and validity."""
+        try:
+            test = context.once("qm9 test", lambda: QM9("test"))
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        model = context.once(MODEL, lambda: suffuse.load(MODEL))
+        order = np.random.default_rng(self.seed).permutation(len(test))[: self.n]
+        wanted: dict[str, Any] = {
+            name: [float(test[int(i)].conditions[name]) for i in order] for name in self.names
+        }
+        made = model.sample(self.n, seed=self.seed, guidance=self.guidance, batch=256, **wanted)
+        metrics = []
+        for name, values in wanted.items():
+            errors = [
+                abs(property_of(mol, name) - value) for mol, value in zip(made, values, strict=True)
+            ]
+            found = stats.mean(np.array(errors), seed=self.seed)
+            metrics.append(
+                Metric(f"error of {name}", found.value, found.low, found.high, "lower", self.n)
+            )
+        valid = sum(mol.GetProp(RAW) == "valid" for mol in made)
+        return Result([*metrics, _share("raw valid", valid, self.n)])
+
+
+@dataclass(frozen=True)
+class Scaffolds:
+    """Decorations of ring systems of held-out molecules, each at one atom."""
+
+    task: str
+    model: str
+    seed: int
+    scaffolds: int = 50
+    each: int = 10
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """Retention, raw validity and different molecules."""
+        try:
+            test = context.once("qm9 test", lambda: QM9("test"))
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        model = context.once(MODEL, lambda: suffuse.load(MODEL))
+        tried = retained = raw = different = wanted = 0
+        for part in _parts(test, self.scaffolds):
+            made = decorate(model, part, self.each, seed=self.seed, rounds=1)
+            tried += made.tried
+            retained += made.retained
+            raw += made.raw
+            different += len(made.molecules)
+            wanted += self.each
+        return Result(
+            [
+                _share("retained", retained, tried),
+                _share("raw valid", raw, tried),
+                _share("different", different, wanted),
+            ]
+        )
+
+
+def _parts(test: Any, n: int) -> list[str]:
+    """Ring systems of up to six atoms with an attachment point on their first open atom."""
+    found: dict[str, None] = {}
+    for smiles in test.smiles():
+        with quiet():
+            core = MurckoScaffold.GetScaffoldForMol(known(smiles))  # type: ignore[no-untyped-call]
+        if not 3 <= core.GetNumHeavyAtoms() <= 6:
+            continue
+        open_ = next((a.GetIdx() for a in core.GetAtoms() if a.GetTotalNumHs()), None)
+        if open_ is None:
+            continue
+        marked = Chem.RWMol(core)
+        atom = marked.GetAtomWithIdx(open_)
+        atom.SetNoImplicit(False)
+        atom.SetNumExplicitHs(0)
+        marked.AddBond(open_, marked.AddAtom(Chem.Atom(0)), Chem.BondType.SINGLE)
+        with quiet():
+            if not Chem.SanitizeMol(marked, catchErrors=True):
+                found[Chem.MolToSmiles(marked)] = None
+        if len(found) == n:
+            break
+    return [*found]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The nearest of k conformers to a molecule's given geometry (SUFFUSE_DATA's gdb1k_3d)."""
+
+    task: str
+    model: str
+    seed: int
+    k: int = 10
+    n: int = 200
+    relax: bool = True
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "rdkit")
+
+    def run(self, context: Context) -> Result:
+        """The median deviation of heavy atoms in Å, the share under 0.5 Å, and time."""
+        folder = os.environ.get("SUFFUSE_DATA")
+        path = Path(folder or ".") / "molecules" / "gdb1k_3d.sdf.gz"
+        if not folder or not path.is_file():
+            return Result([], note="needs SUFFUSE_DATA with molecules/gdb1k_3d.sdf.gz in it")
+        with gzip.open(path) as file, quiet():
+            given = [mol for mol in Chem.ForwardSDMolSupplier(file, removeHs=False) if mol]
+        chosen = [mol for mol in given if mol.GetNumHeavyAtoms() > 3]
+        chosen = chosen[:: max(1, len(chosen) // self.n)][: self.n]
+        deviations = []
+        begin = time.perf_counter()
+        for mol in chosen:
+            Chem.AssignStereochemistryFrom3D(mol)
+            try:
+                made = conformers(Chem.RemoveHs(mol), self.k, seed=self.seed, relax=self.relax)
+            except SuffuseError:
+                deviations.append(np.inf)
+                continue
+            heavy, reference = Chem.RemoveHs(made.mol), Chem.RemoveHs(mol)
+            deviations.append(
+                min(
+                    rdMolAlign.GetBestRMS(heavy, reference, prbId=c.GetId(), maxMatches=1000)
+                    for c in heavy.GetConformers()
+                )
+            )
+        seconds = (time.perf_counter() - begin) / len(chosen)
+        middle = stats.bootstrap(
+            np.median, np.minimum(deviations, 10.0), method="percentile", seed=self.seed
+        )
+        near = sum(d < 0.5 for d in deviations)
+        return Result(
+            [
+                Metric(
+                    "median deviation",
+                    middle.value,
+                    middle.low,
+                    middle.high,
+                    "lower",
+                    len(chosen),
+                    unit="Å",
+                ),
+                _share("under 0.5 Å", near, len(chosen)),
+                _exact("seconds a molecule", seconds, "lower", len(chosen), "s"),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """Milliseconds of a forward and backward pass, one thread: N = 20, batch 128, d = 128."""
+
+    task: str
+    model: str
+    seed: int
+    precision: str = "fp32"
+    atoms: int = 20
+    batch: int = 128
+    repeats: int = 5
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "torch")
+
+    def run(self, context: Context) -> Result:
+        """The median of the repeats, with the fastest and the slowest."""
+        encoder = Graph(["C", "N", "O"], [4, 3, 2], [1] * self.atoms, [3, 1, 1], [8, 2, 1, 1])
+        network = GraphTransformer(encoder.shape, encoder, width=128, edge=64, depth=4)
+        n, b = self.atoms, self.batch
+        x = {
+            "atoms": torch.zeros(b, n, dtype=torch.int64),
+            "bonds": torch.zeros(b, n, n, dtype=torch.int64),
+        }
+        level = {name: torch.zeros(b) for name in x}
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        times = []
+        try:
+            for _ in range(self.repeats + 1):
+                begin = time.perf_counter()
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+                    out = network(x, level)
+                sum(part.float().square().mean() for part in out.values()).backward()
+                times.append(1000 * (time.perf_counter() - begin))
+        finally:
+            torch.set_num_threads(threads)
+        kept = sorted(times[1:])
+        middle = float(np.median(kept))
+        return Result([Metric("step", middle, kept[0], kept[-1], "lower", len(kept), unit="ms")])
+
+
+def molecules(seeds: int = 3, n: int = 1000, many: int = 10_000) -> Iterator[Case]:
+    """All of it.
+
+    Args:
+        seeds: of sampling.
+        n: molecules a case.
+        many: molecules for FCD, which needs the extra `fcd`.
+    """
+    yield RoundTrip("molecules/round trip", "nci", 0, "nci")
+    yield RoundTrip("molecules/round trip", "qm9", 0, "qm9")
+    for seed in range(seeds):
+        for solver in ("renoise", "ancestral", "tau-leaping", "reveal"):
+            for steps in (25, 50, 100):
+                name = f"{solver}, {steps} steps"
+                yield Sampling("molecules/sampling", name, seed, solver, steps, n)
+        for names in (("logp",), ("tpsa",), ("logp", "tpsa")):
+            yield Wishes("molecules/conditions", " and ".join(names), seed, names)
+        yield Scaffolds("molecules/decorations", "50 scaffolds", seed)
+    yield Sampling("molecules/many", "renoise, 50 steps", 0, "renoise", 50, many, True)
+    for k in (1, 10):
+        yield Shapes("molecules/shapes", f"ETKDG and MMFF, k = {k}", 0, k)
+        yield Shapes("molecules/shapes", f"ETKDG, k = {k}", 0, k, relax=False)
+    yield from _steps()
+
+
+def short() -> Iterator[Case]:
+    """A minute: one seed, few molecules."""
+    yield RoundTrip("molecules/round trip", "nci", 0, "nci", every=10)
+    for solver in ("renoise", "ancestral"):
+        yield Sampling("molecules/sampling", f"{solver}, 25 steps", 0, solver, 25, 200)
+    yield from _steps()
+
+
+def _steps() -> Iterator[Case]:
+    for precision in ("fp32", "bf16"):
+        yield Step("molecules/step", precision, 0, precision)
