@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
+from suffuse import nn
 from suffuse.diffusion import Gaussian, oracle, prediction, schedules
 from suffuse.diffusion.prediction import PREDICTIONS
+from suffuse.diffusion.process import WEIGHTINGS
+from suffuse.errors import SuffuseError
 
 SCHEDULES = {"vp": schedules.cosine(), "flow": schedules.flow(), "ve": schedules.edm()}
 F = torch.float64
@@ -64,15 +67,74 @@ def _hermite(n):
 
 @gauges
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_min_snr_weights_the_error_of_the_clean_estimate(schedule, name):
-    x_0, eps = torch.randn(2, 5, 3, dtype=torch.float64)
-    t = torch.rand(5, dtype=torch.float64) * 0.8 + 0.1
-    process = Gaussian(schedule, prediction=name, weighting="min-snr")
-    network = lambda x, level: torch.sin(x)  # noqa: E731
-    clean = process.denoiser(network)(process.corrupt(x_0, t, eps), t)
-    snr = torch.exp(2 * schedule.at(t).lam)
-    expected = snr.clamp(max=5) * ((clean - x_0) ** 2).mean(1)
-    torch.testing.assert_close(process.loss(network, x_0, t, eps), expected, rtol=1e-7, atol=1e-9)
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_v8_every_prediction_has_one_gradient_but_for_the_stated_weight(schedule, name, weighting):
+    """A wrong estimate k x_t + m, written as each prediction, by quadrature over x_0 and ε.
+
+    Its expected squared error is that of a quadratic, known in closed form, and so are the
+    gradients in k and m.
+    """
+    v, s, bias = 0.6, 0.5, -1.0
+    process = Gaussian(schedule, name, sigma_data=s, weighting=weighting, bias=bias)
+    nodes, weights = (torch.from_numpy(k) for k in _hermite(8))
+    x_0, eps = torch.meshgrid(nodes * math.sqrt(v), nodes, indexing="ij")
+    w = (weights[:, None] * weights[None]).flatten()
+    for t in (0.2, 0.5, 0.8):
+        c = schedule.at(t)
+        wrong = torch.tensor([0.3, -0.2], dtype=F, requires_grad=True)
+        network = exact_network(process, lambda x, t, k=wrong: k[0] * x + k[1])
+        times = torch.full((w.numel(),), t, dtype=F)
+        losses = process.loss(network, x_0.reshape(-1, 1), times, eps.reshape(-1, 1))
+        found = torch.autograd.grad((w * losses).sum(), wrong)[0]
+        k, m = wrong.detach()
+        level = c.alpha**2 * v + c.sigma**2
+        exact = torch.stack([2 * (k * level - c.alpha * v), 2 * m])
+        snr = (c.alpha / c.sigma) ** 2
+        stated = {
+            "unit": prediction.weights(name, "x0", c, s)[1] ** -2,
+            "min-snr": snr.clamp(max=5),
+            "edm": (1 / snr + s**2) / (s**2 / snr),
+            "sigmoid": snr / (1 + snr * math.exp(-bias)),
+        }[weighting]
+        torch.testing.assert_close(found, stated * exact, rtol=1e-8, atol=1e-9)
+        error = k**2 * level - 2 * k * c.alpha * v + v + m**2
+        assert (w * losses).sum().item() == pytest.approx(float(stated * error), rel=1e-8)
+
+
+def test_the_edm_row_has_the_edm_weight_by_itself():
+    x_0, eps = torch.randn(2, 5, 3, dtype=F)
+    t = torch.rand(5, dtype=F) * 0.8 + 0.1
+    ask = lambda x, level: torch.sin(x)  # noqa: E731
+    plain, weighed = (
+        Gaussian(schedules.edm(), "edm", 0.5, weighting).loss(ask, x_0, t, eps)
+        for weighting in ("unit", "edm")
+    )
+    torch.testing.assert_close(plain, weighed)
+    with pytest.raises(SuffuseError, match="did you mean 'min-snr'"):
+        Gaussian(schedules.edm(), weighting="min_snr")
+
+
+def test_uncertainty_learns_the_mean_loss_of_every_level():
+    """L / e^v + v is least at v = log E[L | u]; the network's gradient is divided by E[L | u]."""
+    module = nn.Uncertainty()
+    optimizer = torch.optim.Adam(module.parameters(), 0.02)
+    truth = lambda u: 2 * torch.sin(3 * u) - 3 * u  # noqa: E731
+    for step in range(600):
+        u = torch.rand(256)
+        losses = truth(u).exp() * -torch.rand(256).log()  # exponential, of mean 1
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02 * (1 - step / 600)
+        optimizer.zero_grad()
+        module(losses, u).mean().backward()
+        optimizer.step()
+    u = torch.linspace(0.03, 0.97, 50)
+    assert (module.log_variance(u) - truth(u)).abs().max() < 0.35
+    losses = torch.ones(50, requires_grad=True)
+    (gradient,) = torch.autograd.grad(module(losses, u).sum(), losses)
+    torch.testing.assert_close(gradient, torch.exp(-module.log_variance(u)))
+    frames = u.reshape(10, 5)
+    expected = module.log_variance(frames).mean(1)
+    torch.testing.assert_close(module(torch.zeros(10), frames), expected)
 
 
 def test_training_levels_follow_the_asked_distribution():

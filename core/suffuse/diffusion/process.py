@@ -18,7 +18,7 @@ from suffuse.diffusion import prediction as predictions
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.plan import JointPlan, Plan, Row
 from suffuse.diffusion.schedules import Coefficients, Schedule
-from suffuse.errors import SuffuseError
+from suffuse.errors import SuffuseError, unknown
 from suffuse.kernels import plan_step
 from suffuse.kernels.plan_step import Coefficient, Fresh
 
@@ -236,6 +236,15 @@ def network_level(lam: Tensor) -> Tensor:
     return lam.clamp(-20.0, 20.0) / 4
 
 
+WEIGHTINGS: dict[str, tuple[str | None, Callable[[Coefficients, Gaussian], Tensor]]] = {
+    "unit": (None, lambda c, process: torch.ones_like(c.lam)),
+    "min-snr": ("x0", lambda c, process: torch.exp(2 * c.lam).clamp(max=5.0)),
+    "edm": ("x0", lambda c, process: torch.exp(2 * c.lam) + process.sigma_data**-2),
+    "sigmoid": ("eps", lambda c, process: torch.sigmoid(process.bias - 2 * c.lam)),
+}
+"""The weight of a squared error, and of which prediction's; None is the network's own."""
+
+
 @dataclass(frozen=True)
 class Gaussian(Process):
     """x_t = α x_0 + σ ε, ε standard normal.
@@ -245,24 +254,30 @@ class Gaussian(Process):
         prediction: what the network answers, a name in `prediction.PREDICTIONS`.
         sigma_data: the deviation of the clean states; it sets the input's scale,
             c_in = 1 / sqrt(α² sigma_data² + σ²), and the row of "edm".
-        weighting: on the squared error of the network's own output: "unit"; or "min-snr", which is
-            min(SNR, 5) on the error of the clean estimate.
+        weighting: on a squared error: "unit", of the network's own output; "min-snr", min(SNR, 5),
+            or "edm", SNR + 1 / sigma_data², of the clean estimate; "sigmoid", sigmoid(bias − log
+            SNR), of the noise. SNR = e^{2λ}. How often a level is drawn is no part of it.
         level_mean, level_std: draw training times with λ normal; the schedule's clock where None.
+        bias: of "sigmoid": the log SNR at which the weight has fallen to a half.
 
-    Sources: the preconditioning: Karras et al. (2022), arXiv 2206.00364, section 5; min-SNR:
-    Hang et al. (2023), arXiv 2303.09556.
+    Sources: the preconditioning and "edm": Karras et al. (2022), arXiv 2206.00364, section 5;
+    min-SNR: Hang et al. (2023), arXiv 2303.09556; sigmoid: Kingma, Gao (2023), arXiv 2303.00848,
+    and Hoogeboom et al. (2024), arXiv 2410.19324.
     """
 
     schedule: Schedule
     prediction: str = "v"
     sigma_data: float = 1.0
-    weighting: Literal["unit", "min-snr"] = "unit"
+    weighting: Literal["unit", "min-snr", "edm", "sigmoid"] = "unit"
     level_mean: float | None = None
     level_std: float = 1.2
+    bias: float = 0.0
     laws: ClassVar[frozenset[str]] = frozenset({"affine"})
 
     def __post_init__(self) -> None:
         predictions.row(self.prediction, self.schedule.at(0.5))
+        if self.weighting not in WEIGHTINGS:
+            raise unknown("weighting", self.weighting, WEIGHTINGS)
         if not (self.sigma_data > 0 and self.level_std > 0):
             raise SuffuseError(
                 f"sigma_data and level_std are above 0; given {self.sigma_data} and "
@@ -303,10 +318,9 @@ class Gaussian(Process):
         """The weighted squared error of the network's output, averaged over elements; [B]."""
         c = self.schedule.at(t).align(x_0)
         a, b = predictions.row(self.prediction, c, self.sigma_data)
-        error = (raw - (a * x_0 + b * noise)) ** 2
-        if self.weighting == "min-snr":
-            scale = predictions.weights(self.prediction, "x0", c, self.sigma_data)[1]
-            error = error * scale**2 * torch.exp(2 * c.lam).clamp(max=5.0)
+        of, weigh = WEIGHTINGS[self.weighting]
+        scale = predictions.weights(self.prediction, of or self.prediction, c, self.sigma_data)[1]
+        error = weigh(c, self) * (scale * (raw - (a * x_0 + b * noise))) ** 2
         return mean_over(error, mask)
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
@@ -320,13 +334,5 @@ class Gaussian(Process):
         return (c.alpha**2 * self.sigma_data**2 + c.sigma**2).rsqrt()
 
 
-def gaussian(
-    schedule: Schedule,
-    prediction: str = "v",
-    sigma_data: float = 1.0,
-    weighting: Literal["unit", "min-snr"] = "unit",
-    level_mean: float | None = None,
-    level_std: float = 1.2,
-) -> Gaussian:
-    """The Gaussian process, for recipes: see `Gaussian` for the options."""
-    return Gaussian(schedule, prediction, sigma_data, weighting, level_mean, level_std)
+gaussian = Gaussian
+"""The name for recipes."""

@@ -142,7 +142,7 @@ def prepared(
     process = process.given(conditions)
     process.check(table)
     if noise is None and table.stochastic:
-        raise SuffuseError("the plan adds noise: give its source, noise=Noise(seed, n)")
+        raise SuffuseError("the plan adds noise: give a source of noise, noise=Noise(seed, n)")
     return process
 
 

@@ -4,6 +4,7 @@ from suffuse.nn.conditioning import Label, Number, StateCondition
 from suffuse.nn.dit import DiT
 from suffuse.nn.mlp import MLP
 from suffuse.nn.network import Network
+from suffuse.nn.uncertainty import Uncertainty
 from suffuse.nn.unet import UNet
 
-__all__ = ["MLP", "DiT", "Label", "Network", "Number", "StateCondition", "UNet"]
+__all__ = ["MLP", "DiT", "Label", "Network", "Number", "StateCondition", "UNet", "Uncertainty"]
