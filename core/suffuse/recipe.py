@@ -28,7 +28,7 @@ from suffuse import plugins
 from suffuse.errors import SuffuseError
 from suffuse.plugins import options
 
-__all__ = ["Recipe", "Sampling", "Training", "load", "overrides"]
+__all__ = ["Recipe", "Sampling", "Training", "changed", "load", "overrides"]
 
 Part = dict[str, Any]
 """A registered thing: its "name", and its options."""
@@ -107,7 +107,11 @@ class Training(_Checked):
 
 
 class Recipe(_Checked):
-    """A model and its training. Parts are mappings with a "name" and options."""
+    """A model and its training. Parts are mappings with a "name" and options.
+
+    `objective` is what is learned instead of the process's own loss, from the model that
+    `training.start` names as the teacher.
+    """
 
     summary: str = ""
     renderer: Part
@@ -115,6 +119,7 @@ class Recipe(_Checked):
     encoder: Part
     schedule: Part = {"name": "cosine"}
     process: Part = {"name": "gaussian"}
+    objective: Part | None = None
     denoiser: Part
     conditions: dict[str, Part] = {}
     evaluators: list[Part] = []
@@ -130,6 +135,13 @@ class Recipe(_Checked):
         data = self.model_dump()
         for kind in ("renderer", "dataset", "encoder", "schedule", "process", "denoiser"):
             data[kind] = plugins.resolve(kind, data[kind], where=kind)
+        if data["objective"] is not None:
+            data["objective"] = plugins.resolve("objective", data["objective"], where="objective")
+            if not data["training"]["start"]:
+                raise SuffuseError(
+                    "an objective needs a teacher: name a model in training.start, or use "
+                    "`suffuse distill`"
+                )
         for name, part in data["conditions"].items():
             where = f"conditions.{name}"
             data["conditions"][name] = plugins.resolve("conditioner", part, where=where)
@@ -201,6 +213,14 @@ def load(source: str | PathLike[str], changes: Mapping[str, Any] | None = None) 
         target = plugins.get("recipe", str(source)).load()
         data = _read(target) if isinstance(target, Path) else dict(target)
     for key, value in (changes or {}).items():
+        _assign(data, key, value)
+    return options.check(Recipe, data).resolved()
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with other values for some dotted keys, resolved."""
+    data = recipe.model_dump()
+    for key, value in changes.items():
         _assign(data, key, value)
     return options.check(Recipe, data).resolved()
 

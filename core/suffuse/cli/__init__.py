@@ -28,6 +28,7 @@ _COMMANDS = {
     "report": ("suffuse.cli.report:report", "Draw a run as one HTML page."),
     "watch": ("suffuse.cli.watch:watch", "Draw a run while it is being trained."),
     "demo": ("suffuse.cli.report:demo", "Train, sample, evaluate and report, from nothing."),
+    "distill": ("suffuse.cli.distill:distill", "Teach a student to need few network calls."),
     "ema": ("suffuse.cli.ema:ema", "Average a run's weights over another width."),
     "export": ("suffuse.cli.export:export", "Write a model to be handed on."),
     "bench": ("suffuse.cli.bench:bench", "Run, report and compare benchmarks."),

@@ -109,6 +109,17 @@ def register_scorers(register: Register) -> None:
 
 
 @hookimpl
+def register_objectives(register: Register) -> None:
+    summaries = {
+        "consistency": "one step from anywhere: neighbouring times agree",
+        "continuous": "the same in continuous time",
+        "progressive": "one step does what two of the teacher do",
+        "reflow": "straight paths between noise and what the teacher makes of it",
+    }
+    _register_all(register, "suffuse.diffusion.distillation", summaries)
+
+
+@hookimpl
 def register_trackers(register: Register) -> None:
     for name in ("tensorboard", "trackio", "wandb", "mlflow"):
         register(name, f"suffuse.training.trackers:{name}", summary=f"{name}, installed apart")

@@ -178,6 +178,20 @@ class Hooks:
         """
 
     @hookspec
+    def register_objectives(self, register: Register) -> None:
+        """What is learned instead of the process's loss: ``target(process, teacher, **options)``.
+
+        It makes a `suffuse.diffusion.distillation.Objective`. The teacher is the denoiser of the
+        model that training starts from.
+
+        >>> @hookimpl
+        ... def register_objectives(register):
+        ...     register("toy/halving", "suffuse_toy.objective:halving")
+        >>> register_objectives(print)
+        toy/halving suffuse_toy.objective:halving
+        """
+
+    @hookspec
     def register_conditioners(self, register: Register) -> None:
         """Embeddings of conditions: ``target(condition=..., width=..., **options)``.
 

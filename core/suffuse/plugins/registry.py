@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "process": Kind("register_processes", ("schedule",), ("encoder",)),
     "schedule": Kind("register_schedules"),
     "solver": Kind("register_solvers", ("schedule", "grid")),
+    "objective": Kind("register_objectives", ("process", "teacher")),
     "guidance": Kind("register_guidance", ("denoiser", "weight", "null")),
     "conditioner": Kind("register_conditioners", ("condition", "width"), ("encoder",)),
     "evaluator": Kind("register_evaluators"),

@@ -123,6 +123,7 @@ class _Run:
         self.model = Model(fitted, dataset.conditions, path=out)
         self.batches = self._batches(dataset)
         self.model.network.to(self.device)
+        self.objective = self.model.process.loss
         if self.training.start:
             self._start(self.training.start)
         self.precision = self._precision(record)
@@ -219,6 +220,16 @@ class _Run:
                 "the recipe that it was trained by"
             )
         self.model.network.load_state_dict(theirs)
+        if self.model.recipe.objective is not None:
+            teacher = copy.deepcopy(self.model)
+            teacher.network.requires_grad_(False)
+            guided = teacher.denoiser(load(source).recipe.sampling.guidance)
+            self.objective = plugins.build(
+                "objective",
+                self.model.recipe.objective,
+                process=self.model.process,
+                teacher=guided,
+            )
 
     def _restore(self) -> None:
         """Take up the newest checkpoint, if there is one."""
@@ -340,9 +351,8 @@ class _Run:
 
     def _losses(self, forward: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss and the time of each example of a batch; for a product its mean time."""
-        process = self.model.process
-        t = process.levels(batch.u)
-        losses = process.loss(
+        t = self.model.process.levels(batch.u)
+        losses = self.objective(
             forward, batch.x_0, t, batch.noise, mask=batch.mask, **batch.conditions
         )
         return losses, torch.stack([*t.values()]).mean(0) if isinstance(t, Mapping) else t

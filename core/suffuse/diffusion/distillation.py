@@ -1,0 +1,278 @@
+r"""Objectives for few steps: what a student learns instead of the process's own loss.
+
+An objective is called like `Process.loss`: (network, x_0, t, noise, *, mask, **conditions) -> [B].
+A teacher is a denoiser, D(x_t, t), and its flow is the probability-flow equation
+
+    dx/dλ = (dα/dλ) D + (dσ/dλ) (x_t − α D) / σ,
+
+of which DDIM is the step of first order. f is the student's own clean estimate. Of a consistency
+model f is the end of the flow, f(x_t, t) = x_0 on the whole path, which holds where f at the clean
+end is the state itself (true of every prediction but "x0") and df/dλ = 0 along the flow.
+
+    progressive    one step of f does what two of the teacher do
+    consistency    f at t is f at the next lower time, a step of the teacher further; without a
+                   teacher a step along x_0 and ε, whose mean it is
+    continuous     the same in the limit of small steps: f moves by df/dλ, taken forward
+    reflow         the process's own loss on pairs of noise and of what the teacher makes of it
+
+Average velocities, for networks that are told where a step ends as well, are `mean_flow` and
+`shortcut`; their path is x_t = (1 − t) x_0 + t ε.
+
+Sources: Salimans, Ho, "Progressive distillation" (2022), arXiv 2202.00512; Song et al.,
+"Consistency models" (2023), arXiv 2303.01469; Song, Dhariwal (2023), arXiv 2310.14189 (no average
+of the student as target; the pseudo-Huber distance); Lu, Song (2024), arXiv 2410.11081 (the
+continuous form); Liu, Gong, Liu, "Flow straight and fast" (2022), arXiv 2209.03003; Geng et al.,
+"Mean flows" (2025), arXiv 2505.13447; Frans et al., "One step diffusion via shortcut models"
+(2024), arXiv 2410.12557.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jvp
+
+from suffuse.diffusion.process import Denoiser, Gaussian, Network, mean_over
+from suffuse.diffusion.sampling import sample
+from suffuse.diffusion.schedules import Coefficients, Schedule
+from suffuse.diffusion.solvers import plan
+from suffuse.errors import SuffuseError
+
+__all__ = [
+    "Objective",
+    "consistency",
+    "continuous",
+    "flow",
+    "mean_flow",
+    "progressive",
+    "reflow",
+    "shortcut",
+]
+
+Objective = Callable[..., Tensor]
+"""(network, x_0, t [B], noise, *, mask=None, **conditions) -> the loss of each sample, [B]."""
+
+AverageVelocity = Callable[..., Tensor]
+"""(x_t, t [B], r [B], **conditions) -> the mean velocity on the way from t to r < t."""
+
+
+def _gaussian(process: Any) -> Gaussian:
+    if not isinstance(process, Gaussian):
+        raise SuffuseError(
+            f"distillation is of Gaussian processes, and this one is a {type(process).__name__}"
+        )
+    return process
+
+
+def _along(function: Any, at: tuple[Any, ...], move: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    """The value of a function and its derivative in a direction, forward."""
+    found: Any = jvp(function, at, move)
+    return found[0], found[1]
+
+
+def _moved(x: Tensor, d: Tensor, t: Coefficients, s: Coefficients) -> Tensor:
+    """DDIM's step: where the flow of the clean estimate d goes from t to s."""
+    ratio = s.sigma / t.sigma
+    return (ratio * x + (s.alpha - ratio * t.alpha) * d).to(x.dtype)
+
+
+def _at(schedule: Schedule, t: Tensor, x: Tensor) -> Coefficients:
+    return schedule.at(t).align(x)
+
+
+def progressive(process: Any, teacher: Denoiser, *, steps: int = 4) -> Objective:
+    """One DDIM step of the student does what two of the teacher do.
+
+    Sample the student with "ddim" in `steps` steps, uniform in t. A teacher of `steps` · 2 steps,
+    or one that was not distilled, teaches it; from 35 calls to 1 takes several rounds.
+
+    Args:
+        steps: of the student.
+
+    Source: Salimans, Ho (2022), arXiv 2202.00512, algorithm 2, with the weight max(SNR, 1).
+    """
+    process = _gaussian(process)
+    schedule = process.schedule
+
+    def objective(
+        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
+    ) -> Tensor:
+        i = (t * steps).ceil().clamp(1, steps)
+        times = [(i - k) / steps for k in (0.0, 0.5, 1.0)]
+        t, (at, middle, after) = times[0], [_at(schedule, k, x_0) for k in times]
+        x_t = process.corrupt(x_0, t, noise)
+        with torch.no_grad():
+            x = _moved(x_t, teacher(x_t, t, **given), at, middle)
+            x = _moved(x, teacher(x, times[1], **given), middle, after)
+            ratio = after.sigma / at.sigma
+            target = (x - ratio * x_t) / (after.alpha - ratio * at.alpha)
+        found = process.denoiser(network)(x_t, t, **given)
+        weight = torch.exp(2 * at.lam).clamp(min=1.0, max=1e4)
+        return mean_over(weight * (found - target) ** 2, mask)
+
+    return objective
+
+
+def consistency(
+    process: Any, teacher: Denoiser | None = None, *, steps: int = 32, huber: float = 0.03
+) -> Objective:
+    """The student's estimate is the same at neighbouring times of the flow.
+
+    Sample the student with "lcm".
+
+    Args:
+        teacher: whose flow it is; None for the flow of the data themselves (consistency training).
+        steps: into how many the time is cut.
+        huber: c of the distance sqrt(Σ δ² / n + c²) − c, over the n elements of a sample.
+
+    Sources: Song et al. (2023), arXiv 2303.01469, algorithms 2 and 3; Song, Dhariwal (2023),
+    arXiv 2310.14189, section 3.3.
+    """
+    process = _gaussian(process)
+    schedule = process.schedule
+
+    def objective(
+        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
+    ) -> Tensor:
+        i = (t * steps).ceil().clamp(1, steps)
+        t, s = i / steps, (i - 1) / steps
+        x_t = process.corrupt(x_0, t, noise)
+        student = process.denoiser(network)
+        with torch.no_grad():
+            d = x_0 if teacher is None else teacher(x_t, t, **given)
+            x_s = _moved(x_t, d, _at(schedule, t, x_0), _at(schedule, s, x_0))
+            target = torch.where((s > 0).reshape(-1, *[1] * (x_0.ndim - 1)),
+                                 student(x_s, s, **given), x_s)  # fmt: skip
+        square = mean_over((student(x_t, t, **given) - target) ** 2, mask)
+        return (square + huber**2).sqrt() - huber
+
+    return objective
+
+
+def flow(
+    schedule: Schedule, x_t: Tensor, t: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """dx/dt of the probability flow with the clean estimate d, and dλ/dt; t [B], by the clock.
+
+    dα/dλ = k α and dσ/dλ = (k − 1) σ, with k = σ², σ or 0 in the gauges vp, flow and ve.
+    """
+    lam = _along(lambda u: schedule.at(u).lam, (t,), (torch.ones_like(t),))[1]
+    c = _at(schedule, t, x_t)
+    k = {"vp": c.sigma**2, "flow": c.sigma, "ve": torch.zeros_like(c.sigma)}[schedule.gauge]
+    slope = k * c.alpha * d + (k - 1) * (x_t - c.alpha * d)
+    wide = lam.reshape(-1, *[1] * (x_t.ndim - 1))
+    return (slope * wide).to(x_t.dtype), lam
+
+
+def continuous(
+    process: Any, teacher: Denoiser | None = None, *, low: float = 1e-3, high: float = 0.999
+) -> Objective:
+    """Consistency in continuous time: the estimate is moved by its own derivative along the flow.
+
+    The loss is |f − (f + g)|² with the last two held fixed, g = df/dλ over max(1, its root mean
+    square): so its value says nothing, and its gradient is that of consistency.
+
+    Args:
+        teacher: whose flow it is; None for that of the data.
+        low, high: the times between which t is held.
+
+    Source: Lu, Song (2024), arXiv 2410.11081, eq. 2 and section 4.2 (normalised tangents).
+    """
+    process = _gaussian(process)
+    schedule = process.schedule
+
+    def objective(
+        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
+    ) -> Tensor:
+        t = t.clamp(low, high)
+        x_t = process.corrupt(x_0, t, noise)
+        student = process.denoiser(network)
+        with torch.no_grad():
+            d = x_0 if teacher is None else teacher(x_t, t, **given)
+            slope, lam = flow(schedule, x_t, t, d)
+            _, along = _along(
+                lambda x, u: student(x, u, **given), (x_t, t), (slope, torch.ones_like(t))
+            )
+            g = along / lam.reshape(-1, *[1] * (x_t.ndim - 1)).to(along.dtype)
+            size = mean_over(g**2, mask).sqrt().clamp(min=1.0)
+            g = g / size.reshape(-1, *[1] * (x_t.ndim - 1))
+        found = student(x_t, t, **given)
+        return mean_over((found - (found.detach() + g)) ** 2, mask)
+
+    return objective
+
+
+def reflow(process: Any, teacher: Denoiser, *, calls: int = 8, solver: str = "heun") -> Objective:
+    """The process's own loss on pairs of noise and of what the teacher's flow makes of it.
+
+    The paths between such pairs cross less, so that fewer steps suffice. The data are not looked
+    at. Sample the student with "flow-euler" or "ddim".
+
+    Args:
+        calls: of the teacher for each example.
+        solver: that takes them; without noise.
+
+    Source: Liu, Gong, Liu (2022), arXiv 2209.03003, section 2.2.
+    """
+    process = _gaussian(process)
+    table = plan(solver, process.schedule, steps=calls)
+    if table.stochastic:
+        raise SuffuseError(f"reflow follows a flow, and {solver!r} adds noise")
+
+    def objective(
+        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
+    ) -> Tensor:
+        c = process.schedule.at(1.0)
+        spread = (c.alpha**2 * process.sigma_data**2 + c.sigma**2).sqrt()
+        with torch.no_grad():
+            start = (noise * float(spread)).to(x_0.dtype)
+            made = sample(teacher, table, x=start, mask=mask, **given)
+        loss: Tensor = process.loss(network, made, t, noise, mask=mask, **given)
+        return loss
+
+    return objective
+
+
+def mean_flow(velocity: AverageVelocity, x_0: Tensor, t: Tensor, r: Tensor, noise: Tensor,
+              **given: Any) -> Tensor:  # fmt: skip
+    """The loss of an average velocity u(x_t, t, r) on x_t = (1 − t) x_0 + t ε; [B].
+
+    Its target is v − (t − r) du/dt, with v = ε − x_0 and the derivative along the path. One step
+    then goes all the way: x_r = x_t − (t − r) u(x_t, t, r).
+
+    Args:
+        t, r: [B], 0 <= r <= t <= 1; where r = t it is flow matching.
+
+    Source: Geng et al. (2025), arXiv 2505.13447, algorithm 1.
+    """
+    wide = (-1, *[1] * (x_0.ndim - 1))
+    share, gap = t.reshape(wide).to(x_0.dtype), (t - r).reshape(wide).to(x_0.dtype)
+    x_t, v = (1 - share) * x_0 + share * noise, noise - x_0
+    found, along = _along(
+        lambda x, u, w: velocity(x, u, w, **given),
+        (x_t, t, r),
+        (v, torch.ones_like(t), torch.zeros_like(r)),
+    )
+    return mean_over((found - (v - gap * along).detach()) ** 2, None)
+
+
+def shortcut(velocity: AverageVelocity, x_0: Tensor, t: Tensor, r: Tensor, noise: Tensor,
+             **given: Any) -> Tensor:  # fmt: skip
+    """The loss of the same by self-consistency: a step is its two halves; [B].
+
+    Where r = t the target is v = ε − x_0, as in flow matching.
+
+    Source: Frans et al. (2024), arXiv 2410.12557, eq. 5.
+    """
+    wide = (-1, *[1] * (x_0.ndim - 1))
+    share, half = t.reshape(wide).to(x_0.dtype), ((t - r) / 2).reshape(wide).to(x_0.dtype)
+    x_t = (1 - share) * x_0 + share * noise
+    middle = (t + r) / 2
+    with torch.no_grad():
+        one = velocity(x_t, t, middle, **given)
+        two = velocity(x_t - half * one, middle, r, **given)
+        target = torch.where(half > 0, (one + two) / 2, noise - x_0)
+    return mean_over((velocity(x_t, t, r, **given) - target) ** 2, None)

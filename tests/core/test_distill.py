@@ -1,0 +1,74 @@
+"""`suffuse distill`, on the toy domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from suffuse import recipe as recipes
+from suffuse.cli import cli
+from suffuse.errors import SuffuseError
+from suffuse.model import load
+from suffuse.training import train
+
+TINY = ["--set", "training.precision=fp32", "--set", "training.sample_every=0"]
+
+
+@pytest.fixture(autouse=True)
+def _toy(toy: ModuleType) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distill")
+
+
+@pytest.fixture
+def teacher(folder: Path) -> Path:
+    asked = recipes.load(
+        "toy/spiral",
+        {
+            "training.steps": 60, "dataset.n": 64, "denoiser.width": 16, "evaluators": [],
+            "training.sample_every": 0, "training.precision": "fp32",
+        },
+    )  # fmt: skip
+    train(asked, folder / "teacher", resume=True, progress=False)
+    return folder / "teacher"
+
+
+@pytest.mark.parametrize("method", ["consistency", "continuous", "progressive", "reflow"])
+def test_each_method_trains_a_student(method: str, teacher: Path, tmp_path: Path) -> None:
+    words = ["distill", str(teacher), "--method", method, "--calls", "2", "--steps", "5"]
+    done = CliRunner().invoke(cli, [*words, "--out", str(tmp_path / "fast"), *TINY])
+    assert done.exit_code == 0, (done.output, done.exception)
+    model = load(tmp_path / "fast")
+    assert model.recipe.sampling.steps == 2
+    assert model.recipe.sampling.guidance == 1.0
+    assert len(model.plan()) == 2
+    assert model.recipe.training.start == str(teacher)
+    assert len(model.sample(3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--method", "consistancy"], "did you mean 'consistency'"),
+        (["--set", "objective.stps=3"], "did you mean 'objective.steps'"),
+    ],
+)
+def test_mistakes_are_told(words: list[str], said: str, teacher: Path, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "fast")]
+    done = CliRunner().invoke(cli, ["distill", str(teacher), *words, *out])
+    assert isinstance(done.exception, SuffuseError)
+    assert said in str(done.exception)
+
+
+def test_an_objective_needs_a_teacher() -> None:
+    changes: dict[str, Any] = {"objective.name": "consistency"}
+    with pytest.raises(SuffuseError, match="needs a teacher"):
+        recipes.load("toy/spiral", changes)
