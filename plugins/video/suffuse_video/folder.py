@@ -1,0 +1,211 @@
+"""A folder of clips: video files, GIFs, and folders of frames.
+
+    clips/a.mp4                      without labels
+    clips/walk/a.mp4  clips/run/b.gif   subfolders are labels
+    clips/a/0001.png, 0002.png, ...  a folder of pictures is one clip, at 12 frames a second
+
+Each file is cut into clips of so many frames at an even rate; what is read is one clip at a time.
+The test split is of whole files: those whose name's SHA-256 digest, as a fraction, is below
+`test_fraction`, and at least one file if there are two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Condition, Example, Split
+
+from .clip import Clip, fitted
+from .reading import PICTURES, VIDEOS, length, shown, stream
+
+__all__ = ["Folder"]
+
+logger = logging.getLogger("suffuse_video")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file or a folder of frames.
+
+    Attributes:
+        path, name: name is relative to the folder.
+        label: the subfolder it lies in, if any.
+        seconds: from its first frame to its last.
+    """
+
+    path: Path
+    name: str
+    label: str | None
+    seconds: float
+
+
+class Folder:
+    """One split of a folder of clips.
+
+    Files that cannot be read, and those shorter than a clip, are left out, counted, and named in a
+    warning of the logger "suffuse_video". One that turns out damaged later gives way to the next.
+
+    Args:
+        split: "train" or "test".
+        path: the folder.
+        frames: of a clip.
+        fps: frames per second; files of other and of uneven rates are resampled.
+        stride: frames from the start of a clip to that of the next; `frames` where 0.
+        side: frames are shrunk to at most so many pixels on their longer side.
+        test_fraction: the share of the files in the test split, in [0, 1).
+
+    Raises:
+        SuffuseError: for a folder that is missing or without a clip that is long enough.
+    """
+
+    def __init__(
+        self,
+        split: Split = "train",
+        path: str | None = None,
+        frames: int = 16,
+        fps: float = 8.0,
+        stride: int = 0,
+        side: int = 128,
+        test_fraction: float = 0.1,
+    ) -> None:
+        if split not in ("train", "test"):
+            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        if not path:
+            raise SuffuseError("video/folder needs a folder: --data DIR, or dataset.path=DIR")
+        if frames < 1 or stride < 0 or side < 1 or not fps > 0 or not 0 <= test_fraction < 1:
+            raise SuffuseError(
+                "a clip has 1 frame or more at a rate above 0, a stride is 0 or more, a side 1 or "
+                "more, and test_fraction at least 0 and below 1; given "
+                f"{frames}, {fps}, {stride}, {side} and {test_fraction}"
+            )
+        root = Path(path)
+        if not root.is_dir():
+            raise SuffuseError(f"there is no folder {str(root)!r}")
+        self.split, self.frames, self.fps, self.side = split, frames, fps, side
+        # A clip of one frame is as long as that frame is shown: nothing.
+        files = _scan(root.resolve(), (frames - 1) / fps)
+        self.names = tuple(sorted({f.label for f in files if f.label is not None}))
+        held_out = _held_out(files, test_fraction)
+        self._clips: list[tuple[_File, float]] = []
+        step = (stride or frames) / fps
+        for file in files:
+            if (file.name in held_out) == (split == "test"):
+                last = file.seconds - (frames - 1) / fps + 0.5 / fps
+                starts = itertools.takewhile(lambda s: s <= max(last, 0), itertools.count(0, step))  # noqa: B023
+                self._clips += [(file, float(start)) for start in starts]
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return {"label": Condition("category", self.names)} if self.names else {}
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Example:
+        """Clip `index`; where its file is damaged there, the next that can be read.
+
+        Raises:
+            SuffuseError: where none can be read.
+        """
+        n = len(self._clips)
+        if not -n <= index < n:
+            raise IndexError(index)
+        problem: SuffuseError | None = None
+        for k in range(n):
+            file, start = self._clips[(index + k) % n]
+            try:
+                clip = self._read(file.path, start)
+            except SuffuseError as error:
+                problem = problem or error
+                continue
+            if problem is not None:
+                logger.warning("%s; another clip stands in for it", problem)
+            return Example(clip, {} if file.label is None else {"label": file.label})
+        assert problem is not None
+        raise problem
+
+    def _read(self, path: Path, start: float) -> Clip:
+        end = start + (self.frames - 1) / self.fps
+        moments: list[float] = []
+        frames = []
+        for moment, frame in stream(path, start):
+            if moment <= start:  # the last one before the start is what is shown then
+                moments.clear()
+                frames.clear()
+            h, w = frame.shape[:2]
+            scale = min(1.0, self.side / max(h, w))
+            small = (max(1, round(h * scale)), max(1, round(w * scale)))
+            moments.append(moment)
+            frames.append(fitted(frame[None], *small)[0])
+            if moment > end:
+                break
+        if not moments or moments[-1] < end - 1.5 / self.fps:
+            raise SuffuseError(f"{path} ends before {end:.2f} s, although it says otherwise")
+        chosen = shown(moments, self.fps, self.frames, start)
+        first = frames[chosen[0]].shape
+        return Clip(np.stack([fitted(frames[i][None], *first[:2])[0] for i in chosen]), self.fps)
+
+
+def _held_out(files: tuple[_File, ...], test_fraction: float) -> set[str]:
+    def fraction(file: _File) -> float:
+        return int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:8], "big") / 2**64
+
+    ranked = sorted(files, key=fraction)
+    chosen = {file.name for file in ranked if fraction(file) < test_fraction}
+    if test_fraction and len(ranked) > 1:
+        chosen = (chosen or {ranked[0].name}) - {ranked[-1].name}
+    elif len(ranked) == 1:
+        chosen = set()
+    return chosen
+
+
+@lru_cache(maxsize=8)
+def _scan(root: Path, seconds: float) -> tuple[_File, ...]:
+    """The files that hold a clip of so many seconds, in the order of their names."""
+    found: list[_File] = []
+    faults: list[str] = []
+    for path, label in _candidates(root):
+        name = path.relative_to(root).as_posix()
+        try:
+            lasts, count = length(path)
+        except SuffuseError as error:
+            faults.append(str(error))
+            continue
+        if lasts < seconds * 0.999 or (seconds and count < 2):
+            faults.append(
+                f"{path} has {count} frame{'s' * (count != 1)} in {lasts:.2f} s, and a clip lasts "
+                f"{seconds:.2f} s"
+            )
+            continue
+        found.append(_File(path, name, label, lasts))
+    if not found:
+        why = f": {faults[0]}" if faults else f" with one of {', '.join(sorted(VIDEOS))}"
+        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
+        raise SuffuseError(f"there is no clip that is long enough in {str(root)!r}{why}{more}")
+    if faults:
+        logger.warning(
+            "%d of %d files in %s are left out: %s",
+            *(len(faults), len(faults) + len(found), root, "; ".join(faults[:5])),
+        )
+    return tuple(found)
+
+
+def _candidates(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Files and folders of frames, with the subfolder that they lie in as their label."""
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        label = parts[0] if len(parts) > 1 else None
+        film = path.is_file() and path.suffix.lower() in VIDEOS
+        if film or (path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())):
+            yield path, label

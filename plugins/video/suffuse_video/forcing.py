@@ -1,0 +1,116 @@
+"""Gaussian noise with a level for each frame.
+
+    x_t[f] = α(t_f) x_0[f] + σ(t_f) ε[f]
+
+A network that has seen frames at levels of their own makes a whole clip at once, goes on from known
+frames, fills gaps or walks through time, by the matrix of levels that the sampler visits alone (see
+`levels`).
+
+Training draws, for each clip, one of four patterns: one level for all frames; known frames at level
+0 (the first ones, or some at random) and one level for the others; levels that rise along the clip;
+independent levels. Known frames do not count in the loss.
+
+Sources: independent levels: Chen et al., "Diffusion forcing: next-token prediction meets
+full-sequence diffusion" (2024), arXiv 2407.01392; levels that do not fall: Sun et al.,
+"AR-Diffusion: asynchronous video generation with auto-regressive diffusion" (2025),
+arXiv 2503.07418; known frames: Voleti et al., "MCVD: masked conditional video diffusion" (2022),
+arXiv 2205.09853.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from suffuse.diffusion.process import Gaussian, State, mean_over
+from suffuse.diffusion.schedules import Schedule
+from suffuse.errors import SuffuseError
+
+__all__ = ["Forcing", "forcing"]
+
+
+@dataclass(frozen=True)
+class Forcing(Gaussian):
+    """The Gaussian process on states [F, ...], with training times for each frame.
+
+    Attributes:
+        together, known, rising: the shares of clips with these patterns; the rest has independent
+            levels.
+    """
+
+    together: float = 0.4
+    known: float = 0.3
+    rising: float = 0.15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = (self.together, self.known, self.rising)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise SuffuseError(
+                "together, known and rising are shares of 0 or more with a sum of at most 1; given "
+                f"{', '.join(map(str, shares))}"
+            )
+
+    def extra(self, x_0: State) -> int:
+        """One for the pattern, two for each frame."""
+        return 1 + 2 * int(x_0.shape[1])
+
+    def levels(self, u: Tensor) -> Tensor:
+        """Times [B, F] from uniform numbers [B, 2 + 2F]; [B] from [B], one for all frames."""
+        if u.ndim == 1:
+            return super().levels(u)
+        shared, pattern = u[:, :1], u[:, 1:2]
+        own, chance = u[:, 2:].chunk(2, dim=1)
+        frames = own.shape[1]
+        t = super().levels(shared).expand(-1, frames)
+        # Known: the first k frames, or each with the chance p; k and p themselves by chance.
+        index = torch.arange(frames, device=u.device, dtype=u.dtype) / frames
+        first = index < own[:, :1]
+        some = chance < own[:, 1:2] if frames > 1 else first
+        seen = torch.where(own[:, -1:] < 0.5, first, some)
+        seen = seen & ~seen.all(1, keepdim=True)
+        t_known = torch.where(seen, 0.0, t)
+        independent = super().levels(own)
+        rising = independent.sort(1).values
+        edges = (self.together, self.together + self.known)
+        found = torch.where(pattern < edges[0] + self.known + self.rising, rising, independent)
+        found = torch.where(pattern < edges[1], t_known, found)
+        return torch.where(pattern < edges[0], t, found)
+
+    def error(
+        self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """As of the Gaussian process, over the frames that are not known; [B]."""
+        if t.ndim > 1:
+            noisy = t > 0
+            mask = noisy if mask is None else mask & noisy
+        b, frames = x_0.shape[:2]
+        rows = (b * frames, *x_0.shape[2:])
+        each = t[:, None].expand(b, frames) if t.ndim == 1 else t
+        parts = [x.reshape(rows) for x in (raw, x_0, x_t)]
+        flat = super().error(*parts, each.reshape(-1), noise.reshape(rows), None)
+        return mean_over(flat.reshape(b, frames), mask)
+
+
+def forcing(
+    schedule: Schedule,
+    prediction: str = "x0",
+    sigma_data: float = 1.0,
+    weighting: Literal["unit", "min-snr"] = "min-snr",
+    together: float = 0.4,
+    known: float = 0.3,
+    rising: float = 0.15,
+) -> Forcing:
+    """The process, for recipes: see `Forcing` and `suffuse.diffusion.process.Gaussian`."""
+    return Forcing(
+        schedule,
+        prediction,
+        sigma_data,
+        weighting,
+        together=together,
+        known=known,
+        rising=rising,
+    )

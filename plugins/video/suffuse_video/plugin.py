@@ -1,0 +1,95 @@
+"""What the video plugin brings. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from suffuse.plugins import Register, hookimpl
+
+suffuse_api = 1
+suffuse_conformance = "suffuse_video.conformance:CONFORMANCE"
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    register(
+        "video/shapes",
+        "suffuse_video.shapes:Shapes",
+        summary="coloured shapes that move as their caption says; a generator, motion known",
+    )
+    register(
+        "video/digits",
+        "suffuse_video.digits:Digits",
+        summary="a digit that bounces in its frame; a generator, motion known",
+    )
+    register(
+        "video/folder",
+        "suffuse_video.folder:Folder",
+        summary="mp4, webm, gif and folders of frames; subfolders give labels",
+    )
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    register(
+        "video/pixels",
+        "suffuse_video.pixels:Pixels",
+        summary="standardised pixels of clips, letterboxed and resampled in time",
+    )
+
+
+@hookimpl
+def register_denoisers(register: Register) -> None:
+    register(
+        "video/spacetime",
+        "suffuse_video.network:SpaceTime",
+        summary="transformer over space and time, with a noise level for each frame",
+    )
+
+
+@hookimpl
+def register_processes(register: Register) -> None:
+    register(
+        "video/forcing",
+        "suffuse_video.forcing:forcing",
+        summary="Gaussian noise with a level for each frame (diffusion forcing)",
+    )
+
+
+@hookimpl
+def register_conditioners(register: Register) -> None:
+    register(
+        "video/words",
+        "suffuse_video.words:Words",
+        summary="prompts from the closed vocabulary of a captioned generator",
+    )
+
+
+@hookimpl
+def register_renderers(register: Register) -> None:
+    register(
+        "video/clip",
+        "suffuse_video.files:ClipFiles",
+        summary="MP4, WebM, GIF and WebP files that say how they were made; contact strips",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    register(
+        "video/shapes",
+        _RECIPES / "shapes.toml",
+        summary="moving shapes by prompt, 16 frames of 16x16",
+    )
+    register(
+        "video/digits",
+        _RECIPES / "digits.toml",
+        summary="a bouncing digit by label, 16 frames of 16x16",
+    )
+    register(
+        "video/folder",
+        _RECIPES / "folder.toml",
+        summary="your own clips, 16 frames of 32x32: --data DIR",
+    )
