@@ -12,12 +12,26 @@ from suffuse import plugins, recipe
 from suffuse.errors import SuffuseError
 
 OURS = {
-    "dataset": ["image/digits", "image/folder"],
+    "dataset": ["image/digits", "image/emoji", "image/folder"],
     "encoder": ["image/pixels"],
     "denoiser": ["image/dit", "image/unet"],
-    "evaluator": ["image/classifier-accuracy", "image/kid", "image/memorisation", "image/prdc"],
+    "edit": [
+        f"image/{name}"
+        for name in (
+            *("blend", "colorize", "deblur", "denoise", "img2img", "inpaint"),
+            *("outpaint", "upscale", "vary"),
+        )
+    ],
+    "evaluator": [
+        "image/alignment",
+        "image/classifier-accuracy",
+        "image/kid",
+        "image/memorisation",
+        "image/prdc",
+        "image/style-accuracy",
+    ],
     "renderer": ["image/png"],
-    "recipe": ["image/digits", "image/folder"],
+    "recipe": ["image/digits", "image/emoji", "image/folder", "image/text"],
 }
 
 
@@ -33,7 +47,7 @@ def test_everything_registered_is_there_and_described(kind):
     for entry in entries:
         assert entry.summary
         assert entry.load()
-        if kind != "recipe":
+        if kind not in ("edit", "recipe"):  # an edit may ask for a file
             plugins.resolve(kind, {"name": entry.name})
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suffuse.plugins import Register, hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 suffuse_api = 1
 suffuse_conformance = "suffuse_image.conformance:CONFORMANCE"
@@ -68,6 +72,16 @@ def register_evaluators(register: Register) -> None:
         "suffuse_image.evaluators:Memorisation",
         summary="distances to the nearest training picture, beside those of held-out pictures",
     )
+    register(
+        "image/alignment",
+        "suffuse_image.alignment:Alignment",
+        summary="how often a picture's own prompt is picked among 100, by the encoder dual/1",
+    )
+    register(
+        "image/style-accuracy",
+        "suffuse_image.alignment:StyleAccuracy",
+        summary="how often a made picture is recognised as of its style",
+    )
 
 
 @hookimpl
@@ -112,3 +126,15 @@ def register_recipes(register: Register) -> None:
         _RECIPES / "emoji.toml",
         summary="emoji by prompt and style, RGB 32x32",
     )
+    register(
+        "image/text",
+        _RECIPES / "text.toml",
+        summary="your own captioned pictures by prompt, RGB 32x32: --data DIR",
+    )
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from suffuse_image.commands import search
+
+    cli.add_command(search)

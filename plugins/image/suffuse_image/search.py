@@ -1,0 +1,190 @@
+"""Finding pictures in a folder by words or by a picture, with an index on disk.
+
+The index is one SQLite file: for each picture its name, size and time of change, and unit vectors
+of the dual encoder (`suffuse_image.dual`) for the whole and for nine overlapping parts, so that a
+crop is found as well. It names its encoder and is made anew for another. Only pictures that are new
+or have changed are looked at again. A query is one product of matrices: exact, and for 100,000
+vectors a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from suffuse.errors import SuffuseError
+
+from .dual import FEATURES, NAME, pretrained
+from .modes import eight_bit
+from .reading import SUFFIXES, read
+
+__all__ = ["INDEX", "Found", "Index", "views"]
+
+INDEX = ".suffuse-search.sqlite"
+"""The name of the index in the folder that it is of."""
+
+PARTS = 10
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture that fits a query.
+
+    Attributes:
+        name: relative to the folder.
+        score: the cosine between the query and the picture, from -1 to 1.
+    """
+
+    name: str
+    score: float
+
+
+def views(image: Image.Image) -> list[Image.Image]:
+    """The whole picture, and nine parts of 0.6 of each side.
+
+    >>> [view.size for view in views(Image.new("RGB", (100, 50)))][:2]
+    [(100, 50), (60, 30)]
+    """
+    image = eight_bit(image, 3)
+    w, h = (max(1, round(0.6 * side)) for side in image.size)
+    out = [image]
+    for i in range(3):
+        for j in range(3):
+            left, top = (image.width - w) * j // 2, (image.height - h) * i // 2
+            out.append(image.crop((left, top, left + w, top + h)))
+    return out
+
+
+class Index:
+    """The pictures of a folder, ready to be searched.
+
+    Args:
+        folder: searched with its subfolders; hidden ones are left out.
+        path: the index file; `INDEX` in the folder where None.
+        progress: told how many of how many pictures have been looked at.
+
+    Attributes:
+        names: of the pictures, relative to the folder.
+        vectors: [N, 10, 128] float32.
+        skipped: files that cannot be read, and why.
+
+    Raises:
+        SuffuseError: for no folder, one without pictures, an index that cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        path: str | Path | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise SuffuseError(f"there is no folder {str(folder)!r}")
+        self.path = self.folder / INDEX if path is None else Path(path)
+        self.skipped: dict[str, str] = {}
+        files = self._files()
+        if not files:
+            raise SuffuseError(f"there are no pictures in {str(folder)!r}")
+        try:
+            with closing(sqlite3.connect(self.path)) as database, database:
+                self._update(database, files, progress)
+                rows = database.execute("SELECT name, vectors FROM pictures ORDER BY name")
+                found = [(n, np.frombuffer(v, np.float16)) for n, v in rows if n in files]
+        except sqlite3.Error as error:
+            raise SuffuseError(
+                f"the index {self.path} cannot be used ({error}); give another place with --index, "
+                "or remove the file if it is damaged"
+            ) from error
+        if not found:
+            name, reason = next(iter(self.skipped.items()))
+            raise SuffuseError(f"no picture in {str(folder)!r} can be read; {name}: {reason}")
+        self.names = [name for name, _ in found]
+        table = np.stack([vectors for _, vectors in found]).astype(np.float32)
+        self.vectors: Tensor = torch.from_numpy(table.reshape(len(found), PARTS, FEATURES))
+
+    def by_text(self, text: str, n: int = 10) -> list[Found]:
+        """The n pictures that fit words best, best first; raises for a text without words."""
+        if not any(c.isalnum() for c in text):
+            raise SuffuseError(f"a search needs words, and {text!r} has none")
+        return self._best(self.vectors[:, 0] @ pretrained().texts([text])[0], n)
+
+    def by_image(self, image: Image.Image, n: int = 10) -> list[Found]:
+        """The n pictures that a picture is most alike to, or to a part of which."""
+        query = pretrained().pictures([image])[0]
+        scores = (self.vectors.reshape(-1, FEATURES) @ query).reshape(-1, PARTS)
+        return self._best(scores.amax(1), n)
+
+    def _best(self, scores: Tensor, n: int) -> list[Found]:
+        if n < 1:
+            raise SuffuseError(f"at least one picture is asked for, and not {n}")
+        value, which = scores.topk(min(n, len(scores)))
+        pairs = zip(which.tolist(), value.tolist(), strict=True)
+        return [Found(self.names[i], score) for i, score in pairs]
+
+    def _files(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each picture file, by its name."""
+        out = {}
+        for folder, folders, files in os.walk(self.folder):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                path = Path(folder) / name
+                if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                    try:
+                        status = path.stat()
+                    except OSError:
+                        continue
+                    key = path.relative_to(self.folder).as_posix()
+                    out[key] = (status.st_size, status.st_mtime_ns)
+        return out
+
+    def _update(
+        self,
+        database: sqlite3.Connection,
+        files: dict[str, tuple[int, int]],
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
+        database.execute("CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT)")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS pictures "
+            "(name TEXT PRIMARY KEY, size INTEGER, changed INTEGER, vectors BLOB)"
+        )
+        encoder = database.execute("SELECT value FROM about WHERE key = 'encoder'").fetchone()
+        if encoder != (NAME,):
+            database.execute("DELETE FROM pictures")
+            database.execute("INSERT OR REPLACE INTO about VALUES ('encoder', ?)", (NAME,))
+        kept = {
+            name: (size, changed)
+            for name, size, changed in database.execute("SELECT name, size, changed FROM pictures")
+        }
+        gone = [(name,) for name in kept if name not in files]
+        database.executemany("DELETE FROM pictures WHERE name = ?", gone)
+        new = [name for name, state in files.items() if kept.get(name) != state]
+        for start in range(0, len(new), BATCH):
+            part, pictures = [], []
+            for name in new[start : start + BATCH]:
+                try:
+                    pictures += views(read(self.folder / name, 128))
+                    part.append(name)
+                except SuffuseError as error:
+                    self.skipped[name] = str(error)
+                    database.execute("DELETE FROM pictures WHERE name = ?", (name,))
+            vectors = pretrained().pictures(pictures).reshape(len(part), -1).half().numpy()
+            rows: Sequence[Any] = [
+                (name, *files[name], vector.tobytes())
+                for name, vector in zip(part, vectors, strict=True)
+            ]
+            database.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", rows)
+            if progress is not None:
+                progress(min(start + BATCH, len(new)), len(new))

@@ -1,0 +1,250 @@
+"""Edits, by a model whose answers are known.
+
+A fresh network answers 0, and the prediction "edm" makes of that the exact denoiser of data that
+are normal with the variance 1: what edits do to such data has closed forms.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import suffuse
+from suffuse import recipe
+from suffuse.cli import main
+from suffuse.cli.edit import KEY
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse_image import edits
+
+CHANGES = {
+    "denoiser.width": 16,
+    "denoiser.depth": 1,
+    "denoiser.heads": 1,
+    "encoder.size": 16,
+    "encoder.channels": 3,
+    "encoder.mean": [0.55, 0.5, 0.45],
+    "encoder.std": [0.06, 0.07, 0.08],  # so that no pixel is clipped
+    "sampling.steps": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    loaded = recipe.load("image/emoji", CHANGES)
+    made = Model(loaded, made_conditions(loaded))
+    folder = tmp_path_factory.mktemp("models") / "plain"
+    made.save(folder)
+    return suffuse.load(folder)
+
+
+def made_conditions(loaded):
+    from suffuse import plugins
+
+    return plugins.build("dataset", loaded.dataset, split="test").conditions
+
+
+def picture(size=(16, 16), seed=0, mode="RGB"):
+    values = np.random.default_rng(seed).integers(105, 150, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def saved_mask(path, size, box):
+    mask = Image.new("L", size, 0)
+    mask.paste(255, box)
+    mask.save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((16, 16), (0, 8, 16, 16)), ((90, 70), (30, 20, 50, 35)), ((40, 16), (39, 0, 40, 16))],
+)
+def test_inpainting_keeps_every_pixel_outside_of_the_mask(model, tmp_path, size, box):
+    mask = saved_mask(tmp_path / "mask.png", size, box)
+    image = picture(size)
+    first, second = edits.Inpaint(model, mask=mask)([image], n=2, seed=3, prompt="fox")
+    inside = np.asarray(Image.open(mask)) > 0
+    for made in (first, second):
+        assert made.size == size
+        assert (np.asarray(made)[~inside] == np.asarray(image)[~inside]).all()
+    assert (np.asarray(first)[inside] != np.asarray(second)[inside]).any()
+    again = edits.Inpaint(model, mask=mask)([image], n=1, seed=3, prompt="fox")[0]
+    assert again.tobytes() == first.tobytes()
+
+
+def test_masks_that_do_not_fit_are_refused(model, tmp_path):
+    small = saved_mask(tmp_path / "small.png", (8, 8), (0, 0, 4, 4))
+    with pytest.raises(SuffuseError, match="8x8 pixels, and the picture 16x16"):
+        edits.Inpaint(model, mask=small)([picture()])
+    black = saved_mask(tmp_path / "black.png", (16, 16), (0, 0, 0, 0))
+    with pytest.raises(SuffuseError, match="nothing to fill"):
+        edits.Inpaint(model, mask=black)
+    with pytest.raises(SuffuseError, match="no such file"):
+        edits.Inpaint(model, mask=str(tmp_path / "none.png"))
+
+
+def test_a_white_mask_makes_all_of_it_anew(model, tmp_path):
+    white = saved_mask(tmp_path / "white.png", (16, 16), (0, 0, 16, 16))
+    made = edits.Inpaint(model, mask=white)([picture()])[0]
+    assert made.size == (16, 16)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "L", "CMYK", "1"])
+def test_any_mode_is_edited(model, tmp_path, mode):
+    mask = saved_mask(tmp_path / "mask.png", (16, 16), (0, 0, 8, 8))
+    assert edits.Inpaint(model, mask=mask)([picture(mode=mode)])[0].mode == "RGB"
+
+
+def test_outpainting_keeps_the_picture_in_the_middle(model):
+    image = picture((20, 12))
+    made = edits.Outpaint(model, factor=2.0)([image])[0]
+    assert made.size == (40, 24)
+    assert made.crop((10, 6, 30, 18)).tobytes() == image.tobytes()
+    with pytest.raises(SuffuseError, match="factor"):
+        edits.Outpaint(model, factor=1.0)
+
+
+def test_an_upscaled_picture_has_the_means_of_the_small_one(model):
+    small = picture((8, 8))
+    made = edits.Upscale(model)([small])[0]
+    means = np.asarray(made, dtype=float).reshape(8, 2, 8, 2, 3).mean((1, 3))
+    assert np.abs(means - np.asarray(small)).mean() < 1.5
+    with pytest.raises(SuffuseError, match="divides"):
+        edits.Upscale(model, factor=3)
+
+
+def test_denoising_shrinks_to_the_mean_as_the_posterior_does(model):
+    """E[x | y] = y / (1 + s²) for x ~ N(0, 1), y = x + s z; the draw's deviation is s/√(1 + s²)."""
+    image, levels = picture(), 20.0
+    made = edits.Denoise(model, noise=levels)([image], n=48, seed=1, steps=48)
+    y = model.encode([image])[0]
+    s = torch.tensor(levels / 255) / torch.tensor(model.encoder.std)[:, None, None]
+    x = model.encode(made)
+    expected = y / (1 + s**2)
+    spread = (s / (1 + s**2).sqrt()).expand_as(y)
+    error = (x.mean(0) - expected) / (spread / len(made) ** 0.5)
+    # The mean square of standard normal numbers is 1 within 3 √(2 / n).
+    assert error.square().mean() < 1.4
+    assert 0.7 < (x.std(0) / spread).mean() < 1.1
+
+
+def test_the_noise_of_a_picture_is_estimated():
+    rng = np.random.default_rng(0)
+    smooth = np.broadcast_to(np.linspace(60, 190, 64)[:, None, None], (64, 64, 3))
+    for deviation in (5.0, 15.0, 30.0):
+        noisy = (smooth + rng.normal(0, deviation, smooth.shape)).clip(0, 255).astype(np.uint8)
+        assert edits.noise_level(Image.fromarray(noisy)) == pytest.approx(deviation, rel=0.1)
+
+
+def test_colours_keep_the_brightness(model):
+    grey = picture(mode="L")
+    made = edits.Colorize(model)([grey], steps=12)[0]
+    difference = np.asarray(made.convert("L"), dtype=float) - np.asarray(grey)
+    assert np.abs(difference).mean() < 3
+    assert np.ptp(np.asarray(made).astype(int), axis=2).max() > 10
+
+
+def test_deblurring_agrees_with_the_blurred_picture(model):
+    image = picture()
+    edit = edits.Deblur(model, blur=1.0)
+    blurred = model.decode(edit.operator(model.encode([image])))[0]
+    made = edit([blurred], steps=32)[0]
+    again = edit.operator(model.encode([made])) - model.encode([blurred])
+    assert again.abs().mean() < 0.06
+
+
+def test_the_strength_of_a_variation(model):
+    image = picture()
+    near, far = (
+        np.abs(
+            np.asarray(edits.Vary(model, strength=s)([image])[0], dtype=float) - np.asarray(image)
+        ).mean()
+        for s in (0.2, 0.9)
+    )
+    assert near < 7 < far
+    with pytest.raises(SuffuseError, match="strength"):
+        edits.Vary(model, strength=0.0)([image])
+
+
+def test_a_blend_is_of_two(model):
+    first, second = (Image.new("RGB", (16, 16), (level,) * 3) for level in (100, 160))
+    made = edits.Blend(model, strength=0.1)([first, second], n=3)
+    means = [np.asarray(image).mean() for image in made]
+    assert means == sorted(means)
+    with pytest.raises(SuffuseError, match="two pictures"):
+        edits.Blend(model)([first])
+
+
+# The command
+
+
+def run(capsys, *words):
+    try:
+        main([*map(str, words)])
+    except SystemExit as end:
+        captured = capsys.readouterr()
+        return end.code or 0, captured.out, captured.err
+    captured = capsys.readouterr()
+    return 0, captured.out, captured.err
+
+
+def test_the_command_writes_what_the_edit_makes(model, tmp_path, capsys):
+    picture().save(tmp_path / "a.png")
+    mask = saved_mask(tmp_path / "mask.png", (16, 16), (0, 0, 8, 8))
+    out = tmp_path / "out.png"
+    code, said, _ = run(
+        capsys,
+        *("edit", "inpaint", tmp_path / "a.png", "--mask", mask, "--model", model.path),
+        *("--prompt", "a fox", "--style", "noto", "--seed", 2, "-o", out),
+    )
+    assert (code, said) == (0, f"1 result in {out}\n")
+    edit = edits.Inpaint(model, mask=mask)
+    expected = edit([picture()], seed=2, prompt="a fox", style="noto")[0]
+    assert Image.open(out).tobytes() == expected.tobytes()
+    record = json.loads(Image.open(out).text[KEY])
+    assert record["conditions"] == {"prompt": "a fox", "style": "noto"}
+    assert (record["edit"], record["seed"]) == ("image/inpaint", 2)
+
+
+def test_a_folder_keeps_its_names(model, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.jpg"):
+        picture().save(tmp_path / "in" / name)
+    code, _, _ = run(
+        capsys,
+        *("edit", "vary", "--strength=0.3", tmp_path / "in", "--model", model.path),
+        *("-o", tmp_path / "out"),
+    )
+    assert code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("inpant", "a.png"), "did you mean 'inpaint'"),
+        (("inpaint", "a.png"), "edit.mask is missing"),
+        (("vary", "a.png", "--strenth", "1"), "did you mean 'strength'"),
+        (("vary", "a.png", "--strength", "x"), "expected a number"),
+        (("vary", "a.png", "--style", "not"), "did you mean 'noto'"),
+        (("vary", "a.png", "--prompt", "foxx"), "did you mean 'fox'"),
+        (("vary", "none.png"), "no file 'none.png'"),
+        (("vary",), "at least one file"),
+        (("vary", "a.png", "-n", "0"), "-n is 1 or more"),
+        (("vary", "broken.png"), "damaged"),
+    ],
+)
+def test_what_the_user_gets_wrong(model, tmp_path, capsys, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    picture().save("a.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    code, _, error = run(capsys, "edit", *words, "--model", model.path)
+    assert code == 1
+    assert error.startswith("error: ")
+    assert says in error

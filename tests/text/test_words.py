@@ -1,0 +1,117 @@
+"""The conditioner text/words."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from suffuse import plugins
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Condition
+from suffuse_text.words import Words
+
+NAMES = Condition("text", ("apple", "blue", "fox", "red"))
+PICTURES = SimpleNamespace(shape=(3, 16, 12))
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return Words(NAMES, 24, PICTURES, features=32, sketch=2).eval()
+
+
+def test_slots_have_the_shapes_that_networks_take(encoder):
+    slots = encoder(encoder.prepare(["red fox", None, ""]))
+    assert {name: tuple(slot.shape) for name, slot in slots.items()} == {
+        "vector": (3, 24),
+        "concat": (3, 2, 16, 12),
+    }
+    plain = Words(Condition("text"), 24, features=32)
+    assert set(plain(plain.prepare(["red fox"]))) == {"vector"}
+
+
+def test_nothing_is_the_null_embedding_and_an_empty_prompt_is_nothing(encoder):
+    assert torch.equal(encoder.prepare([None]), encoder.null(1))
+    assert torch.equal(encoder.prepare(["", "the"]), encoder.null(2))
+    slots = encoder(encoder.null(2))
+    assert torch.equal(slots["vector"], encoder.nothing.expand(2, -1))
+    assert not slots["concat"].any()
+
+
+def test_order_batch_and_padding_do_not_matter(encoder):
+    with torch.no_grad():
+        alone = encoder(encoder.prepare(["red fox"]))
+        among = encoder(encoder.prepare(["blue apple fox", "fox red", None]))
+    for name in alone:
+        torch.testing.assert_close(among[name][1:2], alone[name])
+
+
+def test_weights_scale_what_a_word_adds(encoder):
+    # One word is alone in its attention, so that the pooled vector is its weight times it.
+    pooled = {}
+    encoder.linear_0.register_forward_pre_hook(lambda m, args: pooled.update(h=args[0]))
+    with torch.no_grad():
+        encoder(encoder.prepare(["fox", "(fox:2)", "(fox:-1)"]))
+    h = pooled["h"]
+    torch.testing.assert_close(h[1], 2 * h[0])
+    torch.testing.assert_close(h[2], -h[0])
+    assert torch.equal(encoder.prepare(["(red:0) fox"]), encoder.prepare(["fox"]))
+
+
+def test_unknown_words_are_left_out_and_told(encoder, caplog):
+    with caplog.at_level(logging.WARNING, "suffuse_text"):
+        found = encoder.prepare(["a red spaceship"])
+    assert torch.equal(found, encoder.prepare(["red"]))
+    assert "does not know spaceship" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [("appel", "did you mean 'apple'"), ("spaceship", "it knows 4, for instance apple"), (7, "7")],
+)
+def test_a_prompt_of_unknown_words_alone_is_refused(encoder, prompt, says):
+    with pytest.raises(SuffuseError, match=says):
+        encoder.prepare([prompt])
+
+
+def test_long_prompts_are_cut_with_a_warning(encoder, caplog):
+    with caplog.at_level(logging.WARNING, "suffuse_text"):
+        found = encoder.prepare(["fox " * 5000])
+    assert bool((found[0, :, 1] == 1).all())
+    assert "first 16 words" in caplog.text
+
+
+def test_without_names_every_word_is_hashed_alike_in_any_process():
+    plain = Words(Condition("text"), 24, features=32)
+    assert plain.prepare(["fox"])[0, 0].tolist() == [230.0, 1.0]
+
+
+def test_gradients_reach_every_weight(encoder):
+    encoder.train()
+    slots = encoder(encoder.prepare(["red fox", "blue apple", None]))
+    (slots["vector"].square().sum() + slots["concat"].square().sum()).backward()
+    assert all(p.grad is not None and p.grad.any() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("condition", "options"),
+    [
+        (Condition("category", ("a",)), {}),
+        (NAMES, {"features": 30}),
+        (NAMES, {"length": 0}),
+        (NAMES, {"sketch": -1}),
+    ],
+)
+def test_wrong_options_are_refused(condition, options):
+    with pytest.raises(SuffuseError):
+        Words(condition, 24, PICTURES, **options)
+
+
+def test_the_plugin_registers_it():
+    built = plugins.build(
+        "conditioner", {"name": "text/words"}, condition=NAMES, width=8, encoder=PICTURES
+    )
+    assert isinstance(built, Words)
