@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ from suffuse.diffusion import (
 from suffuse.diffusion import sample as run_plan
 from suffuse.diffusion.noise import Stream
 from suffuse.diffusion.plan import Plan
-from suffuse.diffusion.process import Denoiser, Process, State, by_name
+from suffuse.diffusion.process import Denoiser, Gaussian, Process, State, by_name
 from suffuse.diffusion.product import Product
 from suffuse.diffusion.sampling import Step
 from suffuse.diffusion.schedules import Schedule
@@ -48,6 +49,9 @@ from suffuse.recipe import Recipe
 __all__ = ["FORMAT", "Model", "Network", "load"]
 
 logger = logging.getLogger(__name__)
+
+TUNED, PLANS = "tuned", "plans"
+"""The solver's name, and the folder of a model, for plans that `Model.tune` made."""
 
 FORMAT = 1
 """The version of the model directory's layout."""
@@ -232,8 +236,9 @@ class Model:
         """The sampler's table: the recipe's, but for what is given here.
 
         Args:
-            solver: a registered name, or a mapping with the name and options; for a product of
-                processes also a mapping from the names of its parts to these.
+            solver: a registered name, or a mapping with the name and options; "tuned" for a plan
+                that `tune` made; for a product of processes also a mapping from the names of its
+                parts to these.
             steps: the most network calls.
             grid: a name in `suffuse.diffusion.grids.GRIDS`, or times falling from 1 to 0.
             begin: the time to begin at; below 1 for states that are noised in part.
@@ -245,6 +250,8 @@ class Model:
         if solver is not None:
             part = {"name": solver} if isinstance(solver, str) else solver
         steps = self.recipe.sampling.steps if steps is None else steps
+        if part.get("name") == TUNED:
+            return self._tuned(steps)
         if not isinstance(self.process, Product):
             return self._plan(part, self.process, steps, grid, begin)
         plans = {}
@@ -270,6 +277,91 @@ class Model:
         if kind is not None:
             prediction.check(kind, schedule, torch.from_numpy(plan.t))
         return plan
+
+    def _tuned(self, calls: int) -> Plan:
+        folder = None if self.path is None else self.path / PLANS
+        found = sorted(folder.glob("*.json"), key=lambda p: int(p.stem)) if folder else []
+        for path in found:
+            if int(path.stem) == calls:
+                try:
+                    return Plan.from_json(path.read_text(encoding="utf-8"))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise SuffuseError(f"{path} is damaged: {error}; tune anew") from None
+        have = (
+            f"there are plans of {', '.join(p.stem for p in found)}" if found else "there is none"
+        )
+        raise SuffuseError(
+            f"no plan of {calls} network calls was tuned to this model ({have}); make it with "
+            f"suffuse tune MODEL --calls {calls}"
+        )
+
+    def tune(
+        self,
+        calls: int,
+        *,
+        n: int = 64,
+        seed: int = 2**40,
+        guidance: float | None = None,
+        **conditions: Any,
+    ) -> Plan:
+        """A plan of so many network calls that suits this model; see `solvers.tune`.
+
+        In a model with a directory it is kept there, for ``sample(solver="tuned", steps=calls)``.
+
+        Args:
+            calls: the budget.
+            n: how many trajectories are learned from.
+            seed: of their starts; another one than samples are made with.
+            guidance: the weight that samples will have; the recipe's where None.
+            conditions: raw values by name, as for `sample`; those of training examples where none
+                is given and the data are to be had.
+
+        Raises:
+            SuffuseError: for a process that is not Gaussian, and as `solvers.tune`.
+        """
+        if not isinstance(self.process, Gaussian):
+            raise SuffuseError("plans are tuned for Gaussian processes, and this model has another")
+        denoise, x, prepared = self._starts(n, seed, guidance, conditions)
+        plan = solvers.tune(denoise, self.schedule, calls=calls, x=x, **prepared)
+        if self.path is not None:
+            storage.write_text(self.path / PLANS / f"{calls}.json", plan.to_json())
+        return plan
+
+    def solver_error(
+        self,
+        plan: Plan,
+        *,
+        n: int = 32,
+        seed: int = 2**41,
+        guidance: float | None = None,
+        **conditions: Any,
+    ) -> float:
+        """The mean relative error of a plan's samples, against 160 calls from the same starts.
+
+        Args:
+            plan: without noise.
+            n, seed, guidance, conditions: as for `tune`.
+        """
+        denoise, x, prepared = self._starts(n, seed, guidance, conditions)
+        fine = solvers.plan("multistep", self.schedule, steps=160)
+        with torch.no_grad():
+            found, end = (run_plan(denoise, p, x=x, **prepared).flatten(1) for p in (plan, fine))
+        return float(((found - end).norm(dim=1) / end.norm(dim=1)).mean())
+
+    def _starts(
+        self, n: int, seed: int, guidance: float | None, conditions: Mapping[str, Any]
+    ) -> tuple[Denoiser, Tensor, dict[str, Any]]:
+        """The guided denoiser, and n states at t = 1 with their conditions."""
+        values = {name: _repeated(name, value, n) for name, value in conditions.items()}
+        if not values and self.conditions:
+            with suppress(SuffuseError):
+                train = self.dataset("train")
+                some = [train[i * len(train) // n].conditions for i in range(n)]
+                values = {name: [c.get(name) for c in some] for name in self.conditions}
+        prepared: dict[str, Any] = self.prepare(values, n)
+        weight = self.recipe.sampling.guidance if guidance is None else guidance
+        x = self.process.prior(Noise(seed, n, device=self.device), self.shape)
+        return self.denoiser(weight), x, prepared
 
     # Making
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "watch": ("suffuse.cli.watch:watch", "Draw a run while it is being trained."),
     "demo": ("suffuse.cli.report:demo", "Train, sample, evaluate and report, from nothing."),
     "distill": ("suffuse.cli.distill:distill", "Teach a student to need few network calls."),
+    "tune": ("suffuse.cli.tune:tune", "Fit the sampler to a model and a budget."),
     "ema": ("suffuse.cli.ema:ema", "Average a run's weights over another width."),
     "export": ("suffuse.cli.export:export", "Write a model to be handed on."),
     "bench": ("suffuse.cli.bench:bench", "Run, report and compare benchmarks."),

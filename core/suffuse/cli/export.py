@@ -45,8 +45,10 @@ def export(model: str, out: Path, dtype: str) -> None:
         raise SuffuseError(f"{dtype} cannot hold the numbers of {broken[0]}; take another --dtype")
     with storage.replacing_folder(out) as folder:
         loaded.save(folder, weights)
+        if (loaded.path / "plans").is_dir():
+            shutil.copytree(loaded.path / "plans", folder / "plans")
         card = loaded.path / "README.md"
         if card.is_file():
             shutil.copyfile(card, folder / card.name)
-    size = sum(file.stat().st_size for file in out.iterdir())
+    size = sum(file.stat().st_size for file in out.rglob("*"))
     click.echo(f"{out}: {size / 1e6:.1f} MB")
