@@ -1,0 +1,243 @@
+"""Sound files that say how they were made, and sheets of spectrograms.
+
+The metadata is one JSON object in the file's comment: for WAV in a LIST/INFO/ICMT chunk, which
+players ignore or show, for FLAC and Ogg in a Vorbis comment. The others hold none.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from suffuse.errors import SuffuseError
+from suffuse.storage import replacing, write_bytes
+from suffuse_audio.sound import Sound
+
+__all__ = [
+    "SUFFIXES",
+    "Files",
+    "Form",
+    "form_for",
+    "opened",
+    "read",
+    "read_with_form",
+    "write",
+    "writing",
+]
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
+
+_FORMATS = {
+    ".wav": "WAV",
+    ".flac": "FLAC",
+    ".ogg": "OGG",
+    ".mp3": "MP3",
+    ".aiff": "AIFF",
+    ".aif": "AIFF",
+    ".opus": "OGG",
+}
+_RATES = {".opus": (8000, 12000, 16000, 24000, 48000)}
+_OWN = {".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III", ".opus": "OPUS"}
+_PLAIN = ("PCM_16", "PCM_24", "PCM_32", "PCM_U8", "PCM_S8", "FLOAT", "DOUBLE")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file holds its samples: names of libsndfile's, for instance WAV and PCM_16."""
+
+    format: str = "WAV"
+    subtype: str = "PCM_16"
+
+
+def _why(error: Exception) -> str:
+    text = str(error)
+    return text.split(": ", 1)[-1].rstrip(".") or type(error).__name__
+
+
+def opened(path: Path) -> Any:
+    """A file open for reading, a `soundfile.SoundFile`.
+
+    Raises:
+        SuffuseError: naming the file, where it is missing, no sound, or empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SuffuseError(f"there is no file {path}")
+    if not path.stat().st_size:
+        raise SuffuseError(f"{path} is empty")
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError) as error:
+        raise SuffuseError(
+            f"{path} is no sound that can be read ({_why(error)}); known are {', '.join(SUFFIXES)}"
+        ) from None
+    return file
+
+
+def read_with_form(path: Path) -> tuple[Sound, Form]:
+    """A sound and how its file holds it."""
+    with opened(path) as file:
+        try:
+            samples = file.read(dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise SuffuseError(f"{path} is damaged: {_why(error)}") from None
+        sound = Sound(np.ascontiguousarray(samples.T), file.samplerate)
+        form = Form(file.format, file.subtype)
+    if not len(sound):
+        raise SuffuseError(f"{path} holds no samples: its length is zero")
+    if not np.isfinite(sound.samples).all():
+        raise SuffuseError(f"{path} holds samples that are no finite numbers (NaN or infinity)")
+    return sound, form
+
+
+def read(path: Path) -> Sound:
+    """The sound in a file.
+
+    Raises:
+        SuffuseError: naming the file, where it cannot be read, holds no samples, or such as are
+            not finite.
+    """
+    return read_with_form(path)[0]
+
+
+def form_for(path: Path, source: Form | None = None) -> Form:
+    """The form to write a file in: by its suffix, keeping the subtype of the source if it can.
+
+    Raises:
+        SuffuseError: for an unknown suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise SuffuseError(f"cannot write {path}: sounds are written as {', '.join(SUFFIXES)}")
+    kind = _FORMATS[suffix]
+    if suffix in _OWN:
+        return Form(kind, _OWN[suffix])
+    if source is not None and source.format == kind:
+        return source
+    wanted = source.subtype if source is not None and source.subtype in _PLAIN else "PCM_16"
+    return Form(kind, wanted if soundfile.check_format(kind, wanted) else "PCM_24")
+
+
+def checked_rate(path: Path, rate: int) -> None:
+    """Refuse a rate that the format of a file does not have."""
+    allowed = _RATES.get(Path(path).suffix.lower())
+    if allowed and rate not in allowed:
+        raise SuffuseError(
+            f"cannot write {path}: Opus has the rates {', '.join(map(str, allowed))} Hz, and the "
+            f"sound has {rate}"
+        )
+
+
+def write(
+    path: Path, sound: Sound, form: Form | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a sound, atomically. Samples beyond full scale are clipped where numbers are whole."""
+    path = Path(path)
+    form = form or form_for(path)
+    checked_rate(path, sound.rate)
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            file, "w", sound.rate, sound.channels, form.subtype, format=form.format
+        ) as out:
+            if metadata and form.format in ("FLAC", "OGG"):
+                out.comment = json.dumps(dict(metadata))
+            out.write(np.ascontiguousarray(sound.samples.T))
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        raise SuffuseError(f"cannot write {path}: {_why(error)}") from None
+    data = file.getvalue()
+    if metadata and form.format == "WAV":
+        data = _with_comment(data, json.dumps(dict(metadata)).encode("ascii"))
+    write_bytes(path, data)
+
+
+def _with_comment(wav: bytes, text: bytes) -> bytes:
+    """A WAV file with a LIST/INFO/ICMT chunk at its end."""
+    text += b"\0" * (2 - len(text) % 2)
+    body = b"INFO" + b"ICMT" + struct.pack("<I", len(text)) + text
+    wav += b"\0" * (len(wav) % 2) + b"LIST" + struct.pack("<I", len(body)) + body
+    return wav[:4] + struct.pack("<I", len(wav) - 8) + wav[8:]
+
+
+def _comments(path: Path) -> Iterator[str]:
+    with opened(path) as file:
+        kind, comment = file.format, getattr(file, "comment", "")
+    if kind != "WAV":
+        yield comment
+        return
+    data = path.read_bytes()
+    at = 12
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], struct.unpack("<I", data[at + 4 : at + 8])[0]
+        if name == b"LIST" and data[at + 8 : at + 16] == b"INFOICMT":
+            yield data[at + 20 : at + 8 + size].rstrip(b"\0").decode("utf-8", "replace")
+        at += 8 + size + size % 2
+
+
+class Files:
+    """Renderer of sounds: 16-bit WAV by default, FLAC, Ogg, MP3, AIFF and Opus by suffix."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return SUFFIXES
+
+    def write(self, data: Sound, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write a sound, atomically, with `metadata` inside where the format holds text.
+
+        Raises:
+            SuffuseError: for an unknown suffix, or a rate that the format does not have.
+        """
+        write(Path(path), data, metadata=metadata)
+
+    def read(self, path: Path) -> Sound:
+        """The sound in a file.
+
+        Raises:
+            SuffuseError: naming the file, where it cannot be read.
+        """
+        return read(Path(path))
+
+    def metadata(self, path: Path) -> Mapping[str, str]:
+        """The text entries of a file; empty where there are none."""
+        for comment in _comments(Path(path)):
+            try:
+                entries = json.loads(comment)
+            except ValueError:  # someone else's comment
+                continue
+            if isinstance(entries, dict):
+                return {key: text for key, text in entries.items() if isinstance(text, str)}
+        return {}
+
+    def sheet(
+        self, objects: Sequence[Sound], captions: Sequence[str] | None = None, columns: int = 0
+    ) -> bytes:
+        """Spectrograms of all sounds on one PNG, row by row."""
+        from suffuse_audio.pictures import sheet
+
+        return sheet(objects, captions, columns)
+
+
+@contextmanager
+def writing(path: Path, rate: int, channels: int, form: Form) -> Iterator[Callable[[Any], None]]:
+    """A file that is written in parts [C, n], and is there when all of them are.
+
+    Raises:
+        SuffuseError: where the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            with soundfile.SoundFile(
+                temporary, "w", rate, channels, form.subtype, format=form.format
+            ) as out:
+                yield lambda part: out.write(np.ascontiguousarray(part.T))
+        except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+            raise SuffuseError(f"cannot write {path}: {_why(error)}") from None

@@ -1,0 +1,110 @@
+"""A folder of sounds: subfolders are labels.
+
+A sound belongs to the test split if the SHA-256 digest of its name, as a fraction, is below
+`test_fraction`, so that adding sounds moves no other; each split of two sounds or more gets at
+least one. Files are looked at when the data set is made, and read when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Condition, Example, Split
+from suffuse_audio.files import SUFFIXES, opened, read
+
+__all__ = ["Folder", "sounds_in"]
+
+logger = logging.getLogger("suffuse_audio")
+
+_ONE_CLASS = "sound"
+
+
+def sounds_in(folder: Path) -> list[Path]:
+    """The sound files below a folder, by their suffix, sorted; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+class Folder:
+    """One split of the sounds in a folder, sorted by name.
+
+    Files that cannot be read are left out, and named once in a warning of "suffuse_audio".
+
+    Args:
+        split: "train" or "test".
+        path: the folder.
+        test_fraction: share of the sounds in the test split, in [0, 1).
+
+    Attributes:
+        skipped: for each file that was left out, its name and why.
+
+    Raises:
+        SuffuseError: if no path is given, it is no folder, or holds no readable sound.
+    """
+
+    licence = "not stated"
+    source = "a folder of sounds"
+
+    def __init__(
+        self, split: Split = "train", path: str | None = None, test_fraction: float = 0.1
+    ) -> None:
+        if split not in ("train", "test"):
+            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        if not path:
+            raise SuffuseError(
+                "audio/folder needs a folder of sounds: give it with --data DIR "
+                "(or --set dataset.path=DIR)"
+            )
+        if not 0 <= test_fraction < 1:
+            raise SuffuseError(f"test_fraction is at least 0 and below 1, not {test_fraction:g}")
+        self.root = Path(path).expanduser()
+        if not self.root.is_dir():
+            raise SuffuseError(f"there is no folder {self.root}")
+        self.skipped: dict[str, str] = {}
+        found: list[tuple[float, str]] = []
+        for file in sounds_in(self.root):
+            name = file.relative_to(self.root).as_posix()
+            try:
+                with opened(file) as sound:
+                    if not sound.frames:
+                        raise SuffuseError(f"{file} holds no samples: its length is zero")
+            except SuffuseError as error:
+                self.skipped[name] = str(error)
+                continue
+            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+            found.append((int.from_bytes(digest[:8], "big") / 2**64, name))
+        if self.skipped and split == "train":
+            named = "\n".join(f"  {why}" for why in [*self.skipped.values()][:20])
+            logger.warning("left out %d files of %s:\n%s", len(self.skipped), self.root, named)
+        if not found:
+            raise SuffuseError(f"there is no readable sound in {self.root}")
+        ranked = sorted(found)
+        inside = max(sum(u < test_fraction for u, _ in ranked), 1 if test_fraction else 0)
+        inside = min(inside, len(ranked) - 1)
+        chosen = ranked[:inside] if split == "test" else ranked[inside:]
+        self.names = sorted(name for _, name in chosen)
+        labels = sorted({name.split("/")[0] for _, name in found if "/" in name})
+        self._labels = tuple(labels) or (_ONE_CLASS,)
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return {"label": Condition("category", self._labels)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Example:
+        name = self.names[index]
+        label = name.split("/")[0] if "/" in name else None
+        if self._labels == (_ONE_CLASS,):
+            label = _ONE_CLASS
+        return Example(read(self.root / name), {"label": label})

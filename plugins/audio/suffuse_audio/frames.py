@@ -1,0 +1,109 @@
+"""Sounds as frames of their compressed spectrum: states [2F, T] (see `suffuse_audio.spectrum`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Dataset
+from suffuse_audio import spectrum
+from suffuse_audio.sound import Floats, Sound, resample
+
+__all__ = ["Frames", "fitted"]
+
+
+def fitted(sound: Sound, rate: int, n: int) -> Floats:
+    """One channel [n] at a rate, cut off or with silence behind it."""
+    x = resample(sound.mono, sound.rate, rate)[:n]
+    out = np.zeros(n, dtype=np.float32)
+    out[: len(x)] = x
+    return out
+
+
+class Frames:
+    """Encoder between sounds and their compressed complex spectrum, standardised; float32 [2F, T].
+
+    What decoding gives is what was encoded, but for rounding: nothing is left out.
+
+    Args:
+        rate: Hz; sounds of other rates are resampled, and several channels averaged.
+        seconds: the length of every sound: longer ones are cut, shorter ones are followed by
+            silence.
+        window: samples of a frame.
+        hop: samples from frame to frame.
+        level: the root mean square of a usual sound; it becomes 1 before compression.
+        std: the deviation of compressed spectra, that states have 1. None: measured by `fit`.
+
+    >>> encoder = Frames(rate=8000, seconds=0.5, std=1.0)
+    >>> encoder.shape
+    (258, 51)
+    """
+
+    def __init__(
+        self,
+        rate: int = 8000,
+        seconds: float = 1.0,
+        window: int = 256,
+        hop: int = 80,
+        level: float = 0.1,
+        std: float | None = None,
+    ) -> None:
+        if min(rate, seconds, window, hop, level) <= 0 or hop > window // 2 or window % 2:
+            raise SuffuseError(
+                "rate, seconds and level are above 0, window is even and hop at most half of it; "
+                f"given {rate}, {seconds:g}, {level:g}, {window} and {hop}"
+            )
+        self.rate, self.seconds, self.window, self.hop = rate, seconds, window, hop
+        self.level, self.std = level, std
+
+    @property
+    def n(self) -> int:
+        """Samples of a sound."""
+        return round(self.seconds * self.rate)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(2F, T) of one state."""
+        return (2 * spectrum.bins(self.window), self.n // self.hop + 1)
+
+    def fit(self, dataset: Dataset) -> Mapping[str, Any]:
+        """Measure the deviation on at most 256 sounds of `dataset`."""
+        if self.std is None:
+            if not len(dataset):
+                raise SuffuseError("the training split holds no sounds to measure")
+            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), 256)).round().astype(int)
+            self.std = 1.0
+            x = self.encode([dataset[int(i)].data for i in picked])
+            self.std = round(max(float(x.square().mean().sqrt()), 1e-3), 6)
+        return {"std": self.std}
+
+    def encode(self, objects: Sequence[Sound]) -> Tensor:
+        """States [B, 2F, T], float32."""
+        x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
+        frames = spectrum.stft(x / self.level, self.window, self.hop)
+        return spectrum.real_frames(spectrum.compress(frames)) / self._std()
+
+    def decode(self, x: Tensor) -> list[Sound]:
+        """Sounds of one channel.
+
+        Raises:
+            SuffuseError: if a state holds NaN or infinity.
+        """
+        if not bool(torch.isfinite(x).all()):
+            raise SuffuseError(
+                "the model made values that are not finite (NaN or infinity), so there is no sound "
+                "to hear; its training has probably diverged"
+            )
+        frames = spectrum.expand(spectrum.complex_frames(x.detach().cpu().float() * self._std()))
+        samples = spectrum.inverse(frames, self.window, self.hop, self.n) * self.level
+        return [Sound(row, self.rate) for row in samples.numpy()]
+
+    def _std(self) -> float:
+        if self.std is None:
+            raise RuntimeError("this encoder has no std yet: call fit, or give it")
+        return self.std

@@ -1,0 +1,151 @@
+"""What the audio plugin brings. Nothing is imported here until it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from suffuse.plugins import Register, hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+suffuse_api = 1
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    register(
+        "audio/noisy-speech",
+        "suffuse_audio.mixtures:NoisySpeech",
+        summary="spoken digits in environmental noise, with the clean original (SUFFUSE_DATA)",
+    )
+    register(
+        "audio/notes",
+        "suffuse_audio.notes:Notes",
+        summary="notes of six instruments, C3 to B5, synthesised: nothing to download",
+    )
+    register(
+        "audio/digits",
+        "suffuse_audio.digits:Digits",
+        summary="spoken digits, 8 kHz (FSDD, CC BY-SA 4.0, in SUFFUSE_DATA)",
+    )
+    register(
+        "audio/folder",
+        "suffuse_audio.folder:Folder",
+        summary="a folder of sounds; subfolders give labels",
+    )
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    register(
+        "audio/frames",
+        "suffuse_audio.frames:Frames",
+        summary="compressed complex spectrum, frame by frame; loses nothing",
+    )
+    register(
+        "audio/spectra",
+        "suffuse_audio.spectra:Spectra",
+        summary="principal components of amplitude spectra; phases by Griffin and Lim",
+    )
+
+
+@hookimpl
+def register_processes(register: Register) -> None:
+    register(
+        "audio/mask-bridge",
+        "suffuse_audio.enhancing:mask_bridge",
+        summary="a bridge from noisy to clean, with a loss on spectra",
+    )
+
+
+@hookimpl
+def register_denoisers(register: Register) -> None:
+    register("audio/dit", "suffuse.nn.dit:DiT", summary="diffusion transformer on frames")
+    register("audio/unet", "suffuse.nn.unet:UNet", summary="one-dimensional U-Net on frames")
+    register(
+        "audio/mask",
+        "suffuse_audio.enhancing:MaskNetwork",
+        summary="convolutions over frames that answer with a complex mask on the noisy sound",
+    )
+
+
+@hookimpl
+def register_conditioners(register: Register) -> None:
+    register(
+        "audio/noisy",
+        "suffuse_audio.enhancing:NoisyCondition",
+        summary="a noisy sound with its classical gain",
+    )
+
+
+@hookimpl
+def register_evaluators(register: Register) -> None:
+    register(
+        "audio/label-accuracy",
+        "suffuse_audio.evaluators:LabelAccuracy",
+        summary="how often a made sound is recognised as what it was made for",
+    )
+    register(
+        "audio/distance",
+        "suffuse_audio.evaluators:Distance",
+        summary="Fréchet and kernel distance to held-out sounds, on named features",
+    )
+    register(
+        "audio/pitch",
+        "suffuse_audio.evaluators:PitchError",
+        summary="cents from the pitch asked for, and energy off the harmonics",
+    )
+    register(
+        "audio/spread",
+        "suffuse_audio.evaluators:Spread",
+        summary="variance within each category, over that of real sounds",
+    )
+    register(
+        "audio/nearest",
+        "suffuse_audio.evaluators:Nearest",
+        summary="whether made sounds lie nearer to training sounds than held-out ones do",
+    )
+
+
+@hookimpl
+def register_renderers(register: Register) -> None:
+    register(
+        "audio/files",
+        "suffuse_audio.files:Files",
+        summary="sound files that say how they were made; sheets of spectrograms",
+    )
+
+
+@hookimpl
+def register_recipes(register: Register) -> None:
+    register(
+        "audio/enhance",
+        _RECIPES / "enhance.toml",
+        summary="speech out of noise, 8 kHz: a bridge on the classical gain",
+    )
+    register(
+        "audio/notes",
+        _RECIPES / "notes.toml",
+        summary="notes by instrument and pitch, 16 kHz; needs no data",
+    )
+    register(
+        "audio/digits",
+        _RECIPES / "digits.toml",
+        summary="spoken digits by digit and speaker, 8 kHz (SUFFUSE_DATA)",
+    )
+    register(
+        "audio/folder",
+        _RECIPES / "folder.toml",
+        summary="your own sounds: --data DIR",
+    )
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from suffuse_audio.commands import audio
+
+    cli.add_command(audio)

@@ -1,0 +1,103 @@
+"""Files in and out, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from suffuse.errors import SuffuseError
+from suffuse_audio import files
+from suffuse_audio.files import Files, Form
+from suffuse_audio.sound import Sound, resample
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".aiff"])
+def test_sixteen_bits_come_back(noise: Sound, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Files().write(noise, path, {})
+    again = Files().read(path)
+    assert again.rate == noise.rate
+    assert np.abs(again.samples - noise.samples).max() <= 1 / 32768
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "DOUBLE"])
+def test_the_kind_of_samples_is_known_and_kept(noise: Sound, tmp_path: Path, subtype: str) -> None:
+    first, second = tmp_path / "a.wav", tmp_path / "b.wav"
+    files.write(first, noise, Form("WAV", subtype))
+    sound, form = files.read_with_form(first)
+    files.write(second, sound, files.form_for(second, form))
+    assert soundfile.info(second).subtype == subtype
+    assert (files.read(second).samples == sound.samples).all()
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".mp3", ".opus"])
+def test_lossy_formats_are_written_and_read(tmp_path: Path, suffix: str) -> None:
+    t = np.arange(24000) / 24000
+    tone = Sound(0.5 * np.sin(2 * np.pi * 440 * t), 24000)
+    Files().write(tone, tmp_path / f"a{suffix}", {})
+    again = Files().read(tmp_path / f"a{suffix}")
+    spectrum = np.abs(np.fft.rfft(again.samples[0][:24000]))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_metadata_of_any_length_come_back(noise: Sound, tmp_path: Path, suffix: str) -> None:
+    text = {"suffuse": '{"seed": 3, "umlaut": "ä"}', "long": "x" * 5001}
+    path = tmp_path / f"a{suffix}"
+    Files().write(noise, path, text)
+    assert Files().metadata(path) == text
+    assert Files().read(path).samples.shape == noise.samples.shape
+
+
+def test_six_channels_and_a_high_rate(tmp_path: Path) -> None:
+    sound = Sound(np.eye(6, 960, dtype=np.float32), 96000)
+    files.write(tmp_path / "a.wav", sound, Form("WAV", "FLOAT"))
+    assert (files.read(tmp_path / "a.wav").samples == sound.samples).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("text.wav", b"this is no sound at all", "no sound that can be read"),
+        ("empty.wav", b"", "empty"),
+        ("broken.mp3", b"\xff\xfb\x90" + b"\0" * 20, "text"),
+    ],
+)
+def test_what_is_no_sound_is_refused_by_name(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SuffuseError) as caught:
+        files.read(path)
+    assert name in str(caught.value)
+    assert says in str(caught.value) or says == "text"
+
+
+def test_no_samples_nan_and_a_missing_file(tmp_path: Path) -> None:
+    files.write(tmp_path / "none.wav", Sound(np.zeros((1, 0)), 8000))
+    files.write(tmp_path / "nan.wav", Sound(np.array([0, np.nan]), 8000), Form("WAV", "FLOAT"))
+    for name, says in (("none.wav", "length is zero"), ("nan.wav", "NaN"), ("x.wav", "no file")):
+        with pytest.raises(SuffuseError, match=says):
+            files.read(tmp_path / name)
+
+
+def test_opus_says_which_rates_it_has(noise: Sound, tmp_path: Path) -> None:
+    with pytest.raises(SuffuseError, match=r"8000, 12000.* 44100|Opus"):
+        Files().write(Sound(noise.samples, 44100), tmp_path / "a.opus", {})
+
+
+def test_resampling_keeps_a_tone() -> None:
+    t = np.arange(44100) / 44100
+    out = resample(np.sin(2 * np.pi * 1000 * t), 44100, 16000)
+    assert len(out) == 16000
+    wanted = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    assert np.abs(out - wanted)[200:-200].max() < 2e-3
+
+
+def test_a_sheet_is_one_picture(noise: Sound) -> None:
+    png = Files().sheet([noise, noise, noise], ["a", "b", "c"], columns=2)
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
