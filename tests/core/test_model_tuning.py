@@ -48,7 +48,7 @@ def test_a_tuned_plan_is_kept_and_is_nearer(run: Path, tmp_path: Path) -> None:
 def test_a_plan_that_was_not_tuned_is_told_with_those_that_were(run: Path) -> None:
     model = load(run)
     model.tune(4, n=8)
-    with pytest.raises(SuffuseError, match=r"no plan of 7 .* there are plans of .*4"):
+    with pytest.raises(SuffuseError, match=r"no plan of 7 .*there are plans of .*4"):
         model.sample(1, solver="tuned", steps=7)
     (run / "plans" / "4.json").write_text("{}")
     with pytest.raises(SuffuseError, match="damaged"):
