@@ -115,3 +115,27 @@ def test_the_plugin_registers_it():
         "conditioner", {"name": "text/words"}, condition=NAMES, width=8, encoder=PICTURES
     )
     assert isinstance(built, Words)
+
+
+def test_tokens_are_for_networks_that_attend():
+    from suffuse.model import Network
+    from suffuse.nn import DiT
+
+    torch.manual_seed(0)
+    words = Words(NAMES, 16, PICTURES, features=32, tokens=True)
+    network = Network(
+        DiT((3, 16, 12), patch=4, width=16, depth=1, heads=2, tokens=32), {"prompt": words}
+    )
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn(p.shape))
+        x = torch.randn(2, 3, 16, 12)
+        slots = words(words.prepare(["red fox", None]))
+        assert slots["token_mask"].sum(1).tolist() == [2, 0]
+        found = [
+            network(x, torch.zeros(2), prompt=words.prepare([first, None]))
+            for first in ("red fox", "blue fox", "fox red")
+        ]
+    torch.testing.assert_close(found[0], found[2])
+    assert not torch.allclose(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])

@@ -27,6 +27,7 @@ from suffuse.kernels.norm_silu import norm_silu
 
 __all__ = [
     "Attention",
+    "CrossAttention",
     "ResidualBlock",
     "attend",
     "convolution",
@@ -111,6 +112,47 @@ class Attention(nn.Module):
         return out
 
 
+class CrossAttention(nn.Module):
+    """Attention of tokens [B, N, width] to what a condition says, [B, L, features].
+
+    Beside the condition's tokens there is a learned one, so that a state without any has something
+    to attend to, and any state may attend to nothing. Queries and keys as in `Attention`. A fresh
+    layer adds nothing.
+    """
+
+    def __init__(self, width: int, features: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise SuffuseError(f"attention of width {width} cannot be split into {heads} heads")
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(features, 2 * width)
+        self.gain = nn.Parameter(torch.ones(width // heads))
+        self.nothing = nn.Parameter(torch.randn(features))
+        self.out = zeroed(nn.Linear(width, width))
+
+    def forward(self, x: Tensor, tokens: Tensor | None, mask: Tensor | None = None) -> Tensor:
+        """What attention adds to x [B, N, width].
+
+        Args:
+            tokens: [B, L, features]; none where None.
+            mask: [B, L], False where a token is padding; all count where None.
+        """
+        told = self.nothing.to(x.dtype).expand(len(x), 1, -1)
+        shown = torch.ones(len(x), 1, dtype=torch.bool, device=x.device)
+        if tokens is not None:
+            told = torch.cat([told, tokens.to(x.dtype)], dim=1)
+            known = shown.expand(-1, tokens.shape[1]) if mask is None else mask
+            shown = torch.cat([shown, known], dim=1)
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.kv(told).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        size = q.shape[-1:]
+        q, k = rms_norm(q, size, self.gain.to(q.dtype), 1e-6), rms_norm(k, size, eps=1e-6)
+        h = scaled_dot_product_attention(q, k, v, attn_mask=shown[:, None, None])
+        out: Tensor = self.out(h.transpose(1, 2).flatten(2))
+        return out
+
+
 class ResidualBlock(nn.Module):
     """The block of ADM and EDM: two convolutions, steered by the embedding, and attention.
 
@@ -136,6 +178,7 @@ class ResidualBlock(nn.Module):
         heads: int = 0,
         dropout: float = 0.0,
         groups: int = 32,
+        tokens: int = 0,
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -148,12 +191,21 @@ class ResidualBlock(nn.Module):
         self.skip = convolution(axes, channels, out, 1) if channels != out else nn.Identity()
         self.norm_2 = nn.GroupNorm(self.groups, out) if heads else None
         self.attention = Attention(out, heads) if heads else None
+        self.cross = CrossAttention(out, tokens, heads) if heads and tokens else None
 
-    def forward(self, x: Tensor, e: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        e: Tensor,
+        size: Sequence[int] | None = None,
+        tokens: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """States [B, channels, *n] and embeddings [B, embedding] to [B, out, *m].
 
         Args:
             size: m, for a block that resamples up; either 2n or 2n − 1 on each axis.
+            tokens, mask: of conditions, for a block that attends to them: see `CrossAttention`.
         """
         if self.resample == "down":
             x = halve(x)
@@ -166,8 +218,10 @@ class ResidualBlock(nn.Module):
         x = self.skip(x) + self.conv_1(self.dropout(h))
         if self.norm_2 is None or self.attention is None:
             return x
-        tokens = self.norm_2(x).flatten(2).transpose(1, 2)
-        added: Tensor = self.attention(tokens)
+        places = self.norm_2(x).flatten(2).transpose(1, 2)
+        added: Tensor = self.attention(places)
+        if self.cross is not None:
+            added = added + self.cross(places, tokens, mask)
         return x + added.transpose(1, 2).reshape(x.shape)
 
 

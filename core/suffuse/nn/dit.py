@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, layer_norm, pad
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
-from suffuse.nn.blocks import Attention, zeroed
+from suffuse.nn.blocks import Attention, CrossAttention, zeroed
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
 
@@ -50,23 +50,41 @@ class TransformerBlock(nn.Module):
 
         x += gate · attention(modulate(x));   x += gate · perceptron(modulate(x))
 
-    Source: Peebles, Xie (2022), arXiv 2212.09748, section 3.2 and figure 3.
+    Between the two, where conditions bring tokens, x += cross attention(norm(x)).
+
+    Sources: Peebles, Xie (2022), arXiv 2212.09748, section 3.2 and figure 3; for the tokens, Chen
+    et al., "PixArt-α" (2023), arXiv 2310.00426, section 2.3.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, tokens: int = 0) -> None:
         super().__init__()
         inner = round(width * mlp_ratio)
         self.modulation = zeroed(nn.Linear(width, 6 * width))
         self.attention = Attention(width, heads)
+        self.cross = CrossAttention(width, tokens, heads) if tokens else None
         self.linear_0 = nn.Linear(width, inner)
         self.linear_1 = nn.Linear(inner, width)
         nn.init.xavier_uniform_(self.attention.out.weight)  # the gate alone begins at zero
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """Tokens [B, N, width], steered by embeddings [B, 1 or N, width]."""
+    def forward(
+        self, x: Tensor, e: Tensor, tokens: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Tokens [B, N, width], steered by embeddings [B, 1 or N, width] and by conditions' tokens.
+
+        Args:
+            tokens, mask: see `CrossAttention`.
+        """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(e).chunk(6, dim=-1)
         _, h = ada_norm(x, scale_a, shift_a)
-        x, h = ada_norm(x, scale_m, shift_m, self.attention(h), gate_a)
+        if self.cross is None:
+            x, h = ada_norm(x, scale_m, shift_m, self.attention(h), gate_a)
+        else:
+            x = torch.addcmul(x, gate_a, self.attention(h))
+            x, h = ada_norm(
+                x + self.cross(layer_norm(x, x.shape[-1:], eps=1e-6), tokens, mask),
+                scale_m,
+                shift_m,
+            )
         h = gelu(self.linear_0(h), approximate="tanh")
         return torch.addcmul(x, gate_m, self.linear_1(h))
 
@@ -85,6 +103,7 @@ class DiT(Network):
         heads: attention heads; they divide `width`.
         mlp_ratio: inner features of the perceptrons as a multiple of `width`.
         context: further channels of the input, which conditions bring.
+        tokens: features of the tokens that conditions bring, to attend to; 0 for none.
 
     The output of a fresh network is zero. Its condition vector is `width` wide.
 
@@ -103,8 +122,9 @@ class DiT(Network):
         heads: int = 4,
         mlp_ratio: float = 4.0,
         context: int = 0,
+        tokens: int = 0,
     ) -> None:
-        super().__init__(shape, width, context)
+        super().__init__(shape, width, context, tokens)
         axes = len(self.shape) - 1
         self.patch = (patch,) * axes if isinstance(patch, int) else tuple(patch)
         if len(self.patch) != axes or min(self.patch) < 1:
@@ -116,12 +136,20 @@ class DiT(Network):
         volume = math.prod(self.patch)
         self.embedding = LevelEmbedding(width)
         self.enter = nn.Linear((self.shape[0] + context) * volume, width)
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, heads, mlp_ratio, tokens) for _ in range(depth)
+        )
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.leave = zeroed(nn.Linear(width, self.shape[0] * volume))
 
     def forward(
-        self, x: Tensor, level: Tensor, vector: Tensor | None = None, concat: Tensor | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        vector: Tensor | None = None,
+        concat: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
     ) -> Tensor:
         """The raw prediction for noisy states.
 
@@ -130,11 +158,14 @@ class DiT(Network):
             level: c_noise, [B].
             vector: the conditions' embedding, [B, `width`]; none where None.
             concat: further channels of the input, [B, `context`, *size].
+            tokens: of conditions, [B, L, `tokens`]; none where None.
+            token_mask: [B, L], False where one is padding.
 
         Returns:
             [B, C, *size], of the dtype of x.
         """
         inner = self._input(x, level, concat)
+        self._told(tokens)
         size = x.shape[2:]
         missing = [-n % p for n, p in zip(size, self.patch, strict=True)]
         padded = (
@@ -146,7 +177,7 @@ class DiT(Network):
         h = self.enter(patchify(padded, self.patch))
         h = h + sincos(grid, h.shape[-1], h.device).to(h.dtype)
         for block in self.blocks:
-            h = block(h, e)
+            h = block(h, e, tokens, token_mask)
         shift, scale = self.modulation(e).chunk(2, dim=-1)
         out = unpatchify(self.leave(ada_norm(h, scale, shift)[1]), self.patch, grid).to(x.dtype)
         for axis, n in enumerate(size):

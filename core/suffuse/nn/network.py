@@ -1,10 +1,13 @@
 """What every network of this package is: a module with a fixed call, and its cost.
 
-    network(x [B, C, *size], level [B], vector=None, concat=None) -> [B, C, *size]
+    network(x [B, C, *size], level [B], vector=None, concat=None, tokens=None, token_mask=None)
+    -> [B, C, *size]
 
 `level` tells how noisy x is: c_noise, a bounded function of log(α / σ). `vector` [B, width] is the
 sum of the embeddings of the conditions, of the width that the network asks for; `concat`
-[B, context, *size] are further channels of the input, for instance a picture to go by.
+[B, context, *size] are further channels of the input, for instance a picture to go by; `tokens`
+[B, L, tokens] are what the network may attend to, for instance the words of a prompt, with
+`token_mask` [B, L] False where one is padding.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ class Network(nn.Module):
             number of channels and of axes are not to change.
         width: the width of the condition vector.
         context: how many further channels the input has.
+        tokens: features of the tokens that it attends to; 0 where it takes none.
         axes: the least and the most axes of size that states of this class have.
 
     Raises:
@@ -39,10 +43,10 @@ class Network(nn.Module):
 
     axes: ClassVar[tuple[int, int]] = (1, 3)
 
-    def __init__(self, shape: Sequence[int], width: int, context: int = 0) -> None:
+    def __init__(self, shape: Sequence[int], width: int, context: int = 0, tokens: int = 0) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.width, self.context = width, context
+        self.width, self.context, self.tokens = width, context, tokens
         least, most = self.axes
         if not least <= len(self.shape) - 1 <= most or min(self.shape) < 1:
             sizes = ", size, ...] with one to three sizes" if most else "]"
@@ -78,6 +82,18 @@ class Network(nn.Module):
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             functional_call(self, outline, (x, torch.empty(batch, device="meta")), given)
         return counter.get_total_flops()
+
+    def _told(self, tokens: Tensor | None) -> None:
+        """Refuse tokens that the network does not take.
+
+        Raises:
+            SuffuseError: saying which option has to change.
+        """
+        if tokens is not None and tokens.shape[-1] != self.tokens:
+            raise SuffuseError(
+                f"this {type(self).__name__} attends to tokens of {self.tokens} features, and is "
+                f"given tokens of {tokens.shape[-1]}: set the denoiser's option tokens to that"
+            )
 
     def _input(self, x: Tensor, level: Tensor, concat: Tensor | None) -> Tensor:
         """x with its further channels, [B, C + context, *size], when all of it fits."""

@@ -38,6 +38,8 @@ class UNet(Network):
         dropout: the share of features dropped in each block in training, in [0, 1).
         groups: the most groups of a group normalisation; a group has at least four channels.
         context: further channels of the input, which conditions bring.
+        tokens: features of the tokens that conditions bring, for the blocks that attend to attend
+            to these as well; 0 for none.
 
     The output of a fresh network is zero. Its condition vector is 4 · `width` wide.
 
@@ -58,8 +60,9 @@ class UNet(Network):
         dropout: float = 0.0,
         groups: int = 32,
         context: int = 0,
+        tokens: int = 0,
     ) -> None:
-        super().__init__(shape, 4 * width, context)
+        super().__init__(shape, 4 * width, context, tokens)
         axes, depth = len(self.shape) - 1, len(multipliers)
         if min(width, blocks, head_width, len(multipliers), *multipliers) < 1:
             raise SuffuseError(
@@ -87,6 +90,7 @@ class UNet(Network):
                 heads=heads,
                 dropout=dropout,
                 groups=groups,
+                tokens=tokens,
             )
 
         self.embedding = LevelEmbedding(self.width)
@@ -115,7 +119,13 @@ class UNet(Network):
         self.leave = zeroed(convolution(axes, channels, self.shape[0]))
 
     def forward(
-        self, x: Tensor, level: Tensor, vector: Tensor | None = None, concat: Tensor | None = None
+        self,
+        x: Tensor,
+        level: Tensor,
+        vector: Tensor | None = None,
+        concat: Tensor | None = None,
+        tokens: Tensor | None = None,
+        token_mask: Tensor | None = None,
     ) -> Tensor:
         """The raw prediction for noisy states.
 
@@ -124,24 +134,27 @@ class UNet(Network):
             level: c_noise, [B].
             vector: the conditions' embedding, [B, 4 · `width`]; none where None.
             concat: further channels of the input, [B, `context`, *size].
+            tokens: of conditions, [B, L, `tokens`]; none where None.
+            token_mask: [B, L], False where one is padding.
 
         Returns:
             [B, C, *size], of the dtype of x.
         """
         inner = self._input(x, level, concat)
+        self._told(tokens)
         e = self.embedding(level, vector)
         h = self.enter(inner)
         skips = [h]
         for block in self.down:
-            h = block(h, e)
+            h = block(h, e, None, tokens, token_mask)
             skips.append(h)
         for block in self.middle:
-            h = block(h, e)
+            h = block(h, e, None, tokens, token_mask)
         for block in self.up:
             if block.resample == "up":
                 h = block(h, e, skips[-1].shape[2:])
             else:
-                h = block(torch.cat([h, skips.pop()], dim=1), e)
+                h = block(torch.cat([h, skips.pop()], dim=1), e, None, tokens, token_mask)
         norm = self.norm
         h = norm_silu(h, norm.num_groups, norm.weight, norm.bias)
         out: Tensor = self.leave(h)

@@ -46,6 +46,7 @@ class Words(nn.Module):
         length: the most words of a prompt; the rest of a longer one is left out with a warning.
         buckets: for the words of data that do not name theirs.
         sketch: channels laid beside the input; the backbone's option `context` is the same number.
+        tokens: whether the network attends to the words; its option `tokens` is then `features`.
 
     Raises:
         SuffuseError: for a condition of another kind, and a sketch where states are no pictures.
@@ -62,6 +63,7 @@ class Words(nn.Module):
         length: int = 16,
         buckets: int = 4096,
         sketch: int = 0,
+        tokens: bool = False,
     ) -> None:
         super().__init__()
         if condition.kind != "text":
@@ -73,7 +75,7 @@ class Words(nn.Module):
             )
         self.names = tuple(condition.names)
         self.rows = {word: row for row, word in enumerate(self.names)}
-        self.length, self.buckets, self.sketch = length, buckets, sketch
+        self.length, self.buckets, self.sketch, self.tokens = length, buckets, sketch, tokens
         self.embedding = nn.Embedding(len(self.names) or buckets, features)
         self.layer = nn.TransformerEncoderLayer(
             features, heads, 2 * features, 0.0, "gelu", batch_first=True, norm_first=True
@@ -105,17 +107,24 @@ class Words(nn.Module):
         return out
 
     def forward(self, prepared: Tensor) -> dict[str, Tensor]:
-        """The slots "vector" [n, width] and, with a sketch, "concat" [n, sketch, H, W]."""
+        """The slot "vector" [n, width], and those that were asked for.
+
+        These are "concat" [n, sketch, H, W], and "tokens" [n, length, features], each times its
+        weight, with "token_mask" [n, length].
+        """
         rows, weights = prepared[..., 0].long(), prepared[..., 1]
         real = weights != 0
         given = real.any(1)
         # A row that is given nothing attends to its padding: what comes of it is not used.
         h = self.layer(self.embedding(rows), src_key_padding_mask=~(real | ~given[:, None]))
         weights = weights.to(h.dtype)
-        pooled = (h * weights[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        h = h * weights[..., None]
+        pooled = h.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
         pooled = silu(self.linear_0(pooled))
         vector = self.linear_1(pooled)
         slots = {"vector": torch.where(given[:, None], vector, self.nothing.to(vector.dtype))}
+        if self.tokens:
+            slots |= {"tokens": h, "token_mask": real}
         if self.sketch:
             drawn = self.draw(pooled).reshape(len(rows), self.sketch, *self.coarse)
             drawn = torch.where(given[:, None, None, None], drawn, 0)
