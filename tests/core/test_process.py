@@ -10,52 +10,18 @@ from suffuse.diffusion import Gaussian, oracle, prediction, schedules
 from suffuse.diffusion.prediction import PREDICTIONS
 from suffuse.diffusion.process import WEIGHTINGS
 from suffuse.errors import SuffuseError
+from suffuse.testing.mathematics import check_gaussian_loss, exact_network
 
 SCHEDULES = {"vp": schedules.cosine(), "flow": schedules.flow(), "ve": schedules.edm()}
 F = torch.float64
 gauges = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 
 
-def exact_network(process, denoise):
-    """The network whose output is the exact prediction: undoes input scaling and conversion."""
-
-    def network(x, level, **conditions):
-        lam = (4 * level).double()
-        c = schedules.in_gauge(process.schedule.gauge, lam).align(x)
-        x_t = x / (c.alpha**2 * process.sigma_data**2 + c.sigma**2).rsqrt()
-        clean = denoise(x_t, process.schedule.t(lam))
-        return prediction.convert(clean, "x0", process.prediction, x_t, c, process.sigma_data)
-
-    return network
-
-
 @gauges
 @pytest.mark.parametrize("name", PREDICTIONS)
-def test_v8_the_exact_model_has_the_known_least_loss_and_no_gradient(schedule, name):
-    """Data N(0, v) in one dimension, by quadrature over x_0 and ε, at several levels."""
-    v = 0.6
-    process = Gaussian(schedule, prediction=name, sigma_data=0.5)
-    data = oracle.Gaussian(torch.zeros(1, dtype=F), torch.full((1, 1), v, dtype=F))
-    exact = exact_network(process, data.denoiser(schedule))
-    nodes, weights = (torch.from_numpy(k) for k in _hermite(40))
-    x_0, eps = torch.meshgrid(nodes * math.sqrt(v), nodes, indexing="ij")
-    w = (weights[:, None] * weights[None]).flatten()
-    for t in (0.2, 0.5, 0.8):
-        scale = torch.ones((), dtype=torch.float64, requires_grad=True)
-        times = torch.full((w.numel(),), t, dtype=torch.float64)
-        losses = process.loss(
-            lambda x, level, scale=scale: scale * exact(x, level),
-            x_0.reshape(-1, 1),
-            times,
-            eps.reshape(-1, 1),
-        )
-        loss = (w * losses).sum()
-        (gradient,) = torch.autograd.grad(loss, scale)
-        c = schedule.at(t)
-        posterior = v * c.sigma**2 / (c.alpha**2 * v + c.sigma**2)
-        k = prediction.weights(name, "x0", c, 0.5)[1]
-        assert loss.item() == pytest.approx(float(posterior / k**2), rel=1e-8)
-        assert abs(float(gradient)) < 1e-8 * max(1.0, loss.item())
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_v8_the_exact_model_has_the_known_least_loss_and_no_gradient(schedule, name, weighting):
+    check_gaussian_loss(Gaussian(schedule, name, sigma_data=0.5, weighting=weighting))
 
 
 def _hermite(n):

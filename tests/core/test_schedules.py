@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from suffuse.diffusion import schedules
 from suffuse.diffusion.schedules import discrete
 from suffuse.errors import SuffuseError
+from suffuse.testing.mathematics import check_schedule
 
 ZERO_TERMINAL = [0.9, 0.5, 0.1, 0.0]
 ALL = {
@@ -33,9 +34,8 @@ GRID = torch.linspace(0, 1, 1001, dtype=torch.float64)
 
 
 @each
-def test_t_0_is_clean(schedule):
-    c = schedule.at(0.0)
-    assert (float(c.alpha), float(c.sigma), float(c.lam)) == (1.0, 0.0, math.inf)
+def test_the_clock_and_its_inverse(schedule):
+    check_schedule(schedule)
 
 
 @pytest.mark.parametrize(
@@ -48,39 +48,9 @@ def test_t_1_is_pure_noise_where_the_schedule_reaches_it(name):
 
 
 @each
-def test_noise_rises_with_t_and_nothing_is_nan(schedule):
-    c = schedule.at(GRID)
-    assert all(not k.isnan().any() for k in c)
-    assert (c.lam.diff() < 0).all()
-    assert (c.sigma.diff() > 0).all()
-    assert (c.alpha.diff() <= 0).all()
-
-
-@each
-def test_each_gauge_keeps_its_identity(schedule):
-    c = schedule.at(GRID)
-    kept = {
-        "vp": c.alpha**2 + c.sigma**2,
-        "flow": c.alpha + c.sigma,
-        "ve": c.alpha,
-    }[schedule.gauge]
-    torch.testing.assert_close(kept, torch.ones_like(kept), rtol=0, atol=4e-16)
-    inner = slice(1, -1)
-    torch.testing.assert_close(
-        torch.log(c.alpha / c.sigma)[inner], c.lam[inner], rtol=1e-12, atol=1e-12
-    )
-
-
-@each
 @given(t=st.floats(1e-6, 1.0))
 def test_the_inverse_returns_the_time(schedule, t):
     assert float(schedule.t(schedule.at(t).lam)) == pytest.approx(t, rel=1e-9)
-
-
-@each
-def test_the_inverse_takes_both_infinities(schedule):
-    assert float(schedule.t(math.inf)) == 0.0
-    assert float(schedule.t(-math.inf)) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_cosine_is_cosine():
