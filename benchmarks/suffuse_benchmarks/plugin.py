@@ -29,3 +29,8 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_benchmarks.throughput:suite",
         summary="a training step beside diffusers, and as a share of the machine's peak",
     )
+    register(
+        "benchmarks/damage",
+        "suffuse_benchmarks.damage:suite",
+        summary="trainings that are killed at random and go on, to the bit",
+    )

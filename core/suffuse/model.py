@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 import suffuse
@@ -795,6 +796,20 @@ def load(source: str | PathLike[str], device: str | torch.device | None = None) 
     return Model.load(found, device)
 
 
+class _Kind(BaseModel):
+    """A condition, as config.json has it."""
+
+    kind: Literal["category", "number", "text", "state"]
+    names: list[str]
+
+
+class _Config(BaseModel):
+    """What loading needs of config.json."""
+
+    recipe: dict[str, Any]
+    conditions: dict[str, _Kind]
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
@@ -804,16 +819,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{str(folder)!r} is no model: it has no readable config.json (a run has one from its "
             "first checkpoint on)"
         ) from None
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise SuffuseError(f"{str(path)!r} is damaged: {e}") from None
-    if not isinstance(config, dict) or not {"format", "recipe", "conditions"} <= config.keys():
+    if not isinstance(config, dict) or "format" not in config:
         raise SuffuseError(f"{str(path)!r} is not the config of a Suffuse model")
     if config["format"] != FORMAT:
         raise SuffuseError(
             f"{str(folder)!r} has the format {config['format']}, and this version of Suffuse reads "
             f"{FORMAT}; install the Suffuse that made it ({config.get('suffuse', 'unknown')})"
         )
-    return config
+    try:
+        return _Config.model_validate(config).model_dump()
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SuffuseError(f"{str(path)!r} is damaged: {where}: {first['msg']}") from None
 
 
 def _repeated(name: str, value: Any, n: int) -> list[Any]:

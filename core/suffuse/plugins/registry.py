@@ -215,14 +215,19 @@ class Registry:
         """The thing that `config` describes: its target, called with `context` and the options.
 
         Raises:
-            SuffuseError: an unknown name or option, or a value of the wrong type.
+            SuffuseError: an unknown name or option, a value of the wrong type, or one that the
+                target does not take.
         """
         entry, options = self._checked(kind, config, kind)
         target = entry.load()
         for name in KINDS[kind].offered:
             if name in context and name not in inspect.signature(target).parameters:
                 del context[name]
-        return target(**context, **dict(options))
+        try:
+            return target(**context, **dict(options))
+        except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+            given = ", ".join(f"{name} = {value!r}" for name, value in options) or "no options"
+            raise SuffuseError(f"{entry} cannot be made with {given}: {error}") from error
 
     def _checked(self, kind: str, config: Mapping[str, Any], where: str) -> tuple[Entry, BaseModel]:
         from suffuse.plugins.options import check
