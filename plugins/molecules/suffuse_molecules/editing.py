@@ -236,6 +236,9 @@ def vary(
 ) -> Made:
     """Molecules like one: it is noised to a part, and made clean again; itself is left out.
 
+    The solver is "ancestral" where none is given: renoising draws all tokens anew in every step,
+    and so wanders away from the molecule at any strength.
+
     Args:
         model: of molecular graphs.
         molecule: a SMILES.
@@ -249,6 +252,7 @@ def vary(
         raise SuffuseError(
             f"{molecule!r} is not taken by this model ({reason}): {REASONS[reason or 'unreadable']}"
         )
+    settings = {"solver": "ancestral", **settings}
     kept: dict[str, Chem.Mol] = {}
     own, tried, raw = canonical(mol), 0, 0
     reasons: dict[str, int] = {}
