@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from suffuse.cli.files import found, read
 from suffuse.cli.sample import _conditions, _values, weights
 from suffuse.errors import SuffuseError, unknown
 
@@ -84,11 +85,11 @@ def edit(
             conditions[key] = values[0] if len(values) == 1 else values
         else:
             raise unknown("option or condition", key, [*fields, *loaded.conditions])
-    files = _files(paths, loaded)
+    inputs_found = found(paths, loaded.renderer)
     apply = plugins.build("edit", {"name": entry.name, **options}, model=loaded)
     settings = {"solver": solver, "steps": steps, "guidance": guidance}
     settings = {key: value for key, value in settings.items() if value is not None}
-    objects = [loaded.renderer.read(path) for path in files]
+    files, objects = read(inputs_found, loaded.renderer)
     made = apply(objects, n, seed=seed, **settings, **conditions)
     record = {
         "version": suffuse.__version__,
@@ -126,24 +127,6 @@ def _entry(name: str, model: Model) -> Entry:
     if full not in here:
         raise unknown(f"edit for models of {domain}", name, [e.partition("/")[2] for e in here])
     return plugins.get("edit", full)
-
-
-def _files(paths: list[Path], model: Model) -> list[Path]:
-    known = model.renderer.suffixes
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
-            if not inside:
-                raise SuffuseError(f"{str(path)!r} holds no file of {', '.join(known)}")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise SuffuseError(f"there is no file {str(path)!r}")
-    if not files:
-        raise SuffuseError("edit needs at least one file, or a folder of files")
-    return files
 
 
 def _write(

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from suffuse.cli.files import found, read
 from suffuse.errors import SuffuseError
-
-if TYPE_CHECKING:
-    from suffuse.model import Model
 
 
 @click.command()
@@ -68,13 +65,12 @@ def score(
             f"--explain and --report are for models of plugins that explain, and {model!r} is a "
             "model of the core's: leave them out"
         )
-    files = _files(source, loaded)
-    objects = [loaded.renderer.read(path) for path in files]
-    found = loaded.score(objects, scorer, seed=seed).tolist()
+    files, objects = read(found([source], loaded.renderer), loaded.renderer)
+    scores = loaded.score(objects, scorer, seed=seed).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "score"])
-    for path, value in zip(files, found, strict=True):
+    for path, value in zip(files, scores, strict=True):
         writer.writerow(
             [path.relative_to(source) if source.is_dir() else path.name, f"{value:.6g}"]
         )
@@ -82,13 +78,3 @@ def score(
 
     storage.write_text(out, text.getvalue())
     click.echo(f"{len(files)} scores in {out}")
-
-
-def _files(source: Path, model: Model) -> list[Path]:
-    if source.is_file():
-        return [source]
-    known = model.renderer.suffixes
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in known)
-    if not files:
-        raise SuffuseError(f"{str(source)!r} holds no file of this model: {', '.join(known)}")
-    return files

@@ -1,0 +1,55 @@
+"""What commands make of the files that they are given."""
+
+from pathlib import Path
+
+import pytest
+
+from suffuse.cli.files import found, read
+from suffuse.errors import SuffuseError
+
+
+class Texts:
+    suffixes = (".txt",)
+
+    def read(self, path: Path) -> str:
+        text = path.read_text()
+        if text == "bad":
+            raise SuffuseError(f"{path} is damaged")
+        return text
+
+
+def files(folder: Path, **contents: str) -> None:
+    for name, text in contents.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def test_a_damaged_file_of_several_is_named_and_left_out(tmp_path, capsys):
+    (tmp_path / "sub").mkdir()
+    files(tmp_path, a="one", b="bad")
+    files(tmp_path / "sub", c="three")
+    (tmp_path / "notes.md").write_text("not ours")
+    paths = found([tmp_path], Texts())
+    assert [p.name for p in paths] == ["a.txt", "b.txt", "c.txt"]
+    kept, objects = read(paths, Texts())
+    assert [p.name for p in kept] == ["a.txt", "c.txt"]
+    assert objects == ["one", "three"]
+    assert "left out" in (said := capsys.readouterr().err)
+    assert "b.txt is damaged" in said
+
+
+def test_where_nothing_can_be_read_it_is_an_error(tmp_path):
+    files(tmp_path, a="bad", b="bad")
+    with pytest.raises(SuffuseError, match="none of the 2"):
+        read(found([tmp_path], Texts()), Texts())
+    with pytest.raises(SuffuseError, match=r"a\.txt is damaged"):
+        read([tmp_path / "a.txt"], Texts())
+
+
+def test_places_without_files_are_told(tmp_path):
+    for paths, said in (
+        ([tmp_path], "holds no file of .txt"),
+        ([tmp_path / "gone"], "there is no file"),
+        ([], "at least one file"),
+    ):
+        with pytest.raises(SuffuseError, match=said):
+            found(paths, Texts())
