@@ -14,3 +14,9 @@ def register_conditioners(register: Register) -> None:
         "suffuse_text.words:Words",
         summary="a small encoder of words, trained with the model; weighted prompts",
     )
+    register(
+        "text/minilm",
+        "suffuse_text.minilm:MiniLM",
+        extra="minilm",
+        summary="a frozen language model, all-MiniLM-L6-v2; weighted prompts",
+    )

@@ -11,12 +11,11 @@ Weights are held within ±`MOST`.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from typing import NamedTuple
 
-__all__ = ["MOST", "STOP", "Word", "parse", "words"]
+__all__ = ["MOST", "STOP", "Word", "parse", "segments", "words"]
 
 MOST = 4.0
 """The largest weight."""
@@ -51,6 +50,23 @@ def words(text: str) -> list[str]:
     return [word for word in found if word not in STOP]
 
 
+def segments(prompt: str) -> list[tuple[str, float]]:
+    """The parts of a prompt, each with the weight of its words.
+
+    >>> segments("a (red:1.5) fox")
+    [('a ', 1.0), ('red', 1.5), (' fox', 1.0)]
+    """
+    prompt = prompt[:LONGEST]
+    out: list[tuple[str, float]] = []
+    end = 0
+    for match in _WEIGHTED.finditer(prompt):
+        out += [(prompt[end : match.start()], 1.0)]
+        out += [(match[1], max(-MOST, min(MOST, float(match[2]))))]
+        end = match.end()
+    out.append((prompt[end:], 1.0))
+    return [(text, weight) for text, weight in out if text.strip()]
+
+
 def parse(prompt: str) -> list[Word]:
     """The words of a prompt with their weights, in their order.
 
@@ -59,13 +75,4 @@ def parse(prompt: str) -> list[Word]:
     >>> parse("((red:2 fox")
     [Word(text='red', weight=1.0), Word(text='2', weight=1.0), Word(text='fox', weight=1.0)]
     """
-    prompt = prompt[:LONGEST]
-    out: list[Word] = []
-    end = 0
-    for match in _WEIGHTED.finditer(prompt):
-        out += [Word(word, 1.0) for word in words(prompt[end : match.start()])]
-        weight = float(match[2])
-        weight = max(-MOST, min(MOST, weight)) if math.isfinite(weight) else 1.0
-        out += [Word(word, weight) for word in words(match[1])]
-        end = match.end()
-    return out + [Word(word, 1.0) for word in words(prompt[end:])]
+    return [Word(word, weight) for text, weight in segments(prompt) for word in words(text)]
