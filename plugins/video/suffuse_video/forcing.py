@@ -98,18 +98,20 @@ class Forcing(Gaussian):
 def forcing(
     schedule: Schedule,
     prediction: str = "x0",
-    sigma_data: float = 1.0,
-    weighting: Literal["unit", "min-snr"] = "min-snr",
+    weighting: Literal["unit", "min-snr", "edm", "sigmoid"] = "unit",
     together: float = 0.4,
     known: float = 0.3,
     rising: float = 0.15,
 ) -> Forcing:
-    """The process, for recipes: see `Forcing` and `suffuse.diffusion.process.Gaussian`."""
+    """The process, for recipes.
+
+    By default the network answers the clean clip: its plain squared error gives the noisiest
+    levels, which decide what happens where, as much weight as the details.
+    """
     return Forcing(
         schedule,
         prediction,
-        sigma_data,
-        weighting,
+        weighting=weighting,
         together=together,
         known=known,
         rising=rising,

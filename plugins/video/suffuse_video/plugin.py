@@ -68,6 +68,49 @@ def register_conditioners(register: Register) -> None:
 
 
 @hookimpl
+def register_evaluators(register: Register) -> None:
+    register(
+        "video/motion",
+        "suffuse_video.evaluators:Obeyed",
+        summary="words of a prompt obeyed, distance from the asked path, form kept",
+    )
+    register(
+        "video/identity",
+        "suffuse_video.evaluators:Identity",
+        summary="whether a moving digit is its label, and the same in every frame",
+    )
+    register(
+        "video/flicker",
+        "suffuse_video.evaluators:Flicker",
+        summary="unsteady brightness: second differences in time",
+    )
+    register(
+        "video/kid",
+        "suffuse_video.evaluators:KID",
+        summary="kernel distance of made and held-out clips, on pixels and their changes",
+    )
+
+
+@hookimpl
+def register_edits(register: Register) -> None:
+    register(
+        "video/continue",
+        "suffuse_video.edits:Continue",
+        summary="go on where a clip, or a picture, ends: --frames 48",
+    )
+    register(
+        "video/interpolate",
+        "suffuse_video.edits:Interpolate",
+        summary="more frames between those of a clip: --times 2",
+    )
+    register(
+        "video/fill",
+        "suffuse_video.edits:Fill",
+        summary="missing frames (--missing 5-8) or a region (--mask mask.png)",
+    )
+
+
+@hookimpl
 def register_renderers(register: Register) -> None:
     register(
         "video/clip",

@@ -1,0 +1,198 @@
+"""Edits of clips: going on, more frames between, missing frames, missing regions.
+
+    Continue(model, frames=48)([clip], n=4, seed=0, prompt="...") -> 4 clips
+
+A model works at its own size and rate: clips are resampled and letterboxed to it, and answered so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from suffuse.diffusion import operators
+from suffuse.diffusion.posterior import Observation
+from suffuse.errors import SuffuseError
+
+from .clip import Clip, fitted
+from .making import How, complete
+from .pixels import Pixels
+
+__all__ = ["Continue", "Fill", "Interpolate"]
+
+
+class _Edit:
+    def __init__(self, model: Any, how: How, context: int) -> None:
+        if not isinstance(model.encoder, Pixels):
+            raise SuffuseError(
+                "clips are edited by models of clips, and this one has the encoder "
+                f"{model.recipe.encoder['name']!r}"
+            )
+        self.model, self.how, self.context = model, how, context
+
+    def _made(
+        self, clip: Clip, places: NDArray[np.intp], total: int, n: int, settings: dict[str, Any]
+    ) -> list[Clip]:
+        """n clips of `total` frames, of which those at `places` are the clip's."""
+        frames = self.model.encoder.states(clip)
+        states = torch.zeros(total, *frames.shape[1:])
+        states[places] = frames[: len(places)]
+        known = np.zeros(total, dtype=bool)
+        known[places] = True
+        x = complete(
+            self.model,
+            states.expand(n, *states.shape),
+            known,
+            how=self.how,
+            context=self.context,
+            **settings,
+        )
+        found: list[Clip] = self.model.decode(x)
+        return found
+
+    def _length(self, clip: Clip) -> int:
+        return len(self.model.encoder.states(clip))
+
+
+class Continue(_Edit):
+    """Go on where a clip ends; a clip of one frame is a picture that comes to life.
+
+    Args:
+        model: of clips, with a noise level for each frame.
+        frames: how many to add.
+        how: at once, one after the other, or rolling; see `suffuse_video.making`.
+        context: known frames that each window sees, at most; half of it where 0.
+    """
+
+    def __init__(
+        self, model: Any, *, frames: int = 16, how: How = "full", context: int = 0
+    ) -> None:
+        super().__init__(model, how, context)
+        if frames < 1:
+            raise SuffuseError(f"frames is 1 or more, and {frames} is not")
+        self.frames = frames
+
+    def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
+        """n clips for each: its frames, and those that follow."""
+        out = []
+        for clip in objects:
+            there = self._length(clip)
+            out += self._made(clip, np.arange(there), there + self.frames, n, settings)
+        return out
+
+
+class Interpolate(_Edit):
+    """More frames between those of a clip.
+
+    Args:
+        model: of clips, with a noise level for each frame.
+        times: so many times the frame rate, 2 or more; the clip stays as long as it is.
+        how, context: as for `Continue`.
+    """
+
+    def __init__(self, model: Any, *, times: int = 2, how: How = "full", context: int = 0) -> None:
+        super().__init__(model, how, context)
+        if not 2 <= times < model.shape[0]:
+            raise SuffuseError(f"times is 2 to {model.shape[0] - 1}, and {times} is not")
+        self.times = times
+
+    def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
+        """n clips for each, at a higher rate."""
+        out = []
+        for clip in objects:
+            there = self._length(clip)
+            if there < 2:
+                raise SuffuseError("a clip of one frame has nothing between its frames")
+            places = np.arange(there) * self.times
+            made = self._made(clip, places, int(places[-1]) + 1, n, settings)
+            out += [Clip(each.frames, each.fps * self.times) for each in made]
+        return out
+
+
+class Fill(_Edit):
+    """Make missing frames, or what a mask marks in every frame.
+
+    Args:
+        model: of clips, with a noise level for each frame.
+        missing: frames, counted from 0: "5-8,12".
+        mask: a picture, white where every frame is to be filled; at the model's size or any other.
+        how, context: as for `Continue`, where frames are missing.
+        method: of posterior sampling, where a region is.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        missing: str = "",
+        mask: str = "",
+        how: How = "full",
+        context: int = 0,
+        method: str = "mmps",
+    ) -> None:
+        super().__init__(model, how, context)
+        if bool(missing) == bool(mask):
+            raise SuffuseError('fill takes either --missing "5-8,12" (frames) or --mask mask.png')
+        self.missing = _numbers(missing)
+        self.mask = _marked(mask, model.encoder.sides) if mask else None
+        self.method = method
+
+    def __call__(
+        self, objects: Sequence[Clip], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Clip]:
+        """n clips for each."""
+        out = []
+        for clip in objects:
+            if self.mask is not None:
+                x = self.model.encoder.encode([clip])
+                known = torch.from_numpy(~self.mask).expand(x.shape[1:])
+                seen = Observation(operators.mask(known), x)
+                out += self.model.restore(seen, n=n, method=self.method, seed=seed, **settings)
+                continue
+            there = self._length(clip)
+            if max(self.missing) >= there:
+                raise SuffuseError(
+                    f"the clip has {there} frames at {self.model.encoder.rate:g} a second, counted "
+                    f"from 0, and frame {max(self.missing)} is to be filled"
+                )
+            places = np.setdiff1d(np.arange(there), self.missing)
+            if not len(places):
+                raise SuffuseError("every frame of the clip is missing: sample a new one instead")
+            frames = self.model.encoder.states(clip)[places]
+            kept = self.model.encoder.decode(frames[None])[0]
+            out += self._made(kept, places, there, n, {"seed": seed, **settings})
+        return out
+
+
+def _numbers(text: str) -> list[int]:
+    found: set[int] = set()
+    for part in text.split(",") if text else []:
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise SuffuseError(f'missing frames are given as "5-8,12", and {text!r} is not so')
+        begin, end = int(first), int(last or first)
+        if end < begin or end - begin > 100_000:
+            raise SuffuseError(f"frames {part.strip()} are no range")
+        found |= set(range(begin, end + 1))
+    return sorted(found)
+
+
+def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
+    try:
+        with Image.open(Path(path)) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise SuffuseError(f"cannot read the mask {path}: {error}") from None
+    marked = fitted(pixels[None], *sides)[0].mean(-1) >= 64
+    if not marked.any() or marked.all():
+        raise SuffuseError(
+            f"the mask {path} is {'white' if marked.all() else 'black'} all over: paint white what "
+            "is to be filled, and nothing else"
+        )
+    return np.asarray(marked)

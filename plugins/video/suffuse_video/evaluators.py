@@ -1,0 +1,292 @@
+"""Figures of made clips against held-out ones.
+
+Motion and form are measured from pixels (`tracking`), with no network in between: on held-out clips
+the same measurement gives the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from suffuse import stats
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Dataset, Example, Metric
+
+from .clip import Clip, fitted
+from .shapes import Motion, captions, parse
+from .tracking import digits_seen, motion_of, shape_seen, track, trajectory_error
+
+__all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge"]
+
+Array = NDArray[np.float64]
+
+MOST = 512
+"""At most so many held-out clips, evenly spaced, are looked at."""
+
+
+def judge(clip: Clip, motion: Motion) -> dict[str, float]:
+    """Whether a clip shows what its caption says: 1 or 0 for each, errors in pixels.
+
+    Returns:
+        "colour", "shape", "motion" (directions and pace), "all"; "error", the distance from the
+        asked path; "fit", the mean correlation with the asked shape's drawing, and "drift", that of
+        the first quarter of the frames less that of the last.
+    """
+    seen = track(clip)
+    shape, fits = shape_seen(seen)
+    size = clip.frames.shape[1]
+    moved = motion_of(seen.places, size) if np.isfinite(seen.places).all() else None
+    found = {
+        "colour": float(seen.colour == motion.colour),
+        "shape": float(shape == motion.shape),
+        "motion": float(moved == (motion.directions, motion.slowly)),
+        "error": trajectory_error(seen.places, motion, size),
+        "fit": float(fits.mean()),
+    }
+    quarter = max(1, len(fits) // 4)
+    found["drift"] = float(fits[:quarter].mean() - fits[-quarter:].mean())
+    found["all"] = found["colour"] * found["shape"] * found["motion"]
+    return found
+
+
+class Obeyed:
+    """Whether clips of moving shapes show what their prompts say.
+
+    Args:
+        target: the share of obeyed motion words that a good model reaches, in %.
+    """
+
+    def __init__(self, target: float | None = None) -> None:
+        self.target = target
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """Words obeyed, distance from the asked path, and how well the form is kept.
+
+        Raises:
+            SuffuseError: where no sample has a prompt of video/shapes.
+        """
+        made = _judged(samples)
+        if not made:
+            raise SuffuseError(
+                "video/motion reads prompts such as 'a red circle moves left, then up' (those of "
+                "video/shapes), and no sample has one"
+            )
+        real = _judged(_some(test))
+        learned = set(captions("train"))
+        new = sum(s.conditions.get("prompt") not in learned for s in samples)
+        note = (
+            "Measured from the pixels by the centre of brightness and the best-fitting drawing; "
+            f"{new} of {len(samples)} prompts are sentences that are not in the training split."
+        )
+
+        def share(key: str, name: str, target: float | None = None) -> Metric:
+            ok, floor = (
+                stats.proportion(int(sum(j[key] for j in who)), len(who)) for who in (made, real)
+            )
+            return Metric(
+                name,
+                *(100 * ok.value, 100 * ok.low, 100 * ok.high),
+                better="higher",
+                n=len(made),
+                floor=100 * floor.value,
+                floor_low=100 * floor.low,
+                floor_high=100 * floor.high,
+                target=target,
+                unit="%",
+                note=note,
+            )
+
+        return [
+            share("motion", "Motion words obeyed", self.target),
+            share("colour", "Colour words obeyed"),
+            share("shape", "Shape words obeyed"),
+            share("all", "All words obeyed"),
+            _mean("Trajectory error", made, real, "error", "lower", "px", seed),
+            _mean(
+                "Form kept (correlation with its drawing)", made, real, "fit", "higher", "", seed
+            ),
+            _mean(
+                "Drift of the form, first to last quarter", made, real, "drift", "lower", "", seed
+            ),
+        ]
+
+
+class Identity:
+    """Whether clips of a moving digit show their label, and the same digit in every frame."""
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """Shares of clips and of frames.
+
+        Raises:
+            SuffuseError: where no sample has a digit as its label.
+        """
+        made, real = _digits(samples), _digits(_some(test))
+        if not made:
+            raise SuffuseError("video/identity takes clips whose label is a digit, 0 to 9")
+
+        def share(name: str, test_of: Callable[[NDArray[np.intp], int], bool]) -> Metric:
+            ok, floor = (
+                stats.proportion(sum(test_of(*each) for each in who), len(who))
+                for who in (made, real)
+            )
+            return Metric(
+                name,
+                *(100 * ok.value, 100 * ok.low, 100 * ok.high),
+                better="higher",
+                n=len(made),
+                floor=100 * floor.value,
+                floor_low=100 * floor.low,
+                floor_high=100 * floor.high,
+                unit="%",
+                note="Each frame is read as the digit whose drawing fits it best.",
+            )
+
+        return [
+            share("Digit is the label (most frames)", lambda d, n: np.mean(d == n) > 0.5),
+            share("Identity kept over all frames", lambda d, n: bool((d == d[0]).all())),
+        ]
+
+
+class Flicker:
+    """How unsteady the brightness of pixels is: the mean size of second differences in time."""
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """One figure, in grey levels of 255.
+
+        Raises:
+            SuffuseError: where no clip has three frames.
+        """
+        made = [{"value": _flicker(s.data)} for s in samples if len(s.data) > 2]
+        size = samples[0].data.frames.shape[1:3] if samples else (1, 1)
+        real = [{"value": _flicker(_sized(e.data, size))} for e in _some(test) if len(e.data) > 2]
+        if not made or not real:
+            raise SuffuseError("flicker is measured on clips of three frames or more")
+        return [_mean("Flicker", made, real, "value", "lower", "levels", seed)]
+
+
+class KID:
+    """Kernel distance of made and held-out clips, on pixels and their changes.
+
+    The features of a clip are its frames and the differences of neighbouring frames, both shrunk to
+    8x8 pixels, on the first 48 principal axes of the training clips, whitened.
+
+    Args:
+        target: what a good model reaches, in thousandths.
+    """
+
+    def __init__(self, target: float | None = None) -> None:
+        self.target = target
+
+    def evaluate(
+        self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
+    ) -> list[Metric]:
+        """One figure, times 1000, beside that of real clips against other real ones.
+
+        Raises:
+            SuffuseError: for fewer than 32 samples or held-out clips.
+        """
+        held_out = _some(test)
+        if min(len(samples), len(held_out)) < 32:
+            raise SuffuseError(
+                "video/kid needs 32 clips or more of both kinds; given "
+                f"{len(samples)} samples and {len(held_out)} held-out clips"
+            )
+        frames, size = len(samples[0].data), samples[0].data.frames.shape[1:3]
+
+        def look(examples: Sequence[Example]) -> Tensor:
+            return torch.stack([_look(_sized(e.data, size), frames) for e in examples])
+
+        known = look(_some(train))
+        mean = known.mean(0)
+        _, scales, axes = torch.linalg.svd(known - mean, full_matrices=False)
+        kept = min(48, len(known) - 1)
+        white = axes[:kept].T * ((len(known) - 1) ** 0.5 / scales[:kept].clamp(min=1e-6))
+        made, real, trained = ((x - mean) @ white for x in (look(samples), look(held_out), known))
+        value = stats.kid(made, real)
+        pooled = torch.cat([real, trained])
+        share = min(1.0, len(pooled) / (len(made) + len(real)))
+        sizes = (int(share * len(made)), int(share * len(real)))
+        floor = stats.floor(lambda a, b: stats.kid(a, b).value, pooled, n=sizes, seed=seed)
+        return [
+            Metric(
+                "KID x 1000 (pixels and their changes)",
+                *(1000 * value.value, 1000 * value.low, 1000 * value.high),
+                better="lower",
+                n=len(made),
+                floor=1000 * floor.value,
+                floor_low=1000 * floor.low,
+                floor_high=1000 * floor.high,
+                target=self.target,
+            )
+        ]
+
+
+def _some(dataset: Dataset) -> list[Example]:
+    n = len(dataset)
+    return [dataset[int(i)] for i in np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(int))]
+
+
+def _judged(examples: Sequence[Example]) -> list[dict[str, float]]:
+    asked = [(e.data, parse(str(e.conditions.get("prompt") or ""))) for e in examples]
+    return [judge(clip, motion) for clip, motion in asked if motion is not None]
+
+
+def _digits(examples: Sequence[Example]) -> list[tuple[NDArray[np.intp], int]]:
+    labels = [(e.data, str(e.conditions.get("label"))) for e in examples]
+    return [
+        (digits_seen(track(clip), clip.frames.shape[1] / 16), int(label))
+        for clip, label in labels
+        if label in "0123456789" and len(label) == 1
+    ]
+
+
+def _flicker(clip: Clip) -> float:
+    return float(abs(np.diff(clip.frames.astype(np.float32), 2, axis=0)).mean())
+
+
+def _sized(clip: Clip, size: Sequence[int]) -> Clip:
+    return Clip(fitted(clip.frames, size[0], size[1]), clip.fps)
+
+
+def _look(clip: Clip, frames: int) -> Tensor:
+    x = torch.from_numpy(clip.frames[:frames]).permute(0, 3, 1, 2).float() / 255
+    small = functional.adaptive_avg_pool2d(x, 8)
+    return torch.cat([small.flatten(), small.diff(dim=0).flatten()])
+
+
+def _mean(
+    name: str,
+    made: Sequence[dict[str, float]],
+    real: Sequence[dict[str, float]],
+    key: str,
+    better: Literal["lower", "higher"],
+    unit: str,
+    seed: int,
+) -> Metric:
+    value, floor = (
+        stats.mean(torch.tensor([each[key] for each in who], dtype=torch.float64), seed=seed)
+        for who in (made, real)
+    )
+    return Metric(
+        name,
+        *(value.value, value.low, value.high),
+        better=better,
+        n=len(made),
+        floor=floor.value,
+        floor_low=floor.low,
+        floor_high=floor.high,
+        unit=unit,
+    )
