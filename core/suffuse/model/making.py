@@ -1,0 +1,273 @@
+"""Making with a model: samples, restorations, variations, what lies between."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from suffuse.diffusion import (
+    Noise,
+    posterior,
+)
+from suffuse.diffusion import sample as run_plan
+from suffuse.diffusion.noise import Stream
+from suffuse.diffusion.plan import Plan
+from suffuse.diffusion.process import Denoiser, State, by_name
+from suffuse.diffusion.sampling import Step
+from suffuse.errors import SuffuseError
+from suffuse.model.parts import Parts
+from suffuse.model.rows import batches, repeated
+from suffuse.plugins.contracts import (
+    RaggedEncoder,
+)
+
+__all__ = ["Making"]
+
+
+class Making(Parts):
+    """What makes raw objects."""
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        seed: int | Sequence[int] = 0,
+        first: int = 0,
+        solver: str | Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        grid: str | Sequence[float] = "uniform",
+        begin: float = 1.0,
+        guidance: float | None = None,
+        x: State | None = None,
+        sizes: Sequence[int] | None = None,
+        project: Callable[[State, State, Any], State] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        batch: int = 64,
+        **conditions: Any,
+    ) -> list[Any]:
+        """n raw objects. Sample i of a seed is the same at any batch size and in any order.
+
+        Args:
+            n: how many.
+            seed: an integer s, for the samples (s, first), (s, first + 1), ...; or one for each.
+            solver, steps, grid, begin: see `plan`.
+            guidance: the weight of classifier-free guidance; 1 is none. The recipe's where None.
+            x: states to start from, [n, *shape]; drawn from the seeds where None.
+            sizes: of ragged states, n; drawn from the seeds where None.
+            project: (clean estimate, x_t, t) -> the clean estimate to go on with.
+            on_step: called after each row of each batch.
+            batch: how many samples are made at once.
+            conditions: raw values by name: one for all samples, or a list that is repeated to n.
+
+        Raises:
+            SuffuseError: for unknown conditions, values, solvers, or numbers out of range.
+        """
+        return self._made(
+            run_plan,
+            n,
+            {"x": x},
+            seed=seed,
+            first=first,
+            plan=self.plan(solver, steps, grid=grid, begin=begin),
+            guidance=guidance,
+            sizes=sizes,
+            batch=batch,
+            conditions=conditions,
+            on_step=on_step,
+            **({} if project is None else {"project": project}),
+        )
+
+    def restore(
+        self,
+        observation: posterior.Observation,
+        n: int | None = None,
+        *,
+        method: str = "mmps",
+        options: Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] = 0,
+        first: int = 0,
+        solver: str | Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        grid: str | Sequence[float] = "uniform",
+        begin: float = 1.0,
+        guidance: float | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        batch: int = 16,
+        **conditions: Any,
+    ) -> list[Any]:
+        """Raw objects that agree with what was observed of their states.
+
+        Args:
+            observation: operator, data and noise, about states: `encode` makes those.
+            n: how many; one for each row of the data where None.
+            method: one of `suffuse.diffusion.posterior.METHODS`.
+            options: of the method.
+            seed, first, solver, steps, grid, begin, guidance, on_step, batch, conditions: as for
+                `sample`.
+
+        Raises:
+            SuffuseError: as `suffuse.diffusion.posterior.restore`.
+
+        To fill the lower half of a digit in four ways::
+
+            known = torch.ones(1, 8, 8, dtype=torch.bool)
+            known[:, 4:] = False
+            seen = posterior.Observation(operators.mask(known), model.encode([digit]))
+            model.restore(seen, n=4, label=3)
+        """
+        rows = len(observation.y)
+        n = rows if n is None else n
+        if rows not in (1, n):
+            raise SuffuseError(f"the observation is of {rows} states, and {n} are asked for")
+
+        def run(denoiser: Denoiser, plan: Plan, *, y: Tensor, **settings: Any) -> Tensor:
+            seen = dataclasses.replace(observation, y=y)
+            return posterior.restore(
+                denoiser, plan, seen, method=method, options=options, **settings
+            )
+
+        return self._made(
+            run,
+            n,
+            {"y": observation.y.to(self.device).expand(n, *observation.y.shape[1:])},
+            seed=seed,
+            first=first,
+            plan=self.plan(solver, steps, grid=grid, begin=begin),
+            guidance=guidance,
+            sizes=None,
+            batch=batch,
+            conditions=conditions,
+            on_step=on_step,
+        )
+
+    def vary(
+        self,
+        objects: Sequence[Any],
+        strength: float = 0.5,
+        *,
+        seed: int | Sequence[int] = 0,
+        **settings: Any,
+    ) -> list[Any]:
+        """Each object noised to the time `strength` and sampled from there.
+
+        Args:
+            objects: raw objects.
+            strength: in (0, 1]; 1 forgets the object, for a schedule that ends in pure noise.
+            seed: as for `sample`; object i is varied by the noise of sample i.
+            settings: as for `sample`.
+
+        Source: Meng et al. (SDEdit, 2021), arXiv 2108.01073.
+        """
+        if not 0 < strength <= 1:
+            raise SuffuseError(f"strength is above 0 and at most 1, and {strength} is not")
+        x_0 = self.encode(objects)
+        return self._from(x_0, self.sizes(objects), strength, seed, settings)
+
+    def interpolate(
+        self,
+        first: Any,
+        second: Any,
+        n: int = 8,
+        *,
+        strength: float = 0.5,
+        seed: int = 0,
+        **settings: Any,
+    ) -> list[Any]:
+        """n objects on the way between two: their states mixed evenly, noised, and sampled.
+
+        All are noised by the same noise, so that neighbours resemble each other.
+
+        Args:
+            first, second: raw objects; n: at least 2, the ends among them.
+            strength: in (0, 1]: how far the mixtures are noised before they are made clean.
+            seed, settings: as for `sample`.
+
+        Source: Ho, Jain, Abbeel (2020), arXiv 2006.11239, section 4.3.
+        """
+        if n < 2 or not 0 < strength <= 1 or not isinstance(self.shape, tuple):
+            raise SuffuseError(
+                "interpolation makes 2 objects or more, with a strength above 0 and at most 1, by "
+                f"a model whose states are tensors of numbers; given {n} and {strength}"
+            )
+        ends = self.encode([first, second])
+        share = torch.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1)).to(ends)
+        return self._from(
+            torch.lerp(ends[:1], ends[1:], share), None, strength, [seed] * n, settings
+        )
+
+    def _from(
+        self,
+        x_0: State,
+        sizes: Tensor | None,
+        begin: float,
+        seed: int | Sequence[int],
+        settings: Mapping[str, Any],
+    ) -> list[Any]:
+        n = len(x_0 if isinstance(x_0, Tensor) else next(iter(x_0.values())))
+        noise = Noise(seed, n, device=self.device)
+        drawn = self.process.noise(noise, x_0, step=0, stream=Stream.PRIOR)
+        t = torch.full((n,), begin, dtype=torch.float64, device=self.device)
+        x = self.process.corrupt(x_0, t, drawn)
+        own = None if sizes is None else sizes.tolist()
+        return self.sample(n, seed=seed, x=x, begin=begin, sizes=own, **settings)
+
+    def _made(
+        self,
+        run: Callable[..., State],
+        n: int,
+        rows: Mapping[str, State | None],
+        *,
+        seed: int | Sequence[int],
+        first: int,
+        plan: Any,
+        guidance: float | None,
+        sizes: Sequence[int] | None,
+        batch: int,
+        conditions: Mapping[str, Any],
+        **settings: Any,
+    ) -> list[Any]:
+        """n raw objects by run(denoiser, plan, ...) batch by batch, each with its share of rows."""
+        if n < 1 or batch < 1:
+            raise SuffuseError(
+                f"sampling makes 1 or more, in batches of 1 or more; given {n}, {batch}"
+            )
+        values = {name: repeated(name, value, n) for name, value in conditions.items()}
+        prepared = self.prepare(values, n)
+        denoise = self.denoiser(self.recipe.sampling.guidance if guidance is None else guidance)
+        noise = Noise(seed, n, first=first, device=self.device)
+        made: list[Any] = []
+        with torch.inference_mode():
+            for part in batches(n, batch):
+                given: dict[str, Any] = {name: value[part] for name, value in prepared.items()}
+                for name, value in rows.items():
+                    if value is not None:
+                        given[name] = by_name(lambda x: x[part].to(self.device), value)  # noqa: B023
+                own = self._sizes(None if sizes is None else sizes[part], noise[part])
+                if own is not None:
+                    given["mask"] = self.mask(own)
+                state = run(
+                    denoise,
+                    plan,
+                    noise=noise[part],
+                    shape=self.shape,
+                    process=self.process,
+                    **settings,
+                    **given,
+                )
+                made += self.decode(state, own)
+        return made
+
+    def _sizes(self, given: Sequence[int] | None, noise: Noise) -> Tensor | None:
+        if not isinstance(self.encoder, RaggedEncoder):
+            if given is not None:
+                raise SuffuseError("all states of this model have one size; leave sizes out")
+            return None
+        if given is None:
+            return self.encoder.draw_sizes(noise).to(self.device)
+        if len(given) != len(noise):
+            raise SuffuseError("sizes has one number for each sample")
+        return torch.tensor(given, dtype=torch.int64, device=self.device)

@@ -1,0 +1,43 @@
+"""A denoiser's network with the conditioners that feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from suffuse.diffusion.process import State
+
+__all__ = ["Network"]
+
+
+class Network(nn.Module):
+    """A denoiser's network with the conditioners that feed it."""
+
+    def __init__(self, backbone: nn.Module, conditioners: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.conditioners = nn.ModuleDict(dict(conditioners))
+
+    def forward(
+        self, x: State, level: Any, *, mask: State | None = None, **conditions: Tensor
+    ) -> Any:
+        """The raw prediction for states x [B, *shape] at noise levels [B], of the shape of x.
+
+        Conditions are prepared values (`Model.prepare`), one row a sample.
+        """
+        given: dict[str, Any] = {} if mask is None else {"mask": mask}
+        for name, embed in self.conditioners.items():
+            answer = embed(conditions[name])
+            for slot, value in (
+                answer if isinstance(answer, Mapping) else {"vector": answer}
+            ).items():
+                if slot not in given:
+                    given[slot] = value
+                elif slot == "vector":
+                    given[slot] = given[slot] + value
+                else:
+                    given[slot] = torch.cat([given[slot], value], dim=1)
+        return self.backbone(x, level, **given)
