@@ -180,7 +180,8 @@ class Index:
                 except SuffuseError as error:
                     self.skipped[name] = str(error)
                     database.execute("DELETE FROM pictures WHERE name = ?", (name,))
-            vectors = pretrained().pictures(pictures).reshape(len(part), -1).half().numpy()
+            found = pretrained().pictures(pictures).reshape(len(part), PARTS * FEATURES)
+            vectors = found.half().numpy()
             rows: Sequence[Any] = [
                 (name, *files[name], vector.tobytes())
                 for name, vector in zip(part, vectors, strict=True)
