@@ -330,7 +330,10 @@ def _first(t: NDArray[np.float64]) -> Tensor | float:
     return float(t[0]) if t.ndim == 1 else torch.from_numpy(t[0][None])
 
 
-def _mean(t: float | Tensor) -> float:
+def _mean(t: float | Tensor | Mapping[str, Any]) -> float:
+    """A time as one number; of a product's times the first part's."""
+    if isinstance(t, Mapping):
+        return _mean(next(iter(t.values())))
     return float(t.mean()) if isinstance(t, Tensor) else t
 
 
