@@ -129,6 +129,20 @@ def test_safe_decoding_makes_any_graph_valid_and_raw_says_why_not(graph):
         assert (problem(mol) or "valid") == mol.GetProp(RAW)
 
 
+def test_states_on_the_way_are_left_as_they_are(graph):
+    masked = {
+        "atoms": torch.full((1, graph.largest), len(graph.types)),
+        "bonds": torch.full((1, graph.largest, graph.largest), 4),
+    }
+    (mol,) = graph.decode(masked, torch.tensor([3]))
+    assert Chem.MolToSmiles(mol) == "*.*.*"
+    dense = {"atoms": torch.zeros(1, graph.largest, dtype=torch.int64)}
+    dense["bonds"] = 3 - 3 * torch.eye(graph.largest, dtype=torch.int64)[None]
+    (mol,) = graph.decode(dense, torch.tensor([4]))
+    assert mol.GetProp(RAW) == "valence"
+    assert mol.GetNumBonds() == 6
+
+
 def test_atom_types_that_are_none_are_refused():
     with pytest.raises(SuffuseError, match="'Q' is no type of atom"):
         Graph(["C", "Q"])

@@ -9,8 +9,9 @@ of molecules with up to N heavy atoms, with 0 beyond a molecule's own size. A mo
 Kekulé's form, so that a token is an order and valences are sums of tokens. What is kept and what is
 dropped: see `suffuse_molecules.chemistry`.
 
-A state that a sampler has made may also tell how sure its last estimate was, in the part
-"bond_logits" [B, N, N, 4] (`suffuse_molecules.process`); valence-safe decoding goes by it.
+A state that a sampler has made also tells how sure its last estimate was, in the part
+"bond_logits" [B, N, N, 4] (`suffuse_molecules.process`). Valence-safe decoding goes by it, and
+leaves other states as they are: those on the way from noise.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ class Graph:
         sizes: how many molecules there are of 1, 2, ... atoms; the longest is N.
         atoms: how often each type occurs.
         bonds: how often each order occurs, 0 included.
-        decoding: "safe" repairs graphs that are no valid molecules (`suffuse_molecules.valence`);
-            "raw" leaves them, unsanitised. Either way the property `RAW` says what the graph was.
+        decoding: "safe" repairs sampled graphs that are no valid molecules (see
+            `suffuse_molecules.valence`); "raw" leaves them, unsanitised. Either way the
+            property `RAW` says what the graph was.
 
     >>> from suffuse_molecules.chemistry import canonical, parse
     >>> graph = Graph(["C", "O"], [4, 2], [0, 1, 1], [3, 1], [4, 2, 1, 1])
@@ -179,7 +181,9 @@ class Graph:
         return {"atoms": torch.from_numpy(atoms), "bonds": torch.from_numpy(bonds)}
 
     def element(self, token: int) -> tuple[int, int]:
-        """The atomic number and the charge that a token stands for."""
+        """The atomic number and the charge that a token stands for; 0 for a mask."""
+        if token >= max(len(self._elements), 2):
+            return 0, 0
         return self._elements[min(token, len(self._elements) - 1)]
 
     def tokens(self, mol: Chem.Mol) -> tuple[list[int], Tensor]:
@@ -202,8 +206,8 @@ class Graph:
     def decode(self, x: Mapping[str, Tensor], sizes: Tensor) -> list[Chem.Mol]:
         """Molecules from graphs, each with the property `RAW`.
 
-        Safe ones are sanitised and valid, but for the rare graph that no repair joins: of that the
-        largest piece is kept.
+        Repaired ones are sanitised and valid; of the rare graph that no repair joins the largest
+        piece is kept.
         """
         logits = x.get("bond_logits")
         out = []
@@ -223,18 +227,19 @@ class Graph:
             atom.SetFormalCharge(charge)
             mol.AddAtom(atom)
         for i, j in zip(*np.nonzero(np.triu(orders, 1)), strict=True):
-            mol.AddBond(int(i), int(j), _BONDS[int(orders[i, j])])
+            if orders[i, j] < ORDERS:  # beyond is the mask of absorbing kernels
+                mol.AddBond(int(i), int(j), _BONDS[int(orders[i, j])])
         return mol.GetMol()
 
     def _molecule(self, atoms: list[int], orders: Any, logits: Tensor | None) -> Chem.Mol:
         mol = self.build(atoms, orders)
         reason = problem(mol)
-        if reason is not None and self.decoding == "safe":
+        if reason is not None and self.decoding == "safe" and logits is not None:
             orders = self._repaired(atoms, orders, logits)
             label = pieces(orders)
             keep = np.flatnonzero(label == np.bincount(label).argmax())
             mol = self.build([atoms[i] for i in keep], orders[np.ix_(keep, keep)])
-        if reason is None or self.decoding == "safe":
+        if problem(mol) is None:
             with quiet():
                 Chem.SanitizeMol(mol)
         else:
@@ -242,16 +247,12 @@ class Graph:
         mol.SetProp(RAW, reason or "valid")
         return mol
 
-    def _repaired(self, atoms: list[int], orders: Any, logits: Tensor | None) -> Any:
+    def _repaired(self, atoms: list[int], orders: Any, logits: Tensor) -> Any:
         assert self.capacity is not None
         capacity = [self.capacity[min(token, len(self.capacity) - 1)] for token in atoms]
-        if logits is None:
-            confidence = likely = np.ones(orders.shape)
-        else:
-            p = logits.softmax(-1).numpy()
-            confidence = np.take_along_axis(p, orders[..., None], -1)[..., 0]
-            likely = 1 - p[..., 0]
-        return join(admit(orders, capacity, confidence), capacity, likely)
+        p = logits.softmax(-1).numpy()
+        confidence = np.take_along_axis(p, orders[..., None], -1)[..., 0]
+        return join(admit(orders, capacity, confidence), capacity, 1 - p[..., 0])
 
 
 def _read(mol: Chem.Mol) -> tuple[list[tuple[int, int]], Any]:
