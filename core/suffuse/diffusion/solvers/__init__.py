@@ -50,7 +50,7 @@ from suffuse.diffusion.solvers.runge_kutta import (
     pndm,
     restart,
 )
-from suffuse.diffusion.solvers.table import Array, Solver
+from suffuse.diffusion.solvers.table import Array, Solver, solver
 from suffuse.diffusion.tuning import tune
 from suffuse.errors import SuffuseError, unknown
 
@@ -63,6 +63,7 @@ __all__ = [
     "exponential_weights",
     "plan",
     "quadrature_weights",
+    "solver",
     "tune",
 ]
 

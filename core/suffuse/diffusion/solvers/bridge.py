@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
 
 from suffuse.diffusion import bridge as bridges
-from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
-from suffuse.diffusion.solvers.table import Array, D, Entry, Level, X, combine, solver, tabulate
+from suffuse.diffusion.solvers.table import Column, D, Level, Terms, X, combine, single, solver
 from suffuse.errors import SuffuseError, unknown
 
-__all__ = ["bridge"]
 
-
-@solver(1, stochastic=True)
-def bridge(schedule: Schedule, grid: Array, *, eta: float = 1.0, start: str = "noise") -> Plan:
+@solver(1, law="bridge", stochastic=True)
+def bridge(schedule: Schedule, *, eta: float = 1.0, start: str = "noise") -> Column:
     """The step that keeps the bridge's marginals q(x_t | x_0, y), with as much noise as eta says.
 
     The row puts the clean estimate and y into the state at s, and keeps of x_t's noise what the
@@ -37,25 +32,17 @@ def bridge(schedule: Schedule, grid: Array, *, eta: float = 1.0, start: str = "n
     if start not in ("noise", "mean"):
         raise unknown("start", start, ["noise", "mean"])
 
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows = []
-        for i in range(len(levels) - 1):
-            t, s = levels[i], levels[i + 1]
-            if t.lam == s.lam:
-                rows.append(Entry(t.t, s.t, X(i)))
-                continue
-            before, after = (bridges.weights(schedule, level.t) for level in (t, s))
-            g, rest = math.exp(2 * (t.lam - s.lam)), -math.expm1(2 * (t.lam - s.lam))
-            if before.noise == 0:
-                keep, fresh = 0.0, float(after.noise) * (start == "noise")
-            else:
-                free = float(before.x) / t.alpha  # 1 − f
-                keep = s.alpha / t.alpha * math.sqrt(g * ((1 - eta**2) * rest / free + g))
-                fresh = eta * s.sigma * math.sqrt(rest)
-            x, y = float(after.x - keep * before.x), float(after.y - keep * before.y)
-            # y stands in the register of states behind x_t
-            rows.append(Entry(t.t, s.t, combine((keep, X(i)), (y, X(i - 1)), (x, D(i))), fresh))
-        return rows
+    def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:
+        before, after = (bridges.weights(schedule, level.t) for level in (t, s))
+        g, rest = math.exp(2 * (t.lam - s.lam)), -math.expm1(2 * (t.lam - s.lam))
+        if before.noise == 0:
+            keep, fresh = 0.0, float(after.noise) * (start == "noise")
+        else:
+            free = float(before.x) / t.alpha  # 1 − f
+            keep = s.alpha / t.alpha * math.sqrt(g * ((1 - eta**2) * rest / free + g))
+            fresh = eta * s.sigma * math.sqrt(rest)
+        x, y = float(after.x - keep * before.x), float(after.y - keep * before.y)
+        # y stands in the register of states behind x_t
+        return combine((keep, X(i)), (y, X(i - 1)), (x, D(i))), fresh
 
-    plan = tabulate("bridge", schedule, grid, column, eta=eta, start=start)
-    return dataclasses.replace(plan, law="bridge")
+    return single(step)

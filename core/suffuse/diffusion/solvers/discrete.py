@@ -20,17 +20,12 @@ All are functions of λ alone. Levels may be at λ = ±∞; a step of no length 
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
-from suffuse.diffusion.solvers.table import Array, D, Entry, Level, X, combine, solver, tabulate
+from suffuse.diffusion.solvers.table import Column, D, Level, Terms, X, combine, single, solver
 from suffuse.errors import SuffuseError
-
-__all__ = ["ancestral", "remask", "renoise", "reveal", "tau_leaping"]
 
 Weights = tuple[float, float, float]
 
@@ -47,32 +42,21 @@ def _noise(level: Level) -> float:
 
 def _left(t: Level, s: Level) -> float:
     """r = e^{λ_t − λ_s}: how likely the ancestral step leaves a token of noise alone."""
-    return 1.0 if t.lam == s.lam else math.exp(t.lam - s.lam)
+    return math.exp(t.lam - s.lam)
 
 
-def _plan(
-    name: str,
-    law: str,
-    schedule: Schedule,
-    grid: Array,
-    weights: Callable[[Level, Level], Weights],
-    **options: Any,
-) -> Plan:
-    """A row of weights (A, B, C) for every step of the grid."""
+def _weighed(weights: Callable[[Level, Level], Weights]) -> Column:
+    """A row of weights (A, B, C) for every step."""
 
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows = []
-        for i in range(len(levels) - 1):
-            t, s = levels[i], levels[i + 1]
-            a, b, c = weights(t, s) if t.lam != s.lam else (1.0, 0.0, 0.0)
-            rows.append(Entry(t.t, s.t, combine((a, X(i)), (b, D(i))), c))
-        return rows
+    def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:
+        a, b, c = weights(t, s)
+        return combine((a, X(i)), (b, D(i))), c
 
-    return dataclasses.replace(tabulate(name, schedule, grid, column, **options), law=law)
+    return single(step)
 
 
-@solver(1, stochastic=True)
-def ancestral(schedule: Schedule, grid: Array) -> Plan:
+@solver(1, law="mixture", stochastic=True)
+def ancestral(schedule: Schedule) -> Column:
     """The posterior q(x_s | x_t, x_0) averaged over the clean estimate.
 
     Sources: Austin et al. (D3PM, 2021), arXiv 2107.03006, eq. 4; Vignac et al. (DiGress, 2023),
@@ -83,11 +67,11 @@ def ancestral(schedule: Schedule, grid: Array) -> Plan:
         r = _left(t, s)
         return 1.0, _clean(s) * (1 - r), _noise(s) * (1 - r)
 
-    return _plan("ancestral", "mixture", schedule, grid, weights)
+    return _weighed(weights)
 
 
-@solver(1, stochastic=True)
-def reveal(schedule: Schedule, grid: Array) -> Plan:
+@solver(1, law="mixture", stochastic=True)
+def reveal(schedule: Schedule) -> Column:
     """Noise stays what it is until it is replaced by the clean estimate: no token is drawn afresh.
 
     The least random of the samplers with the right share of clean tokens, as DDIM is for Gaussian
@@ -96,23 +80,19 @@ def reveal(schedule: Schedule, grid: Array) -> Plan:
     Source: Song, Meng, Ermon (2021), arXiv 2010.02502, appendix A.
     """
 
-    def weights(t: Level, s: Level) -> Weights:
-        return 1.0, _clean(s) * (1 - _left(t, s)), 0.0
-
-    return _plan("reveal", "mixture", schedule, grid, weights)
+    return _weighed(lambda t, s: (1.0, _clean(s) * (1 - _left(t, s)), 0.0))
 
 
-@solver(1, stochastic=True)
+@solver(1, law="mixture", stochastic=True)
 def remask(
     schedule: Schedule,
-    grid: Array,
     *,
     churn: float = 1.0,
     cap: float = 1.0,
     scale: float = 1.0,
     low: float = 0.0,
     high: float = 1.0,
-) -> Plan:
+) -> Column:
     """Tokens that are data are made noise again, with the probability η, and so can be corrected.
 
     η = scale · min(cap, 1 − (a_t / a_s)^churn, b_s / a_t), of which the last is the most that there
@@ -141,12 +121,11 @@ def remask(
         take = _clean(s) * (1 - r) + (eta * a / _noise(t) if a > 0 else 0.0)
         return 1 - eta, take, max(0.0, 1 - take - min(r, 1 - take))
 
-    options = {"churn": churn, "cap": cap, "scale": scale, "low": low, "high": high}
-    return _plan("remask", "mixture", schedule, grid, weights, **options)
+    return _weighed(weights)
 
 
-@solver(1, stochastic=True)
-def tau_leaping(schedule: Schedule, grid: Array, *, eta: float = 0.0) -> Plan:
+@solver(1, law="rates", stochastic=True)
+def tau_leaping(schedule: Schedule, *, eta: float = 0.0) -> Column:
     """Jumps at the reversed process's rates of the step's beginning, the first one taken.
 
     Noise jumps to the clean estimate at the rate β a / b and afresh at β, with β = −a′/a. Their
@@ -174,14 +153,14 @@ def tau_leaping(schedule: Schedule, grid: Array, *, eta: float = 0.0) -> Plan:
         share = moved / (jump + fresh_noise)
         return math.exp(-eta * fresh), share * jump, share * fresh_noise
 
-    return _plan("tau-leaping", "rates", schedule, grid, weights, eta=eta)
+    return _weighed(weights)
 
 
-@solver(1, stochastic=True)
-def renoise(schedule: Schedule, grid: Array) -> Plan:
+@solver(1, law="renoise", stochastic=True)
+def renoise(schedule: Schedule) -> Column:
     """Draw the clean estimate and corrupt it afresh to the next time: for every process.
 
     The plan is its times alone; the step is `Process.renoise`, which needs no more of a process
     than its corruption. For Gaussian states it is `lcm`.
     """
-    return _plan("renoise", "renoise", schedule, grid, lambda t, s: (0.0, 0.0, 0.0))
+    return _weighed(lambda t, s: (0.0, 0.0, 0.0))

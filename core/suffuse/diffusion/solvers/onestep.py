@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
-from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
-from suffuse.diffusion.solvers.table import (
-    Array,
-    D,
-    Entry,
-    Level,
-    Terms,
-    X,
-    combine,
-    solver,
-    tabulate,
-)
+from suffuse.diffusion.solvers.table import Column, D, Level, Terms, X, combine, single, solver
 from suffuse.errors import SuffuseError, unknown
-
-__all__ = ["ddim", "ddpm", "euler", "euler_ancestral", "lcm"]
 
 
 def added(t: Level, s: Level, rate: float = 1.0) -> float:
@@ -30,16 +15,13 @@ def added(t: Level, s: Level, rate: float = 1.0) -> float:
 
 
 def towards(row: int, t: Level, s: Level, shrink: float = 1.0) -> Terms:
-    """The exact step for a constant estimate: σ_s/σ_t of x, the rest of the scale for d.
-
-    A step of no length (a frame that keeps its level) leaves the state alone, also at σ = 0.
-    """
+    """The exact step for a constant estimate: σ_s/σ_t of x, the rest of the scale for d."""
     keep = shrink * (1.0 if t.lam == s.lam else s.sigma / t.sigma)
     return combine((keep, X(row)), (s.alpha - t.alpha * keep, D(row)))
 
 
 @solver(1, exponential=True, stochastic=True)
-def ddim(schedule: Schedule, grid: Array, *, eta: float = 0.0) -> Plan:
+def ddim(schedule: Schedule, *, eta: float = 0.0) -> Column:
     """Denoising diffusion implicit models.
 
     The noise has the variance η² σ_s² (1 − e^{2(λ_t − λ_s)}); at η = 0 the method is the exact step
@@ -50,45 +32,41 @@ def ddim(schedule: Schedule, grid: Array, *, eta: float = 0.0) -> Plan:
 
     Source: Song, Meng, Ermon (2021), arXiv 2010.02502, eq. 12 and 16.
     """
-    return _ddim("ddim", schedule, grid, eta)
+    return _ddim(eta)
+
+
+def _ddim(eta: float) -> Column:
+    if not 0 <= eta <= 1:
+        raise SuffuseError(f"eta lies between 0 and 1, and {eta} does not")
+
+    def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:
+        fresh = eta**2 * added(t, s)
+        return towards(i, t, s, math.sqrt(1 - fresh)), s.sigma * math.sqrt(fresh)
+
+    return single(step)
 
 
 @solver(1, exponential=True)
-def euler(schedule: Schedule, grid: Array) -> Plan:
+def euler(schedule: Schedule) -> Column:
     """Euler's method in σ/α, which is DDIM without noise.
 
     Source: Karras et al. (2022), arXiv 2206.00364, algorithm 1.
     """
-    return _ddim("euler", schedule, grid, 0.0)
+    return _ddim(0.0)
 
 
 @solver(1, exponential=True, stochastic=True)
-def euler_ancestral(schedule: Schedule, grid: Array, *, eta: float = 1.0) -> Plan:
+def euler_ancestral(schedule: Schedule, *, eta: float = 1.0) -> Column:
     """Euler's method in σ/α down to σ_down, then noise σ_up; DDIM under its other name.
 
     Args:
         eta: the part of the posterior's noise, 0 to 1.
     """
-    return _ddim("euler-ancestral", schedule, grid, eta)
-
-
-def _ddim(name: str, schedule: Schedule, grid: Array, eta: float) -> Plan:
-    if not 0 <= eta <= 1:
-        raise SuffuseError(f"eta lies between 0 and 1, and {eta} does not")
-
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows = []
-        for i, (t, s) in enumerate(pairwise(levels)):
-            fresh = eta**2 * added(t, s)
-            terms = towards(i, t, s, math.sqrt(1 - fresh))
-            rows.append(Entry(t.t, s.t, terms, s.sigma * math.sqrt(fresh)))
-        return rows
-
-    return tabulate(name, schedule, grid, column, eta=eta)
+    return _ddim(eta)
 
 
 @solver(1, stochastic=True)
-def ddpm(schedule: Schedule, grid: Array, *, variance: str = "posterior") -> Plan:
+def ddpm(schedule: Schedule, *, variance: str = "posterior") -> Column:
     """Ancestral sampling: the posterior q(x_s | x_t, x_0) at the clean estimate.
 
     Its mean is (α_ts σ_s² x_t + α_s σ_ts² x_0) / σ_t² with α_ts = α_t / α_s and
@@ -102,24 +80,17 @@ def ddpm(schedule: Schedule, grid: Array, *, variance: str = "posterior") -> Pla
     if variance not in ("posterior", "upper"):
         raise unknown("variance", variance, ["posterior", "upper"])
 
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows = []
-        for i, (t, s) in enumerate(pairwise(levels)):
-            if t.lam == s.lam:
-                rows.append(Entry(t.t, s.t, X(i)))
-                continue
-            part = added(t, s)  # σ_ts² / σ_t²
-            keep = (t.alpha / s.alpha) * (s.sigma / t.sigma) ** 2
-            scale = s.sigma if variance == "posterior" else t.sigma * (s.sigma > 0)
-            terms = combine((keep, X(i)), (s.alpha * part, D(i)))
-            rows.append(Entry(t.t, s.t, terms, scale * math.sqrt(part)))
-        return rows
+    def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:
+        part = added(t, s)  # σ_ts² / σ_t²
+        keep = (t.alpha / s.alpha) * (s.sigma / t.sigma) ** 2
+        scale = s.sigma if variance == "posterior" else t.sigma * (s.sigma > 0)
+        return combine((keep, X(i)), (s.alpha * part, D(i))), scale * math.sqrt(part)
 
-    return tabulate("ddpm", schedule, grid, column, variance=variance)
+    return single(step)
 
 
 @solver(1, stochastic=True)
-def lcm(schedule: Schedule, grid: Array) -> Plan:
+def lcm(schedule: Schedule) -> Column:
     """Consistency sampling: jump to the clean estimate, and noise it afresh to the next level.
 
     For models distilled to answer with the end of the flow; with others it is a poor method.
@@ -127,13 +98,4 @@ def lcm(schedule: Schedule, grid: Array) -> Plan:
     Sources: Song et al. (2023), arXiv 2303.01469, algorithm 1; Luo et al. (2023),
     arXiv 2310.04378.
     """
-
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        return [
-            Entry(t.t, s.t, X(i))
-            if t.lam == s.lam
-            else Entry(t.t, s.t, combine((s.alpha, D(i))), s.sigma)
-            for i, (t, s) in enumerate(pairwise(levels))
-        ]
-
-    return tabulate("lcm", schedule, grid, column)
+    return single(lambda i, t, s: (combine((s.alpha, D(i))), s.sigma))

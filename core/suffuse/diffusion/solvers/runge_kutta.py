@@ -17,34 +17,22 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
-from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
 from suffuse.diffusion.solvers.multistep import BASHFORTH, noise_estimate
 from suffuse.diffusion.solvers.onestep import towards
+from suffuse.diffusion.solvers.quadrature import usable
 from suffuse.diffusion.solvers.table import (
-    Array,
+    Column,
     D,
     Entry,
     Level,
     Terms,
     X,
     combine,
+    several,
     solver,
-    tabulate,
 )
 from suffuse.errors import SuffuseError
-
-__all__ = [
-    "dpm_2s",
-    "dpm_3s",
-    "dpmpp_2s",
-    "flow_euler",
-    "flow_midpoint",
-    "flow_rk4",
-    "heun",
-    "pndm",
-    "restart",
-]
 
 Variable = Literal["ratio", "flow"]
 Tableau = Sequence[Sequence[float]]
@@ -91,27 +79,30 @@ def _tried(
     return rows
 
 
-def _raised(entry: Entry, to: Level, scale: float, noise: float) -> Entry:
-    """The row, then noise up to a higher level."""
-    return Entry(entry.t, to.t, combine((scale, entry.terms)), noise)
-
-
-def _up(schedule: Schedule, s: Level, ratio: float) -> tuple[Level, float, float]:
-    """The level whose σ/α is `ratio`, above s; the state's scale and the noise that lead there."""
+def _raise(
+    schedule: Schedule, rows: list[Entry], s: Level, ratio: float, scale: float = 1.0
+) -> Level:
+    """The last row, which reaches s, goes on by noise to the level above whose σ/α is `ratio`."""
     up = Level.at(schedule, float(schedule.t(-math.log(ratio))))
-    return up, up.alpha / s.alpha, up.alpha * math.sqrt(max(ratio**2 - s.ratio**2, 0.0))
+    noise = scale * up.alpha * math.sqrt(max(ratio**2 - s.ratio**2, 0.0))
+    rows[-1] = Entry(rows[-1].t, up.t, combine((up.alpha / s.alpha, rows[-1].terms)), noise)
+    return up
 
 
-@solver(2, stochastic=True, intervals=lambda calls: (calls + 1) // 2)
+def halved(calls: int) -> int:
+    """Steps of two calls, the last of them of one."""
+    return (calls + 1) // 2
+
+
+@solver(2, stochastic=True, intervals=halved)
 def heun(
     schedule: Schedule,
-    grid: Array,
     *,
     churn: float = 0.0,
     churn_min: float = 0.0,
     churn_max: float = math.inf,
     churn_noise: float = 1.003,
-) -> Plan:
+) -> Column:
     """Heun's method in σ/α, two calls a step (one for a step to clean data or from pure noise).
 
     Churn adds noise before the denoiser is asked, from σ̃ = σ/α to σ̃ (1 + γ) with
@@ -134,25 +125,14 @@ def heun(
             rows += _tried(schedule, len(rows), t, s, HEUN, "ratio")
             t = s
             if following and gamma and churn_min <= s.ratio <= churn_max:
-                t, scale, noise = _up(schedule, s, s.ratio * (1 + gamma))
-                rows[-1] = _raised(rows[-1], t, scale, noise * churn_noise)
+                t = _raise(schedule, rows, s, s.ratio * (1 + gamma), churn_noise)
         return rows
 
-    options = {"churn": churn, "churn_noise": churn_noise, "churn_min": churn_min}
-    if churn_max < math.inf:
-        options["churn_max"] = churn_max
-    return tabulate("heun", schedule, grid, column, **options)
+    return column
 
 
-@solver(2, stochastic=True, intervals=lambda calls: (calls + 1) // 2)
-def restart(
-    schedule: Schedule,
-    grid: Array,
-    *,
-    low: float = 0.05,
-    high: float = 0.3,
-    times: int = 1,
-) -> Plan:
+@solver(2, stochastic=True, intervals=halved)
+def restart(schedule: Schedule, *, low: float = 0.05, high: float = 0.3, times: int = 1) -> Column:
     """Heun's method that goes back: at σ/α = `low` noise is added up to `high`, `times` times.
 
     Each return takes the part of the grid between the two again.
@@ -182,78 +162,56 @@ def restart(
 
         walk(levels[: bottom + 1])
         for _ in range(times if top < bottom else 0):
-            _, scale, noise = _up(schedule, levels[bottom], levels[top].ratio)
-            rows[-1] = _raised(rows[-1], levels[top], scale, noise)
+            _raise(schedule, rows, levels[bottom], levels[top].ratio)
             walk(levels[top : bottom + 1])
         walk(levels[bottom:])
         return rows
 
-    return tabulate("restart", schedule, grid, column, low=low, high=high, times=times)
+    return column
 
 
-def _by_tableau(
-    name: str, schedule: Schedule, grid: Array, tableau: Tableau, variable: Variable
-) -> Plan:
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows: list[Entry] = []
-        for t, s in pairwise(levels):
-            rows += _tried(schedule, len(rows), t, s, tableau, variable)
-        return rows
-
-    return tabulate(name, schedule, grid, column)
+def _by_tableau(schedule: Schedule, tableau: Tableau) -> Column:
+    return several(lambda first, t, s: _tried(schedule, first, t, s, tableau, "flow"))
 
 
 @solver(1)
-def flow_euler(schedule: Schedule, grid: Array) -> Plan:
+def flow_euler(schedule: Schedule) -> Column:
     """Euler's method on the velocity of the straight path; in the flow gauge it is DDIM.
 
     Source: Liu, Gong, Liu (2022), arXiv 2209.03003.
     """
-    return _by_tableau("flow-euler", schedule, grid, EULER, "flow")
+    return _by_tableau(schedule, EULER)
 
 
-@solver(2, intervals=lambda calls: (calls + 1) // 2)
-def flow_midpoint(schedule: Schedule, grid: Array) -> Plan:
+@solver(2, intervals=halved)
+def flow_midpoint(schedule: Schedule) -> Column:
     """The midpoint method on the velocity of the straight path, two calls a step."""
-    return _by_tableau("flow-midpoint", schedule, grid, MIDPOINT, "flow")
+    return _by_tableau(schedule, MIDPOINT)
 
 
 @solver(4, intervals=lambda calls: max((calls + 3) // 4, 1))
-def flow_rk4(schedule: Schedule, grid: Array) -> Plan:
+def flow_rk4(schedule: Schedule) -> Column:
     """The classical Runge-Kutta method on the velocity of the straight path, four calls a step."""
-    return _by_tableau("flow-rk4", schedule, grid, RK4, "flow")
+    return _by_tableau(schedule, RK4)
 
 
-def _exponential(
-    name: str,
-    schedule: Schedule,
-    grid: Array,
-    fractions: Sequence[float],
-    stages: Callable[[int, list[Level]], list[Terms]],
-) -> Plan:
-    """Steps with inner levels at the given fractions of the way in λ.
+Stages = Callable[[int, list[Level]], list[Terms]]
+"""(first row, the levels t, inner ones and s) -> the state that each row reaches."""
 
-    `stages` answers, for the levels t, inner ones and s, with the state that each row reaches.
-    """
 
-    def column(levels: Sequence[Level]) -> list[Entry]:
-        rows: list[Entry] = []
-        for t, s in pairwise(levels):
-            first = len(rows)
-            if t.lam == s.lam or not (math.isfinite(t.lam) and math.isfinite(s.lam)):
-                rows.append(Entry(t.t, s.t, towards(first, t, s)))
-                continue
-            lams = [t.lam + r * (s.lam - t.lam) for r in fractions]
-            inner = [Level.at(schedule, float(schedule.t(lam))) for lam in lams]
-            path = [t, *inner, s]
-            reached = stages(first, path)
-            rows += [
-                Entry(a.t, b.t, terms)
-                for (a, b), terms in zip(pairwise(path), reached, strict=True)
-            ]
-        return rows
+def _exponential(schedule: Schedule, fractions: Sequence[float], stages: Stages) -> Column:
+    """Steps with inner levels at the given fractions of the way in λ."""
 
-    return tabulate(name, schedule, grid, column)
+    def step(first: int, t: Level, s: Level) -> list[Entry]:
+        if not usable([t.lam, s.lam]):
+            return [Entry(t.t, s.t, towards(first, t, s))]
+        lams = [t.lam + r * (s.lam - t.lam) for r in fractions]
+        inner = [Level.at(schedule, float(schedule.t(lam))) for lam in lams]
+        path = [t, *inner, s]
+        reached = zip(pairwise(path), stages(first, path), strict=True)
+        return [Entry(a.t, b.t, terms) for (a, b), terms in reached]
+
+    return several(step)
 
 
 def _noise_step(t: Level, s: Level, first: int) -> tuple[float, tuple[float, Terms]]:
@@ -261,8 +219,8 @@ def _noise_step(t: Level, s: Level, first: int) -> tuple[float, tuple[float, Ter
     return s.sigma * math.expm1(s.lam - t.lam), (s.alpha / t.alpha, X(first))
 
 
-@solver(2, intervals=lambda calls: (calls + 1) // 2)
-def dpm_2s(schedule: Schedule, grid: Array) -> Plan:
+@solver(2, intervals=halved)
+def dpm_2s(schedule: Schedule) -> Column:
     """DPM-Solver-2: second order on the noise, two calls a step, the inner level half way in λ.
 
     Source: Lu et al. (2022), arXiv 2206.00927, algorithm 4 with r_1 = 1/2.
@@ -276,11 +234,11 @@ def dpm_2s(schedule: Schedule, grid: Array) -> Plan:
         # 1/(2 r_1) = 1, so the first estimate drops out of the last row
         return [combine(x_u, (-to_u, e[0])), combine(x_s, (-to_s, e[1]))]
 
-    return _exponential("dpm-2s", schedule, grid, [1 / 2], stages)
+    return _exponential(schedule, [1 / 2], stages)
 
 
 @solver(3, intervals=lambda calls: (calls + 2) // 3)
-def dpm_3s(schedule: Schedule, grid: Array) -> Plan:
+def dpm_3s(schedule: Schedule) -> Column:
     """DPM-Solver-3: third order on the noise, three calls a step.
 
     Source: Lu et al. (2022), arXiv 2206.00927, algorithm 5 with r_1 = 1/3 and r_2 = 2/3.
@@ -290,9 +248,7 @@ def dpm_3s(schedule: Schedule, grid: Array) -> Plan:
         t, u, w, s = path
         e = [noise_estimate(first + j, level) for j, level in enumerate((t, u, w))]
         h = s.lam - t.lam
-        to_u, x_u = _noise_step(t, u, first)
-        to_w, x_w = _noise_step(t, w, first)
-        to_s, x_s = _noise_step(t, s, first)
+        (to_u, x_u), (to_w, x_w), (to_s, x_s) = (_noise_step(t, k, first) for k in path[1:])
         bend_w = w.sigma * 2 * (math.expm1(2 / 3 * h) / (2 / 3 * h) - 1)
         bend_s = s.sigma * 3 / 2 * (math.expm1(h) / h - 1)
         return [
@@ -301,11 +257,11 @@ def dpm_3s(schedule: Schedule, grid: Array) -> Plan:
             combine(x_s, (bend_s - to_s, e[0]), (-bend_s, e[2])),
         ]
 
-    return _exponential("dpm-3s", schedule, grid, [1 / 3, 2 / 3], stages)
+    return _exponential(schedule, [1 / 3, 2 / 3], stages)
 
 
-@solver(2, intervals=lambda calls: (calls + 1) // 2)
-def dpmpp_2s(schedule: Schedule, grid: Array) -> Plan:
+@solver(2, intervals=halved)
+def dpmpp_2s(schedule: Schedule) -> Column:
     """DPM-Solver++ (2S): second order on the clean estimate, two calls a step.
 
     Source: Lu et al. (2022), arXiv 2211.01095, algorithm 1 with r_1 = 1/2.
@@ -314,16 +270,14 @@ def dpmpp_2s(schedule: Schedule, grid: Array) -> Plan:
     def stages(first: int, path: list[Level]) -> list[Terms]:
         t, u, s = path
         whole = -s.alpha * math.expm1(t.lam - s.lam)
-        return [
-            towards(first, t, u),
-            combine((s.sigma / t.sigma, X(first)), (whole, D(first + 1))),
-        ]
+        there = combine((s.sigma / t.sigma, X(first)), (whole, D(first + 1)))
+        return [towards(first, t, u), there]
 
-    return _exponential("dpmpp-2s", schedule, grid, [1 / 2], stages)
+    return _exponential(schedule, [1 / 2], stages)
 
 
 @solver(4, intervals=lambda calls: max(calls - 9, -(-calls // 4)))
-def pndm(schedule: Schedule, grid: Array) -> Plan:
+def pndm(schedule: Schedule) -> Column:
     """PNDM: three steps of a pseudo Runge-Kutta method, four calls each, then ε by Adams weights.
 
     The weights are those for equal steps in t; of fourth order where the steps in σ/α are equal.
@@ -332,28 +286,26 @@ def pndm(schedule: Schedule, grid: Array) -> Plan:
     """
 
     def column(levels: Sequence[Level]) -> list[Entry]:
-        rows: list[Entry] = []
         noises: list[Terms] = []  # ε at the grid's levels, the newest first
-        for t, s in pairwise(levels):
-            first = len(rows)
-            if not (math.isfinite(t.lam) and math.isfinite(s.lam)) or t.lam == s.lam:
-                rows.append(Entry(t.t, s.t, towards(first, t, s)))
-                continue
-            noises = [noise_estimate(first, t), *noises[:3]]
+
+        def step(first: int, t: Level, s: Level) -> list[Entry]:
+            if not usable([t.lam, s.lam]):
+                return [Entry(t.t, s.t, towards(first, t, s))]
+            noises[:] = [noise_estimate(first, t), *noises[:3]]
             if len(noises) == 4:
-                rows.append(_transfer(first, t, s, t, zip(BASHFORTH[4], noises, strict=True)))
-                continue
+                return [_transfer(first, t, s, t, zip(BASHFORTH[4], noises, strict=True))]
             middle = Level.at(schedule, (t.t + s.t) / 2)
             e = [noise_estimate(first + j, at) for j, at in enumerate((t, middle, middle, s))]
-            rows += [
+            return [
                 _transfer(first, t, middle, t, [(1.0, e[0])]),
                 _transfer(first, t, middle, middle, [(1.0, e[1])]),
                 _transfer(first, t, s, middle, [(1.0, e[2])]),
                 _transfer(first, t, s, s, zip((1 / 6, 1 / 3, 1 / 3, 1 / 6), e, strict=True)),
             ]
-        return rows
 
-    return tabulate("pndm", schedule, grid, column)
+        return several(step)(levels)
+
+    return column
 
 
 def _transfer(

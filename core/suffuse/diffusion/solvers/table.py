@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import wraps
+from itertools import pairwise
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,8 +21,6 @@ from numpy.typing import NDArray
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
-
-__all__ = ["Array", "D", "Entry", "Level", "Solver", "Terms", "X", "combine", "solver", "tabulate"]
 
 Array = NDArray[np.float64]
 Terms = dict[tuple[str, int], float]
@@ -102,30 +102,69 @@ class Solver(Protocol):
         """How many steps of a grid a number of network calls buys."""
 
 
+Column = Callable[[Sequence[Level]], list[Entry]]
+"""The rows of a method along the levels of a grid, the noisiest first."""
+
+
+def single(step: Callable[[int, Level, Level], tuple[Terms, float]]) -> Column:
+    """One row a step: (row, level t, level s) -> the state at s and the noise in it.
+
+    A step of no length (a frame that keeps its level) leaves the state alone.
+    """
+
+    def column(levels: Sequence[Level]) -> list[Entry]:
+        return [
+            Entry(t.t, s.t, *((X(i), 0.0) if t.lam == s.lam else step(i, t, s)))
+            for i, (t, s) in enumerate(pairwise(levels))
+        ]
+
+    return column
+
+
+def several(step: Callable[[int, Level, Level], list[Entry]]) -> Column:
+    """Rows from the given number on for each step: (number, level t, level s) -> rows."""
+
+    def column(levels: Sequence[Level]) -> list[Entry]:
+        rows: list[Entry] = []
+        for t, s in pairwise(levels):
+            rows += step(len(rows), t, s)
+        return rows
+
+    return column
+
+
 def solver(
     order: int,
     *,
+    law: str = "affine",
     exponential: bool = False,
     stochastic: bool = False,
     intervals: Callable[[int], int] = lambda calls: calls,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Mark a function as a `Solver`."""
+) -> Callable[[Callable[..., Column]], Solver]:
+    """Make a `Solver` of a function (schedule, **options) -> column; its plans have its name."""
 
-    def mark(function: Callable[..., Any]) -> Callable[..., Any]:
-        vars(function).update(
+    def make(function: Callable[..., Column]) -> Solver:
+        name = function.__name__.replace("_", "-")
+
+        @wraps(function)
+        def plan(schedule: Schedule, grid: Array, **options: Any) -> Plan:
+            return tabulate(name, schedule, grid, function(schedule, **options), law, options)
+
+        vars(plan).update(
             order=order, exponential=exponential, stochastic=stochastic, intervals=intervals
         )
-        return function
+        return cast(Solver, plan)
 
-    return mark
+    return make
 
 
 def tabulate(
     name: str,
     schedule: Schedule,
     grid: Array,
-    column: Callable[[Sequence[Level]], list[Entry]],
-    **options: Any,
+    column: Column,
+    law: str,
+    options: dict[str, Any],
 ) -> Plan:
     """Run `column` down every column of the grid, and put the rows into tables of equal width.
 
@@ -167,4 +206,4 @@ def tabulate(
     axes = grid.shape[1:]
     t, s, noise = scalars.reshape(3, rows, *axes)
     A, B = (tables[kind].reshape(rows, depth[kind], *axes) for kind in ("x", "d"))
-    return Plan(name, schedule, t=t, s=s, A=A, B=B, C=noise, options=options)
+    return Plan(name, schedule, t=t, s=s, A=A, B=B, C=noise, options=options, law=law)
