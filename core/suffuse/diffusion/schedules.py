@@ -20,34 +20,21 @@ decreasing map from t in [0, 1] to λ with λ(0) = +∞, and its inverse.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError, unknown
 
-__all__ = [
-    "SCHEDULES",
-    "Coefficients",
-    "Gauge",
-    "Schedule",
-    "cosine",
-    "discrete",
-    "edm",
-    "flow",
-    "geometric",
-    "inverse_cosine",
-    "linear_beta",
-    "scaled_linear",
-    "schedule",
-    "sigmoid",
-    "zero_terminal",
-]
-
 Gauge = Literal["vp", "flow", "ve"]
+Map = Callable[[Tensor], Tensor]
+Clock = tuple[Gauge, Map, Map]
+P = ParamSpec("P")
 
 
 class Coefficients(NamedTuple):
@@ -90,8 +77,8 @@ class Schedule:
     """
 
     gauge: Gauge
-    to_lam: Callable[[Tensor], Tensor] = field(repr=False)
-    to_t: Callable[[Tensor], Tensor] = field(repr=False)
+    to_lam: Map = field(repr=False)
+    to_t: Map = field(repr=False)
     config: dict[str, Any] = field(default_factory=dict)
 
     def at(self, t: Tensor | float) -> Coefficients:
@@ -110,20 +97,34 @@ class Schedule:
         return self.to_t(torch.maximum(lam, lowest)).clamp(0.0, 1.0)
 
 
-def _shifted(gauge: Gauge, schedule: Schedule, shift: float, config: dict[str, Any]) -> Schedule:
+SCHEDULES: dict[str, Callable[..., Schedule]] = {}
+"""The core's schedules by name."""
+
+
+def _named(clock: Callable[P, Clock]) -> Callable[P, Schedule]:
+    """A schedule of what the function answers with; its config are the name and the options."""
+    name = clock.__name__.replace("_", "-")
+
+    @wraps(clock)
+    def make(*args: P.args, **options: P.kwargs) -> Schedule:
+        asked = signature(clock).bind(*args, **options)
+        asked.apply_defaults()
+        return Schedule(*clock(*args, **options), {"name": name, **asked.arguments})
+
+    SCHEDULES[name] = make
+    return make
+
+
+def _shifted(shift: float, gauge: Gauge, to_lam: Map, to_t: Map) -> Clock:
     """λ − log(shift): above 1 there is more noise at the same t (for larger states)."""
     if not shift > 0:
         raise SuffuseError(f"a schedule's shift is above 0, and {shift} is not")
     by = math.log(shift)
-    return Schedule(
-        gauge,
-        lambda t: schedule.to_lam(t) - by,
-        lambda lam: schedule.to_t(lam + by),
-        config,
-    )
+    return gauge, lambda t: to_lam(t) - by, lambda lam: to_t(lam + by)
 
 
-def cosine(shift: float = 1.0) -> Schedule:
+@_named
+def cosine(shift: float = 1.0) -> Clock:
     """α = cos(πt/2), σ = sin(πt/2), in the variance preserving gauge; λ = −log tan(πt/2).
 
     Args:
@@ -141,11 +142,11 @@ def cosine(shift: float = 1.0) -> Schedule:
     def to_t(lam: Tensor) -> Tensor:
         return torch.atan(torch.exp(-lam)) * (2 / math.pi)
 
-    plain = Schedule("vp", to_lam, to_t)
-    return _shifted("vp", plain, shift, {"name": "cosine", "shift": shift})
+    return _shifted(shift, "vp", to_lam, to_t)
 
 
-def flow(shift: float = 1.0, power: float = 1.0) -> Schedule:
+@_named
+def flow(shift: float = 1.0, power: float = 1.0) -> Clock:
     """α = 1 − t, σ = t: the straight path of rectified flow; λ = log((1 − t) / t).
 
     Args:
@@ -165,11 +166,11 @@ def flow(shift: float = 1.0, power: float = 1.0) -> Schedule:
     def to_lam(t: Tensor) -> Tensor:
         return torch.log1p(-(t**power)) - power * torch.log(t)
 
-    plain = Schedule("flow", to_lam, lambda lam: torch.sigmoid(-lam) ** (1 / power))
-    return _shifted("flow", plain, shift, {"name": "flow", "shift": shift, "power": power})
+    return _shifted(shift, "flow", to_lam, lambda lam: torch.sigmoid(-lam) ** (1 / power))
 
 
-def edm(sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
+@_named
+def edm(sigma_max: float = 80.0, rho: float = 7.0) -> Clock:
     """σ = sigma_max · t^rho in the variance exploding gauge, so that t is Karras's ramp.
 
     Source: Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based
@@ -178,15 +179,11 @@ def edm(sigma_max: float = 80.0, rho: float = 7.0) -> Schedule:
     if not (sigma_max > 0 and rho > 0):
         raise SuffuseError(f"sigma_max and rho are above 0; given {sigma_max} and {rho}")
     top = math.log(sigma_max)
-    return Schedule(
-        "ve",
-        lambda t: -top - rho * torch.log(t),
-        lambda lam: torch.exp(-(lam + top) / rho),
-        {"name": "edm", "sigma_max": sigma_max, "rho": rho},
-    )
+    return "ve", lambda t: -top - rho * torch.log(t), lambda lam: torch.exp(-(lam + top) / rho)
 
 
-def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
+@_named
+def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Clock:
     """σ falls geometrically from sigma_max to sigma_min, then straight to 0, variance exploding.
 
     The geometric part takes t from 1 down to 0.05; it is the exponential schedule of score-based
@@ -208,11 +205,11 @@ def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
         steep = 1 - (1 - knee) * (high + lam) / (high - low)
         return torch.where(-lam > low, steep, knee * torch.exp(-lam - low))
 
-    config = {"name": "geometric", "sigma_min": sigma_min, "sigma_max": sigma_max}
-    return Schedule("ve", to_lam, to_t, config)
+    return "ve", to_lam, to_t
 
 
-def inverse_cosine() -> Schedule:
+@_named
+def inverse_cosine() -> Clock:
     """The cosine schedule mirrored: λ changes fast in the middle, and the ends are dwelt on.
 
     The density of λ is that of the cosine schedule with the clock and the level exchanged:
@@ -229,12 +226,11 @@ def inverse_cosine() -> Schedule:
     def to_t(lam: Tensor) -> Tensor:
         return (1 + torch.cos(math.pi * torch.sigmoid(2 * lam))) / 2
 
-    return Schedule("vp", to_lam, to_t, {"name": "inverse-cosine"})
+    return "vp", to_lam, to_t
 
 
-def zero_terminal(
-    beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000
-) -> Schedule:
+@_named
+def zero_terminal(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Clock:
     """The scaled-linear table rescaled so that the last index is pure noise.
 
     Source: Lin et al. (2023), arXiv 2305.08891, algorithm 1.
@@ -242,17 +238,11 @@ def zero_terminal(
     roots = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64)
     alpha = torch.cumprod(1 - roots**2, 0).sqrt()
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
-    table = discrete((alpha**2).tolist())
-    config = {
-        "name": "zero-terminal",
-        "beta_start": beta_start,
-        "beta_end": beta_end,
-        "steps": steps,
-    }
-    return Schedule(table.gauge, table.to_lam, table.to_t, config)
+    return _table(alpha**2)
 
 
-def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> Schedule:
+@_named
+def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> Clock:
     """α² falls along a sigmoid between `start` and `end`, rescaled to go from 1 to 0.
 
     With y = (start + t (end − start)) / (2 temperature), S and E its values at t = 0 and 1,
@@ -282,11 +272,11 @@ def sigmoid(start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> 
         rise = p * math.sinh(high - low) / (q + p * math.cosh(high - low))
         return torch.atanh(rise) / (high - low)
 
-    config = {"name": "sigmoid", "start": start, "end": end, "temperature": temperature}
-    return Schedule("vp", to_lam, to_t, config)
+    return "vp", to_lam, to_t
 
 
-def discrete(alphas_cumprod: Sequence[float]) -> Schedule:
+@_named
+def discrete(alphas_cumprod: list[float]) -> Clock:
     """The table of a pretrained discrete model, made continuous.
 
     Index i of N is t = (i + 1) / N, and t = 0 is clean. Between the nodes the angle
@@ -296,7 +286,10 @@ def discrete(alphas_cumprod: Sequence[float]) -> Schedule:
     Args:
         alphas_cumprod: α² at the indices, decreasing, in [0, 1).
     """
-    squares = torch.tensor(list(alphas_cumprod), dtype=torch.float64)
+    return _table(torch.tensor(alphas_cumprod, dtype=torch.float64))
+
+
+def _table(squares: Tensor) -> Clock:
     if len(squares) < 2 or not bool(((squares >= 0) & (squares < 1)).all()):
         raise SuffuseError("a discrete schedule needs two values or more of α², all in [0, 1)")
     if not bool((squares.diff() < 0).all()):
@@ -319,46 +312,39 @@ def discrete(alphas_cumprod: Sequence[float]) -> Schedule:
         i = (torch.searchsorted(nodes, angle.contiguous()) - 1).clamp(0, n - 1)
         return (i + (angle - nodes[i]) / (nodes[i + 1] - nodes[i])) / n
 
-    config = {"name": "discrete", "alphas_cumprod": squares.tolist()}
-    return Schedule("vp", to_lam, to_t, config)
+    return "vp", to_lam, to_t
 
 
-def linear_beta(beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Schedule:
+@_named
+def linear_beta(beta_start: float = 1e-4, beta_end: float = 0.02, steps: int = 1000) -> Clock:
     """β rises straight over `steps` indices; α² is the running product of 1 − β.
 
     Source: Ho, Jain, Abbeel, "Denoising diffusion probabilistic models" (2020), arXiv 2006.11239.
     """
-    return _from_betas(
-        torch.linspace(beta_start, beta_end, steps, dtype=torch.float64),
-        {"name": "linear-beta", "beta_start": beta_start, "beta_end": beta_end, "steps": steps},
-    )
+    return _from_betas(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64))
 
 
-def scaled_linear(
-    beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000
-) -> Schedule:
+@_named
+def scaled_linear(beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000) -> Clock:
     """√β rises straight over `steps` indices: the schedule of latent diffusion.
 
     Source: Rombach et al., "High-resolution image synthesis with latent diffusion models" (2022),
     arXiv 2112.10752.
     """
     roots = torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64)
-    return _from_betas(
-        roots**2,
-        {"name": "scaled-linear", "beta_start": beta_start, "beta_end": beta_end, "steps": steps},
-    )
+    return _from_betas(roots**2)
 
 
-def _from_betas(betas: Tensor, config: dict[str, Any]) -> Schedule:
+def _from_betas(betas: Tensor) -> Clock:
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise SuffuseError(
             f"every beta lies between 0 and 1; given {float(betas[0])} to {float(betas[-1])}"
         )
-    table = discrete(torch.cumprod(1 - betas, 0).tolist())
-    return Schedule(table.gauge, table.to_lam, table.to_t, config)
+    return _table(torch.cumprod(1 - betas, 0))
 
 
-def bridge_exponential(c: float = 0.4, k: float = 2.6) -> Schedule:
+@_named
+def bridge_exponential(c: float = 0.4, k: float = 2.6) -> Clock:
     """A bridge's reference with g² = c k^{2t}, in the variance exploding gauge ("SB-VE").
 
     σ² = c (k^{2t} − 1) / (2 log k).
@@ -368,15 +354,15 @@ def bridge_exponential(c: float = 0.4, k: float = 2.6) -> Schedule:
     if not (c > 0 and k > 1):
         raise SuffuseError(f"an exponential bridge has c above 0 and k above 1; given {c} and {k}")
     rate = 2 * math.log(k)
-    return Schedule(
-        "ve",
-        lambda t: -torch.log(torch.expm1(rate * t) * (c / rate)) / 2,
-        lambda lam: torch.log1p(torch.exp(-2 * lam) * (rate / c)) / rate,
-        {"name": "bridge-exponential", "c": c, "k": k},
-    )
+
+    def to_t(lam: Tensor) -> Tensor:
+        return torch.log1p(torch.exp(-2 * lam) * (rate / c)) / rate
+
+    return "ve", lambda t: -torch.log(torch.expm1(rate * t) * (c / rate)) / 2, to_t
 
 
-def bridge_gmax(beta_0: float = 0.01, beta_1: float = 20.0) -> Schedule:
+@_named
+def bridge_gmax(beta_0: float = 0.01, beta_1: float = 20.0) -> Clock:
     """A bridge's reference with g² rising straight from beta_0 to beta_1, variance exploding.
 
     σ² = beta_0 t + (beta_1 − beta_0) t² / 2.
@@ -389,35 +375,11 @@ def bridge_gmax(beta_0: float = 0.01, beta_1: float = 20.0) -> Schedule:
 
     def to_t(lam: Tensor) -> Tensor:
         # 2ν / (β₀ + sqrt(β₀² + 2 slope ν)), divided through by sqrt(ν) = e^{−λ}, for λ = ±∞
-        ratio = torch.exp(lam)
-        return (
-            2
-            * torch.exp(-lam)
-            / (beta_0 * ratio + torch.sqrt((beta_0 * ratio) ** 2 + 2 * slope)).clamp(max=1e300)
-        )
+        ratio = beta_0 * torch.exp(lam)
+        whole = ratio + torch.sqrt(ratio**2 + 2 * slope)
+        return 2 * torch.exp(-lam) / whole.clamp(max=1e300)
 
-    return Schedule(
-        "ve",
-        lambda t: -torch.log(t * (beta_0 + slope * t / 2)) / 2,
-        to_t,
-        {"name": "bridge-gmax", "beta_0": beta_0, "beta_1": beta_1},
-    )
-
-
-SCHEDULES: dict[str, Callable[..., Schedule]] = {
-    "bridge-exponential": bridge_exponential,
-    "bridge-gmax": bridge_gmax,
-    "cosine": cosine,
-    "discrete": discrete,
-    "edm": edm,
-    "flow": flow,
-    "geometric": geometric,
-    "inverse-cosine": inverse_cosine,
-    "linear-beta": linear_beta,
-    "scaled-linear": scaled_linear,
-    "sigmoid": sigmoid,
-    "zero-terminal": zero_terminal,
-}
+    return "ve", lambda t: -torch.log(t * (beta_0 + slope * t / 2)) / 2, to_t
 
 
 def schedule(name: str, **options: Any) -> Schedule:
