@@ -99,7 +99,7 @@ class Folder:
         step = (stride or frames) / fps
         for file in files:
             if (file.name in held_out) == (split == "test"):
-                last = file.seconds - (frames - 1) / fps + 0.5 / fps
+                last = file.seconds - (frames - 1) / fps + 0.1 / fps
                 starts = itertools.takewhile(lambda s: s <= max(last, 0), itertools.count(0, step))  # noqa: B023
                 self._clips += [(file, float(start)) for start in starts]
 

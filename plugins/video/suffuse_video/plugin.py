@@ -136,3 +136,15 @@ def register_recipes(register: Register) -> None:
         _RECIPES / "folder.toml",
         summary="your own clips, 16 frames of 32x32: --data DIR",
     )
+
+
+@hookimpl
+def report_section(run: Path) -> tuple[str, str] | None:
+    import json
+
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    if not str(config["recipe"]["encoder"]["name"]).startswith("video/"):
+        return None
+    from suffuse_video.page import section
+
+    return section(run)

@@ -30,6 +30,9 @@ VIDEOS = frozenset(
 )
 """File suffixes, in lower case, that count as clips."""
 
+ANIMATIONS = frozenset({".gif", ".webp"})
+"""Those of pictures that move, which tell how long each frame is shown."""
+
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Those of the frames in a folder of frames."""
 
@@ -57,7 +60,7 @@ def stream(path: Path, start: float = 0.0) -> Iterator[tuple[float, Frame]]:
     """
     if path.is_dir():
         yield from _pictures(path, start)
-    elif path.suffix.lower() == ".webp":
+    elif path.suffix.lower() in ANIMATIONS:
         yield from _animation(path)
     else:
         yield from _video(path, start)
@@ -87,7 +90,14 @@ def read(path: Path, fps: float | None = None) -> Clip:
                 f"cannot read {path}: it is longer than what is read at once ({MOST_BYTES >> 20} "
                 "MB of pixels); cut it, or train on its folder, which is read piece by piece"
             )
-    rate = fps or _rate(path, moments)
+    if path.suffix.lower() in ANIMATIONS:
+        # Frames that are equal are stored once: the shortest one tells the rate.
+        durations = _durations(path)
+        total = sum(durations)
+        count = max(1, round(total * fps if fps else total / min(durations)))
+        rate = count / total
+        return Clip(np.stack([frames[i] for i in shown(moments, rate, count)]), rate)
+    rate = fps or _rate(moments)
     return Clip(np.stack([frames[i] for i in shown(moments, rate)]), rate)
 
 
@@ -113,9 +123,9 @@ def length(path: Path) -> tuple[float, int]:
     if path.is_dir():
         n = len(_listed(path))
         return (n - 1) / FOLDER_FPS, n
-    if path.suffix.lower() == ".webp":
-        moments = [moment for moment, _ in _animation(path)]
-        return moments[-1], len(moments)
+    if path.suffix.lower() in ANIMATIONS:
+        durations = _durations(path)
+        return sum(durations) - min(durations), len(durations)
     moments = []
     with _opened(path) as (container, video), _told(path, bool):
         for packet in container.demux(video):
@@ -203,20 +213,40 @@ def _over_white(rgba: NDArray[np.uint8]) -> Frame:
 
 
 def _animation(path: Path) -> Iterator[tuple[float, Frame]]:
-    count, moment = 0, 0.0
+    durations = _durations(path)
+    moment = 0.0
+    pixels: Frame | None = None
+    with Image.open(path) as image:
+        for i, duration in enumerate(durations):
+            try:
+                image.seek(i)
+                pixels = _over_white(np.asarray(image.convert("RGBA")))
+            except (OSError, ValueError, SyntaxError, EOFError) as error:
+                if pixels is None:
+                    raise SuffuseError(f"cannot read {path}: it is damaged ({error})") from None
+                logger.warning("%s is damaged (%s): only what is before that is used", path, error)
+                return
+            yield moment, pixels
+            moment += duration
+    last = moment - min(durations)
+    if pixels is not None and last > moment - durations[-1]:  # it is shown for longer than others
+        yield last, pixels
+
+
+def _durations(path: Path) -> list[float]:
+    """How long each frame is shown, in seconds, as far as the file is whole."""
+    found: list[float] = []
     try:
         with Image.open(path) as image:
             for frame in ImageSequence.Iterator(image):
-                pixels = np.asarray(frame.convert("RGBA"))
-                yield moment, _over_white(pixels)
-                count += 1
-                moment += (frame.info.get("duration") or 1000 / FOLDER_FPS) / 1000
+                frame.load()
+                found.append((frame.info.get("duration") or 1000 / FOLDER_FPS) / 1000)
     except FileNotFoundError:
         raise SuffuseError(f"cannot read {path}: there is no such file") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        if not count:
+        if not found:
             raise SuffuseError(f"cannot read {path}: it is no picture ({error})") from None
-        logger.warning("%s is damaged (%s): only what is before that is used", path, error)
+    return found
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -249,7 +279,7 @@ def _same_size(frame: Frame, shape: tuple[int, ...]) -> Frame:
     return fitted(frame[None], shape[0], shape[1])[0]
 
 
-def _rate(path: Path, moments: list[float]) -> float:
+def _rate(moments: list[float]) -> float:
     if len(moments) < 2 or moments[-1] <= moments[0]:
         return FOLDER_FPS
     rate = (len(moments) - 1) / (moments[-1] - moments[0])
