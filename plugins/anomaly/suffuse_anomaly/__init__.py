@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from suffuse_anomaly.detector import DiffusionDetector
+    from suffuse_anomaly.imputer import DiffusionImputer
+    from suffuse_anomaly.wrapping import AnomalyDetector
 
-__all__ = ["DiffusionDetector"]
+__all__ = ["AnomalyDetector", "DiffusionDetector", "DiffusionImputer"]
 
-_HOME = {"DiffusionDetector": "detector"}
+_HOME = {
+    "DiffusionImputer": "imputer",
+    "AnomalyDetector": "wrapping",
+    "DiffusionDetector": "detector",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -55,9 +55,9 @@ class KnnTime:
         self.floor = floor
 
     @classmethod
-    def fit(cls, rows: npt.NDArray[np.float32], k: int) -> KnnTime:
+    def fit(cls, rows: npt.NDArray[np.float32], k: int, views: type[Views] = Views) -> KnnTime:
         """Learn from rows [N, D], N at least 2."""
-        return cls(rows, k, Views.fit(rows))
+        return cls(rows, k, views.fit(rows))
 
     def _nearest(self, i: int, view: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
         """Distances to the k nearest rows but the row itself, rising, and which they are; [N, k].

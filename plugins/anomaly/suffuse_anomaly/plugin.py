@@ -8,9 +8,18 @@ from pathlib import Path
 
 import click
 
-from suffuse.plugins import hookimpl
+from suffuse.plugins import Register, hookimpl
 
 suffuse_api = 1
+
+
+@hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "anomaly/anomaly",
+        "suffuse_anomaly.benchmark:anomaly",
+        summary="detectors of anomalies in tables, beside scikit-learn's and published ones",
+    )
 
 
 @hookimpl

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-__all__ = ["VIEWS", "Views"]
+__all__ = ["VIEWS", "Plain", "Views", "knots"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,14 +43,14 @@ class Views:
         spread = Z.max(0) - Z.min(0)
         low, centre, high = np.quantile(Z, (0.25, 0.5, 0.75), axis=0)
         scale = np.where(high > low, (high - low) / 1.349, Z.std(0))
-        knots = [_knots(column) for column in Z.T]
+        found = [knots(column) for column in Z.T]
         return cls(
             {
                 "spread": np.where(spread > 0, spread, 1.0),
                 "centre": centre,
                 "scale": np.where(scale > 0, scale, 1.0),
-                "knots": np.stack([x for x, _ in knots]),
-                "values": np.stack([y for _, y in knots]),
+                "knots": np.stack([x for x, _ in found]),
+                "values": np.stack([y for _, y in found]),
             }
         )
 
@@ -64,7 +64,18 @@ class Views:
         return [Z / t["spread"], np.arcsinh((Z - t["centre"]) / t["scale"]), normal]
 
 
-def _knots(column: Floats) -> tuple[Floats, Floats]:
+class Plain(Views):
+    """One view: the numbers as they are."""
+
+    @classmethod
+    def fit(cls, Z: npt.NDArray[np.float32]) -> Plain:
+        return cls({})
+
+    def __call__(self, Z: npt.NDArray[np.float32]) -> list[Floats]:
+        return [Z.astype(np.float64)]
+
+
+def knots(column: Floats) -> tuple[Floats, Floats]:
     """Values and the normal scores of their middle ranks, KNOTS of each, rising."""
     values, counts = np.unique(column, return_counts=True)
     scores = ndtri((np.cumsum(counts) - counts / 2) / len(column))

@@ -1,0 +1,218 @@
+"""The unusual among pictures, sounds, molecules: by whatever model knows the usual ones.
+
+A model of any domain brings an encoder and a denoiser, and both judge:
+
+    knn-time           neighbours among normal objects, in the encoder's states (`neighbours`)
+    loss               the loss of training at several times: how badly the model undoes the noise
+                       of its own process, be it normal noise, forgotten tokens, or both at once
+    score-norm, …      the scores of `suffuse.diffusion.scores`, for models with Gaussian noise
+
+Each is calibrated on normal objects that were not trained on, as in `suffuse_anomaly.detector`, and
+the answers are averaged. "auto" takes knn-time with score-norm where states are tensors under
+Gaussian noise, and the loss elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from suffuse import plugins
+from suffuse.diffusion import Noise
+from suffuse.diffusion.noise import Stream
+from suffuse.diffusion.process import Gaussian
+from suffuse.diffusion.scores import SCORES, calibrate
+from suffuse.errors import SuffuseError, unknown
+from suffuse.model import Model
+from suffuse_anomaly import decisions
+from suffuse_anomaly.neighbours import KnnTime
+from suffuse_anomaly.views import Plain
+
+__all__ = ["AnomalyDetector"]
+
+Floats = npt.NDArray[np.float64]
+
+TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
+DRAWS = 4
+PLACES = ("score-norm", "reconstruction", "curvature")
+CALIBRATE, NEIGHBOURS = 512, 4096
+"""The most examples of the model's own data that are calibrated on, and that are neighbours."""
+
+
+class AnomalyDetector:
+    """How unusual objects are, by a model of their domain.
+
+    Args:
+        model: a `suffuse.Model` (`suffuse.load`).
+        method: "auto", "knn-time", "loss", or the name of a registered scorer.
+        n_neighbors: how many neighbours knn-time asks.
+        seed: of the noise that scores draw; an object has the same score in any batch.
+        batch: how many objects the network sees at once.
+
+    >>> AnomalyDetector(suffuse.load("image/digits")).score(pictures)          # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        method: str = "auto",
+        *,
+        n_neighbors: int = 5,
+        seed: int = 0,
+        batch: int = 64,
+    ) -> None:
+        known = {"auto", "knn-time", "loss", *(e.name for e in plugins.entries("scorer"))}
+        if method not in known:
+            raise unknown("method", method, known)
+        self.model, self.method, self.n_neighbors = model, method, n_neighbors
+        self.seed, self.batch = seed, batch
+        gaussian = isinstance(model.process, Gaussian) and isinstance(model.shape, tuple)
+        if method not in ("auto", "loss") and not gaussian:
+            raise SuffuseError(
+                f"{method!r} is for models whose states are tensors under Gaussian noise; the "
+                "states of this one are not: take the method 'loss'"
+            )
+        self.methods = (method,)
+        if method == "auto":
+            self.methods = ("knn-time", "score-norm") if gaussian else ("loss",)
+        self._scores: dict[str, Callable[[Sequence[Any]], Floats]] = {}
+
+    def fit(self, normal: Sequence[Any] | None = None) -> Self:
+        """Learn what is usual.
+
+        Args:
+            normal: normal objects, 20 or more, best ones that the model was not trained on; they
+                are neighbours too. Without them the model's own data serve: those of its training
+                split as neighbours, those of its test split for calibration.
+        """
+        near = normal
+        if normal is None:
+            test, train = self.model.dataset("test"), self.model.dataset("train")
+            normal = [test[i].data for i in _spread(len(test), CALIBRATE)]
+            near = [train[i].data for i in _spread(len(train), NEIGHBOURS)]
+        if len(normal) < 20:
+            raise SuffuseError(f"calibration needs 20 normal objects or more; given {len(normal)}")
+        for method in self.methods:
+            self._scores[method] = self._score(method, near if near is not None else normal)
+        self._usual = {}
+        for method, score in self._scores.items():
+            raw = torch.from_numpy(score(normal))
+            self._usual[method] = calibrate(raw, "quantile")
+        self.held_ = np.sort(self._joined(normal))
+        return self
+
+    def _score(self, method: str, near: Sequence[Any]) -> Callable[[Sequence[Any]], Floats]:
+        if method == "knn-time":
+            neighbours = KnnTime.fit(self._flat(near), self.n_neighbors, Plain)
+            return lambda objects: neighbours.raw(self._flat(objects))
+        if method == "loss":
+            return self._loss
+        scorer = plugins.build(
+            "scorer",
+            {"name": method},
+            denoiser=self.model.denoiser(),
+            schedule=self.model.schedule,
+        )
+        return lambda objects: self._by_batch(
+            objects, lambda x, given: scorer(x, seed=self.seed, **given)
+        )
+
+    def _flat(self, objects: Sequence[Any]) -> npt.NDArray[np.float32]:
+        parts = [self.model.encode(objects[rows]).flatten(1).cpu() for rows in self._rows(objects)]
+        return torch.cat(parts).float().numpy()
+
+    def _loss(self, objects: Sequence[Any]) -> Floats:
+        process, network = self.model.process, self.model.network
+
+        def losses(x: Any, given: dict[str, Any]) -> Tensor:
+            n = len(next(iter(x.values())) if isinstance(x, dict) else x)
+            noise, columns = Noise([self.seed] * n, device=self.model.device), []
+            for i, time in enumerate(TIMES):
+                t = process.levels(torch.full((n,), time, device=self.model.device))
+                draws = [
+                    process.loss(
+                        network,
+                        x,
+                        t,
+                        process.noise(noise, x, step=i * DRAWS + k, stream=Stream.CORRUPT),
+                        **given,
+                    )
+                    for k in range(DRAWS)
+                ]
+                columns.append(torch.stack(draws).mean(0))
+            return torch.stack(columns, 1)
+
+        return self._by_batch(objects, losses)
+
+    def _by_batch(
+        self, objects: Sequence[Any], score: Callable[[Any, dict[str, Any]], Tensor]
+    ) -> Floats:
+        found = []
+        for rows in self._rows(objects):
+            # Always a full batch, so that an object has the same score in a batch of any size.
+            part = list(objects[rows])
+            n = len(part)
+            part += [part[0]] * (self.batch - n)
+            given: dict[str, Any] = self.model.prepare({}, len(part))
+            sizes = self.model.sizes(part)
+            if sizes is not None:
+                given["mask"] = self.model.mask(sizes.to(self.model.device))
+            with torch.no_grad():
+                found.append(score(self.model.encode(part), given)[:n].double().cpu())
+        return torch.cat(found).numpy()
+
+    def _rows(self, objects: Sequence[Any]) -> list[slice]:
+        return [slice(i, i + self.batch) for i in range(0, len(objects), self.batch)]
+
+    def _joined(self, objects: Sequence[Any]) -> Floats:
+        parts = [
+            self._usual[method](torch.from_numpy(score(objects))).numpy()
+            for method, score in self._scores.items()
+        ]
+        return np.mean(parts, axis=0)
+
+    def score(self, objects: Sequence[Any]) -> Floats:
+        """How unusual each object is, in nats, [N]; higher is more unusual. Fits where it must."""
+        if not self._scores:
+            self.fit()
+        objects = list(objects)
+        return self._joined(objects) if objects else np.zeros(0)
+
+    def p_values(self, objects: Sequence[Any]) -> Floats:
+        """Conformal p-values, [N] (`suffuse_anomaly.decisions`)."""
+        found = self.score(objects)
+        return decisions.p_values(found, self.held_)
+
+    def select(self, objects: Sequence[Any], fdr: float = 0.1) -> npt.NDArray[np.bool_]:
+        """Which objects to look at, [N]: on average at most the part `fdr` of them is normal."""
+        return decisions.select(self.p_values(objects), fdr)
+
+    def heat_map(self, objects: Sequence[Any]) -> Floats:
+        """Where each object is unusual, of the shape of its state without channels, [N, *size].
+
+        What each place adds to the network's score, averaged over channels and levels.
+
+        Raises:
+            SuffuseError: where no method in use is a sum over places.
+        """
+        name = next((m for m in self.methods if m in PLACES), None)
+        if name is None:
+            raise SuffuseError(
+                f"heat maps come from one of the methods {', '.join(PLACES)}, or from 'auto' with "
+                f"it; this detector has {', '.join(self.methods)}"
+            )
+        scorer = SCORES[name](self.model.denoiser(), self.model.schedule)
+        return self._by_batch(
+            list(objects),
+            lambda x, given: scorer.elements(x, seed=self.seed, **given).mean((1, 2)),
+        )
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """At most so many of n indices, evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist() if n else []

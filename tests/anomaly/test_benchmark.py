@@ -1,0 +1,77 @@
+"""The suite: its splits, its baselines, its summary."""
+
+import secrets
+
+import numpy as np
+import pytest
+
+from suffuse import bench
+from suffuse.errors import SuffuseError
+from suffuse_anomaly import baselines, benchmark
+
+
+@pytest.fixture
+def rng():
+    seed = secrets.randbits(32)
+    print(f"numpy seed {seed}")
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def data(rng, tmp_path, monkeypatch):
+    folder = tmp_path / "anomaly" / "adbench_dev"
+    folder.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        X = rng.normal(size=(120, 3)).round(2)
+        X[:10] += 4
+        np.savez(folder / f"{name}.npz", X=np.concatenate([X, X[:50]]), y=np.arange(170) % 120 < 10)
+    monkeypatch.setenv("SUFFUSE_DATA", str(tmp_path))
+    return folder
+
+
+def test_no_row_is_on_both_sides_nor_twice(rng):
+    X = rng.integers(0, 3, size=(400, 4))
+    y = X.sum(1) == 8
+    train, judged, labels = benchmark.split(X, y, "semi-supervised", 0, 60)
+    rows = [tuple(row) for row in np.concatenate([train, judged])]
+    assert len(set(rows)) == len(rows) == 60
+    assert all(sum(row) < 8 for row in train)
+    assert [sum(row) == 8 for row in judged] == labels.astype(bool).tolist()
+    train, judged, _ = benchmark.split(X, y, "unsupervised", 0, 60)
+    assert train is judged
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("apart", [True, False])
+def test_baselines_find_what_is_far_away(name, apart, rng):
+    train = rng.normal(size=(200, 3))
+    train[:5] += 8
+    rows = np.concatenate([train[:5], rng.normal(size=(50, 3))]) if apart else train
+    scores = baselines.BASELINES[name](train[5:] if apart else train, rows, 0)
+    if name == "DTE-NP as published":  # far rows tie in its last bin
+        assert scores[:5].min() >= np.quantile(scores, 0.9)
+    elif name == "LOF" and not apart:  # neighbours of their own kind
+        assert np.isfinite(scores).all()
+    else:
+        assert scores[:5].min() > np.median(scores[5:])
+
+
+def test_the_suite_runs_and_compares(data, tmp_path):
+    cases = list(benchmark.anomaly(seeds=1, learned=False))
+    named = ("suffuse auto", "kNN", "PCA")
+    some = [case for case in cases if case.model in named]
+    assert len(some) == 6
+    outcomes = bench.run(some, tmp_path / "out", "anomaly/anomaly")
+    assert [outcome.record.error for outcome in outcomes] == [None] * 6
+    tables = benchmark.summary([outcome.record for outcome in outcomes])
+    assert len(tables) == 4
+    best = {row[0]: row[1] for row in tables[0].rows}
+    assert best.keys() == set(named)
+    assert best["kNN"] > 90
+    assert {row[0] for row in tables[1].rows} == {"kNN", "PCA"}
+
+
+def test_without_data_the_suite_says_what_is_missing(monkeypatch):
+    monkeypatch.delenv("SUFFUSE_DATA", raising=False)
+    with pytest.raises(SuffuseError, match="set SUFFUSE_DATA"):
+        benchmark.folder()
