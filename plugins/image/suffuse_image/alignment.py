@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,11 @@ class Alignment:
         pictures = dual.pictures([example.data for example in examples])
         texts = dual.texts(prompts)
         place = {prompt: i for i, prompt in enumerate(prompts)}
-        rng = np.random.default_rng(seed)
         right = 0
         for vector, example in zip(pictures, examples, strict=True):
             own = place[str(example.conditions[self.condition])]
+            # A prompt has the same others wherever it stands in the list.
+            rng = np.random.default_rng([seed, own])
             others = rng.choice(len(prompts) - 1, among - 1, replace=False)
             others = others + (others >= own)
             # Strictly better than all others: prompts that hash alike are no success.
@@ -120,12 +122,18 @@ class StyleAccuracy:
         made = [Example(s.data, {"label": s.conditions.get(self.condition)}) for s in samples]
         metrics = ClassifierAccuracy(self.target).evaluate(
             made,
-            test=_Labelled(test, self.condition),
-            train=_Labelled(train, self.condition),
+            test=_labelled(test, self.condition),
+            train=_labelled(train, self.condition),
             seed=seed,
         )
         name = f"Recognised as its {self.condition} (classifier/1)"
         return [replace(metric, name=name) for metric in metrics]
+
+
+@lru_cache(maxsize=4)
+def _labelled(dataset: Dataset, condition: str) -> Dataset:
+    """One view of a data set, so that what is kept for it is found again."""
+    return _Labelled(dataset, condition)
 
 
 class _Labelled:

@@ -27,9 +27,28 @@ def _pictures(folder: Path) -> Mapping[str, Any]:
     return {**data, "denoiser.width": 16, "denoiser.multipliers": [1, 2]}
 
 
+_SMALL = {"denoiser.width": 32, "denoiser.depth": 1, "denoiser.heads": 2}
+
+
+def _captioned(folder: Path) -> Mapping[str, Any]:
+    """The same pictures, with a caption each."""
+    data = dict(_pictures(folder))
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{name},a {name.partition('/')[0]} picture" for name in names]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]), encoding="utf-8")
+    del data["denoiser.multipliers"], data["denoiser.width"]
+    return {**data, **_SMALL}
+
+
 CONFORMANCE = Conformance(
     settings={
         "recipe image/folder": _pictures,
-        "denoiser image/dit": {"denoiser.width": 64, "denoiser.depth": 2},
+        "recipe image/text": _captioned,
+        "recipe image/emoji": {**_SMALL, "dataset.views": 1},
+        "denoiser image/dit": {"denoiser.width": 64, "denoiser.depth": 2, "denoiser.heads": 2},
+        "evaluator image/style-accuracy": {
+            "recipe": "image/digits",
+            "evaluators": [{"name": "image/style-accuracy", "condition": "label"}],
+        },
     }
 )
