@@ -4,6 +4,8 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from suffuse.diffusion import prediction, schedules
 from suffuse.diffusion.process import Gaussian
@@ -35,6 +37,22 @@ def test_every_prediction_gives_every_other(gauge, p, q, drawn):
     found = prediction.convert(truth[p], p, q, x_t, c, sigma_data=0.5)
     scale = truth[q].abs().max()
     torch.testing.assert_close(found / scale, truth[q] / scale, rtol=0, atol=1e-9)
+
+
+@given(
+    p=st.sampled_from(NAMES),
+    q=st.sampled_from(NAMES),
+    gauge=st.sampled_from(["vp", "flow", "ve"]),
+    lam=st.floats(-8, 8),
+    s=st.floats(0.1, 4),
+)
+def test_there_and_back_is_the_same_and_scales_are_inverse(p, q, gauge, lam, s):
+    c = schedules.in_gauge(gauge, torch.tensor(lam, dtype=torch.float64))
+    there, back = prediction.weights(p, q, c, s), prediction.weights(q, p, c, s)
+    assert float(there[1] * back[1]) == pytest.approx(1, rel=1e-9)
+    # k_x + k_p · l_x over the size of its terms, which cancel
+    size = float(back[0].abs() + (back[1] * there[0]).abs()) + 1e-300
+    assert abs(float(back[0] + back[1] * there[0])) < 1e-9 * size + 1e-300
 
 
 @pytest.mark.parametrize("p", NAMES)

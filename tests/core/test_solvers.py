@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from suffuse.diffusion import (
     Gaussian,
@@ -23,6 +25,7 @@ from suffuse.errors import SuffuseError
 from suffuse.testing.mathematics import (
     DATA,
     check_columns,
+    check_constants,
     check_exactness,
     check_json,
     check_loop,
@@ -249,6 +252,18 @@ def test_steps_are_the_most_network_calls(schedule, name, steps):
 def test_heun_spends_all_calls_where_a_step_costs_less():
     assert len(solvers.plan("heun", schedules.cosine(), steps=12)) == 12
     assert len(solvers.plan("heun", schedules.edm(), steps=11)) == 11
+
+
+@pytest.mark.parametrize(("name", "options"), ALL_FORMS, ids=label)
+@given(
+    inner=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=9, unique_by=lambda t: round(t, 2)),
+    schedule=st.sampled_from([*SCHEDULES.values(), schedules.scaled_linear()]),
+    ends=st.booleans(),
+)
+@settings(max_examples=12, deadline=None)
+def test_every_row_takes_a_constant_exactly_on_any_grid(name, options, inner, schedule, ends):
+    times = sorted({round(t, 2) for t in inner} | ({0.0, 1.0} if ends else {1.0}), reverse=True)
+    check_constants(SOLVERS[name](schedule, np.array(times), **options))
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -29,6 +29,7 @@ from suffuse.diffusion.solvers.table import Array, Solver
 
 __all__ = [
     "check_columns",
+    "check_constants",
     "check_discrete_order",
     "check_exactness",
     "check_gaussian_loss",
@@ -211,6 +212,20 @@ def check_json(plan: Plan) -> None:
     back = Plan.from_json(plan.to_json())
     same_plan(plan, back, atol=0)
     assert (back.solver, str(back)) == (plan.solver, str(plan)), "its name or its print differ"
+
+
+def check_constants(plan: Plan) -> None:
+    """Every row takes a constant estimate c exactly: states α_t c without noise become α_s c.
+
+    Σ A_j α(t_j) + Σ B_j = α(s), whatever the grid; the t_j are those at which row j asked.
+    """
+    alpha = plan.schedule.at(torch.from_numpy(plan.t)).alpha.numpy()
+    after = plan.schedule.at(torch.from_numpy(plan.s)).alpha.numpy()
+    for i in range(len(plan)):
+        found = sum(a * x for a, x in zip(plan.A[i], alpha[i::-1], strict=False)) + plan.B[i].sum(0)
+        error = float(np.abs(found - after[i]).max())
+        size = max(1.0, float(np.abs(plan.A[i]).max()), float(np.abs(plan.B[i]).max()))
+        assert error < 1e-11 * size, f"row {i} of {plan.solver!r} misses a constant by {error:.1e}"
 
 
 def check_columns(solver: Solver, schedule: Schedule, options: Options = NONE) -> None:
