@@ -5,6 +5,7 @@ import io
 import json
 
 import pytest
+import torch
 from PIL import Image
 from rdkit import Chem
 
@@ -74,6 +75,19 @@ def test_a_sheet_has_a_cell_for_each(made):
     assert first[0] < 128
     with pytest.raises(ValueError, match="at least one"):
         Files().sheet([])
+
+
+def test_graphs_of_noise_are_drawn_and_written(graph, tmp_path):
+    seed = torch.seed() % 2**31
+    print("seed", seed)
+    torch.manual_seed(seed)
+    n = graph.largest
+    bonds = torch.randint(5, (20, n, n)).triu(1)
+    x = {"atoms": torch.randint(len(graph.types) + 1, (20, n)), "bonds": bonds + bonds.mT}
+    noise = graph.decode(x, torch.full((20,), n))
+    assert Files().sheet(noise)[:4] == b"\x89PNG"
+    for suffix in Files().collections:
+        Files().write_all(noise, tmp_path / f"noise{suffix}", [{}] * 20)
 
 
 def test_other_suffixes_are_refused(made, tmp_path):

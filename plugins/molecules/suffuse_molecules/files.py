@@ -119,19 +119,12 @@ class Files:
         columns = min(columns or math.ceil(math.sqrt(len(objects))), len(objects))
         rows = math.ceil(len(objects) / columns)
         cell = max(_CELL[0], min(_CELL[1], _LARGEST // max(columns, rows)))
-        drawer = rdMolDraw2D.MolDraw2DCairo(columns * cell, rows * cell, cell, cell)
-        options: Any = drawer.drawOptions()
-        options.legendFontSize = 14
-        options.prepareMolsBeforeDrawing = False
-        drawn = [_drawable(mol) for mol in objects]
+        drawn = [_drawable(mol, cell) for mol in objects]
         legends = [
             caption or reason
             for caption, (_, reason) in zip(captions or [""] * len(objects), drawn, strict=True)
         ]
-        with quiet():
-            drawer.DrawMolecules([mol for mol, _ in drawn], legends=legends)
-            drawer.FinishDrawing()
-        return bytes(drawer.GetDrawingText())
+        return _drawn([mol for mol, _ in drawn], legends, columns, rows, cell)
 
 
 def shapes(mol: Chem.Mol, name: str, found: Conformers) -> str:
@@ -150,15 +143,35 @@ def shapes(mol: Chem.Mol, name: str, found: Conformers) -> str:
     return "".join(out)
 
 
-def _drawable(mol: Chem.Mol) -> tuple[Chem.Mol, str]:
+def _drawn(
+    mols: Sequence[Chem.Mol], legends: Sequence[str], columns: int, rows: int, cell: int
+) -> bytes:
+    drawer = rdMolDraw2D.MolDraw2DCairo(columns * cell, rows * cell, cell, cell)
+    options: Any = drawer.drawOptions()
+    options.legendFontSize = 14
+    options.prepareMolsBeforeDrawing = False
+    with quiet():
+        drawer.DrawMolecules(list(mols), legends=list(legends))
+        drawer.FinishDrawing()
+    return bytes(drawer.GetDrawingText())
+
+
+def _drawable(mol: Chem.Mol, cell: int) -> tuple[Chem.Mol, str]:
     """A copy that rdkit draws, and why it is not valid, or ""."""
     copy, reason = Chem.Mol(mol), problem(mol) or ""
     with quiet():
         if reason in ("", "fragments"):
             Chem.SanitizeMol(copy)
-            return rdMolDraw2D.PrepareMolForDrawing(copy), reason
-        copy.UpdatePropertyCache(strict=False)
-        rdDepictor.Compute2DCoords(copy)
+            copy = rdMolDraw2D.PrepareMolForDrawing(copy)
+        else:
+            copy.UpdatePropertyCache(strict=False)
+            Chem.FastFindRings(copy)
+            rdDepictor.Compute2DCoords(copy)
+    if reason:
+        try:
+            _drawn([copy], [reason], 1, 1, cell)
+        except RuntimeError:  # more bonds than can be laid out: an empty cell that says why
+            return Chem.Mol(), reason
     return copy, reason
 
 
