@@ -273,7 +273,12 @@ def test_impossible_edits_are_refused(model, make, words):
 
 def test_training_lowers_the_loss_with_levels_for_each_frame(tmp_path):
     changes = {**SMALL, "training.steps": 60, "training.batch": 16, "training.sample_every": 0}
-    changes |= {"training.log_every": 10, "evaluators": [], "training.precision": "fp32"}
+    changes |= {
+        "training.log_every": 10,
+        "training.warmup": 10,
+        "evaluators": [],
+        "training.precision": "fp32",
+    }
     training.train(recipe.load("video/shapes", changes), tmp_path / "run", progress=False)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines if "loss" in line]
