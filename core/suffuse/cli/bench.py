@@ -185,7 +185,7 @@ def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="The page.  [RESULTS/report.html]"
 )
-@click.option("--title", default="Benchmarks", show_default=True)
+@click.option("--title", default="Benchmarks", show_default=True, help="The page's heading.")
 def report(results: Path, out: Path | None, title: str) -> None:
     """Write the RESULTS as one HTML page, and as Markdown beside it."""
     from suffuse import storage

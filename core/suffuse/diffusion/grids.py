@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,7 @@ from suffuse.errors import unknown
 __all__ = [
     "GRIDS",
     "align_your_steps",
+    "balanced",
     "karras",
     "leading",
     "linspace",
@@ -42,6 +44,27 @@ def logsnr(
     """Equal steps of λ between λ(begin), at least lam_min, and lam_max; then one step to clean."""
     start = max(float(schedule.at(begin).lam), lam_min)
     return _times(schedule, np.linspace(start, max(lam_max, start), n), begin)
+
+
+_LAM = np.linspace(-12.0, 12.0, 4801)
+_DENSITY = np.exp(-0.03 * _LAM**2) / (1 + np.exp(-(_LAM + 2.8) / 0.5))
+_PASSED = np.concatenate([[0.0], np.cumsum((_DENSITY[1:] + _DENSITY[:-1]) / 2)]) / _DENSITY.sum()
+
+
+def balanced(schedule: Schedule, n: int, begin: float = 1.0) -> Array:
+    """The default: steps as dense as the estimate of standardised data changes, to a λ by n.
+
+    The density of levels is e^{−0.03 λ²} sigmoid((λ + 2.8)/0.5): nearly even in λ, thinner towards
+    clean data, and none where nothing of the data shows. The last level before clean data is
+    λ = 1.4 log n − 0.3, since what that last step leaves out should fall as the rest does. Nothing
+    but λ(begin) is asked of the schedule. Why: docs/decisions.md.
+    """
+    start = float(schedule.at(begin).lam)
+    passed = float(np.interp(start, _LAM, _PASSED))
+    top = 1.4 * math.log(n / max(1 - passed, 1e-6)) - 0.3
+    top = min(max(top, start + 1.0, -1.0), _LAM[-1])
+    places = np.linspace(passed, np.interp(top, _LAM, _PASSED), n)
+    return _times(schedule, np.interp(places, _PASSED, _LAM), begin)
 
 
 def karras(
@@ -119,6 +142,7 @@ def align_your_steps(
 
 GRIDS: dict[str, Callable[..., Array]] = {
     "ays": align_your_steps,
+    "balanced": balanced,
     "karras": karras,
     "leading": leading,
     "linspace": linspace,
@@ -126,3 +150,4 @@ GRIDS: dict[str, Callable[..., Array]] = {
     "trailing": trailing,
     "uniform": uniform,
 }
+"""The grids by name: functions of a schedule, a number of steps and the time to begin at."""

@@ -47,6 +47,7 @@ PREDICTIONS: dict[str, Callable[[Coefficients, float], Row]] = {
     "flow": lambda c, s: (-torch.ones_like(c.alpha), torch.ones_like(c.alpha)),
     "edm": _edm,
 }
+"""The row (a, b) of each kind of output on (x_0, ε), from the coefficients and σ_data."""
 
 
 def row(prediction: str, c: Coefficients, sigma_data: float = 1.0) -> Row:

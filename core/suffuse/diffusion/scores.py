@@ -231,6 +231,7 @@ SCORES: dict[str, type[Score]] = {
     "reconstruction": Reconstruction,
     "score-norm": ScoreNorm,
 }
+"""The scores by name."""
 
 
 @dataclass(frozen=True)

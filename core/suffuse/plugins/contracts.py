@@ -37,8 +37,10 @@ __all__ = [
 ]
 
 Split = Literal["train", "test"]
+"""The splits of a data set."""
 
 Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+"""The shape of one state; by name where states are mappings."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Encoder(Protocol):
     """Raw objects to states and back, with `decode(encode(objects))` close to `objects`.
 
     A state is a tensor, of numbers or (int64) of tokens, or a mapping of names to such tensors.
+    Where the distance of two states says little of two objects, as of two numberings of a graph,
+    an encoder may have `embed(objects)`: vectors [B, D], float32, whose distance does.
     """
 
     @property

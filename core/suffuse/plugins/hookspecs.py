@@ -45,7 +45,9 @@ API_VERSION = 1
 """The plugin API of this core: what a plugin states as ``suffuse_api``."""
 
 hookspec = pluggy.HookspecMarker("suffuse")
+"""Marks a method of `Hooks` as a hook."""
 hookimpl = pluggy.HookimplMarker("suffuse")
+"""Marks a function of a plugin as the implementation of the hook of its name."""
 
 
 class Register(Protocol):

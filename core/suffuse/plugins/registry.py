@@ -59,6 +59,7 @@ KINDS: Mapping[str, Kind] = {
     "tracker": Kind("register_trackers", ("run", "recipe")),
     "launcher": Kind("register_launchers"),
 }
+"""The kinds of things that plugins register."""
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 

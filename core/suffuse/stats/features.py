@@ -25,6 +25,7 @@ from suffuse.errors import SuffuseError
 __all__ = ["Features", "as_features", "as_pair", "centred", "row_blocks", "squared_distances"]
 
 Features: TypeAlias = Tensor | npt.NDArray[Any]
+"""Features of B objects, [B, D]."""
 
 BLOCK = 1_000_000  # entries of one block of a matrix: 8 MB of float64
 

@@ -142,6 +142,7 @@ CASES: list[Case] = [
         {"MASKED": True, "TOKENS": 32, "BLOCK": 16}, wide=False,
     ),
 ]  # fmt: skip
+"""The kernels as they are compiled ahead of time and measured."""
 
 
 def resources(case: Case, capability: int) -> Resources:
