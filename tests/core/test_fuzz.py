@@ -166,6 +166,14 @@ def test_records_of_runs(run: Path, data: st.DataObject) -> None:
         only_sentences(lambda: Record.read(broken))
 
 
+def same_json(one: bytes, other: bytes) -> bool:
+    """Whether both say the same, in other white space."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
 @SETTINGS
 @given(data=st.data())
 def test_checkpoints(run: Path, data: st.DataObject) -> None:
@@ -175,7 +183,7 @@ def test_checkpoints(run: Path, data: st.DataObject) -> None:
     wrong = spoilt(data.draw, whole)
     (folder / name).write_bytes(wrong)
     try:
-        if wrong != whole:
+        if wrong != whole and not same_json(wrong, whole):
             with pytest.raises(SuffuseError):
                 checkpoint.load(folder)
     finally:
