@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def _samples(page: Page, view: View) -> None:
     few = min(SHOWN, len(made))
     section.prose(
         "A model that had learned its data by heart would repeat it. Below are samples and the "
-        "training example nearest to each, by the distance between their states."
+        "training example nearest to each, by the distance between their "
+        + ("features." if hasattr(model.encoder, "embed") else "states.")
     )
     section.tiles(
         [
@@ -211,8 +212,17 @@ def _from_plugins(run: Path) -> list[tuple[str, str]]:
 
 
 def _flat(model: Model, objects: Sequence[Any]) -> Tensor:
-    parts = [model.encode(objects[i : i + 256]).cpu() for i in range(0, len(objects), 256)]
-    return torch.cat(parts).flatten(1)
+    """What the distance of two objects is taken of, [B, D]: `embed` of the encoder, or states."""
+    embed = getattr(model.encoder, "embed", None)
+    if embed is not None:
+        vectors: Tensor = embed(objects)
+        return vectors
+    parts = []
+    for i in range(0, len(objects), 256):
+        x = model.encode(objects[i : i + 256])
+        each = x.values() if isinstance(x, Mapping) else [x]
+        parts.append(torch.cat([part.flatten(1).float() for part in each], dim=1).cpu())
+    return torch.cat(parts)
 
 
 def _duration(seconds: float) -> str:
