@@ -129,6 +129,13 @@ def test_safe_decoding_makes_any_graph_valid_and_raw_says_why_not(graph):
         assert (problem(mol) or "valid") == mol.GetProp(RAW)
 
 
+def test_what_is_embedded_does_not_depend_on_the_numbering(graph):
+    one, other, third = graph.embed([known("OCC"), known("CCO"), known("CCN")])
+    assert torch.equal(one, other)
+    assert torch.cdist(one[None], third[None]) > 1
+    assert one.sum() == 6  # three atoms, and three neighbourhoods of radius 1
+
+
 def test_states_on_the_way_are_left_as_they_are(graph):
     masked = {
         "atoms": torch.full((1, graph.largest), len(graph.types)),

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
 from torch import Tensor
 
 from suffuse.diffusion import Noise
@@ -217,6 +218,18 @@ class Graph:
             sure = None if logits is None else logits[row, :size, :size].detach().double()
             out.append(self._molecule(atoms, orders, sure))
         return out
+
+    def embed(self, objects: Sequence[Chem.Mol]) -> Tensor:
+        """Morgan fingerprints of radius 2, float32 [B, 1024]: distances are roots of unlike bits.
+
+        Molecules that are not valid are zeros.
+        """
+        generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
+        out = np.zeros((len(objects), 1024), dtype=np.float32)
+        for row, mol in enumerate(objects):
+            if problem(mol) is None:
+                out[row] = generator.GetFingerprintAsNumPy(mol)
+        return torch.from_numpy(out)
 
     def build(self, atoms: Sequence[int], orders: Any) -> Chem.Mol:
         """The molecule of tokens [n] and bond orders [n, n] as they are, not sanitised."""
