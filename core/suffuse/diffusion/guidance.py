@@ -38,6 +38,7 @@ __all__ = [
     "rescaled",
 ]
 
+Weight = float | Callable[[Tensor], Tensor]
 Part = Callable[..., Tensor]
 """(estimates..., x_t, t, mask) -> an estimate; tensors [B, ...], t [B] or [B, *axes]."""
 
@@ -58,13 +59,9 @@ def _each(function: Part, estimates: Sequence[State], x_t: State, t: Any, mask: 
     }
 
 
-def _numbers(x_t: Tensor) -> bool:
-    return x_t.is_floating_point()
-
-
 def _weighed(x_t: Tensor, base: Tensor, *terms: tuple[Any, Tensor]) -> Tensor:
     """base + Σ w (estimate − base); for tokens of log-probabilities, as logits."""
-    if _numbers(x_t):
+    if x_t.is_floating_point():
         return base + sum(
             ((align(w, x_t) * (e - base)).to(base.dtype) for w, e in terms), torch.zeros_like(base)
         )
@@ -99,15 +96,36 @@ def _together(
     return [by_name(lambda e, i=i: e.chunk(k)[i], found) for i in range(k)]
 
 
-def _both(denoiser: Denoiser, null: Mapping[str, Any], combine: Part) -> Denoiser:
-    """The conditional and the unconditional estimate, combined."""
+Ask = Callable[[State, Any, dict[str, Any]], list[State]]
 
+
+def _guided(ask: Ask, combine: Part) -> Denoiser:
     def guided(x_t: State, t: Any, **conditions: Any) -> Any:
-        nothing = {name: null.get(name, value) for name, value in conditions.items()}
-        both = _together(denoiser, x_t, t, [conditions, nothing])
-        return _each(combine, both, x_t, t, conditions.get("mask"))
+        return _each(combine, ask(x_t, t, conditions), x_t, t, conditions.get("mask"))
 
     return guided
+
+
+def _both(denoiser: Denoiser, null: Mapping[str, Any]) -> Ask:
+    """The conditional and the unconditional estimate."""
+    return lambda x_t, t, conditions: _together(
+        denoiser, x_t, t, [conditions, {n: null.get(n, value) for n, value in conditions.items()}]
+    )
+
+
+def _of(*denoisers: Denoiser) -> Ask:
+    return lambda x_t, t, conditions: [ask(x_t, t, **conditions) for ask in denoisers]
+
+
+def _extrapolated(weight: Weight, numbers: Part | None = None) -> Part:
+    """The wanted and the other estimate by weight; numbers by a function of their own."""
+
+    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+        if numbers is not None and x_t.is_floating_point():
+            return numbers(wanted, other, x_t, t, mask)
+        return _weighed(x_t, other, (weight(t) if callable(weight) else weight, wanted))
+
+    return combine
 
 
 def _total(v: Tensor) -> Tensor:
@@ -117,7 +135,7 @@ def _total(v: Tensor) -> Tensor:
 
 def classifier_free(
     denoiser: Denoiser,
-    weight: float | Callable[[Tensor], Tensor],
+    weight: Weight,
     null: Mapping[str, Any],
     *,
     interval: tuple[float, float] = (0.0, 1.0),
@@ -138,12 +156,11 @@ def classifier_free(
     if not 0 <= low < high <= 1:
         raise SuffuseError(f"a guidance interval rises within [0, 1]; given {low} to {high}")
 
-    def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+    def within(t: Tensor) -> Tensor:
         w = weight(t) if callable(weight) else torch.full_like(t, weight)
-        w = torch.where((t >= low) & (t <= high), w, torch.ones_like(w))
-        return _weighed(x_t, other, (w, wanted))
+        return torch.where((t >= low) & (t <= high), w, torch.ones_like(w))
 
-    return _both(denoiser, null, combine)
+    return _guided(_both(denoiser, null), _extrapolated(within))
 
 
 def cfg_plus_plus(
@@ -194,8 +211,6 @@ def cfg_zero_star(
     """
 
     def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
-        if not _numbers(x_t):
-            return _weighed(x_t, other, (weight, wanted))
         c = schedule.at(t).align(x_t)
         scale = c.alpha + c.sigma
         sigma = c.sigma.clamp(min=1e-12)
@@ -205,7 +220,7 @@ def cfg_zero_star(
         u = u * align(t <= still_above, x_t)
         return ((x_t - c.sigma * u) / scale).to(x_t.dtype)
 
-    return _both(denoiser, null, combine)
+    return _guided(_both(denoiser, null), _extrapolated(weight, combine))
 
 
 def projected(
@@ -225,8 +240,6 @@ def projected(
     """
 
     def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
-        if not _numbers(x_t):
-            return _weighed(x_t, other, (weight, wanted))
         difference = wanted - other
         norm = _total(difference**2).sqrt().clamp(min=1e-12)
         difference = difference * (largest / norm).clamp(max=1.0)
@@ -234,7 +247,7 @@ def projected(
         along = _total(difference * unit) * unit
         return wanted + (weight - 1) * (difference - (1 - parallel) * along)
 
-    return _both(denoiser, null, combine)
+    return _guided(_both(denoiser, null), _extrapolated(weight, combine))
 
 
 def autoguidance(denoiser: Denoiser, worse: Denoiser, weight: float) -> Denoiser:
@@ -242,16 +255,7 @@ def autoguidance(denoiser: Denoiser, worse: Denoiser, weight: float) -> Denoiser
 
     Source: Karras et al. (2024), arXiv 2406.02507, eq. 3.
     """
-
-    def guided(x_t: State, t: Any, **conditions: Any) -> Any:
-        both = [ask(x_t, t, **conditions) for ask in (denoiser, worse)]
-
-        def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
-            return _weighed(x_t, other, (weight, wanted))
-
-        return _each(combine, both, x_t, t, conditions.get("mask"))
-
-    return guided
+    return _guided(_of(denoiser, worse), _extrapolated(weight))
 
 
 def compose(
@@ -272,12 +276,11 @@ def compose(
         *estimates, x_t, _, _ = rest
         return _weighed(x_t, base, *zip((w for w, _ in weighted), estimates, strict=True))
 
-    def guided(x_t: State, t: Any, **conditions: Any) -> Any:
-        several = [{**conditions, **given} for given in (null, *(given for _, given in weighted))]
-        found = _together(denoiser, x_t, t, several)
-        return _each(combine, found, x_t, t, conditions.get("mask"))
+    def ask(x_t: State, t: Any, conditions: dict[str, Any]) -> list[State]:
+        several = (null, *(given for _, given in weighted))
+        return _together(denoiser, x_t, t, [{**conditions, **given} for given in several])
 
-    return guided
+    return _guided(ask, combine)
 
 
 def classifier(
@@ -299,7 +302,7 @@ def classifier(
 
     def guided(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         estimate = denoiser(x_t, t, **conditions)
-        if not _numbers(x_t):
+        if not x_t.is_floating_point():
             return (estimate.double() + weight * log_prob(x_t, t)).clamp(min=NEVER)
         if schedule is None:
             raise SuffuseError(
@@ -327,7 +330,7 @@ def rescaled(denoiser: Denoiser, guided: Denoiser, amount: float = 0.7) -> Denoi
     """
 
     def rescale(plain: Tensor, strong: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
-        if not _numbers(x_t):
+        if not x_t.is_floating_point():
             return strong
         variances = []
         for e in (plain, strong):
@@ -336,24 +339,16 @@ def rescaled(denoiser: Denoiser, guided: Denoiser, amount: float = 0.7) -> Denoi
         ratio = (variances[0] / variances[1]).sqrt()
         return strong * (1 + amount * (ratio - 1))
 
-    def asked(x_t: State, t: Any, **conditions: Any) -> Any:
-        both = [ask(x_t, t, **conditions) for ask in (denoiser, guided)]
-        return _each(rescale, both, x_t, t, conditions.get("mask"))
-
-    return asked
+    return _guided(_of(denoiser, guided), rescale)
 
 
 def _bounded(denoiser: Denoiser, function: Callable[[Tensor, Any], Tensor]) -> Denoiser:
     """The estimate of numbers by a function of it and the mask; tokens as they are."""
 
     def part(x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
-        return function(x_0, mask) if _numbers(x_t) else x_0
+        return function(x_0, mask) if x_t.is_floating_point() else x_0
 
-    def bounded(x_t: State, t: Any, **conditions: Any) -> Any:
-        found = denoiser(x_t, t, **conditions)
-        return _each(part, [found], x_t, t, conditions.get("mask"))
-
-    return bounded
+    return _guided(_of(denoiser), part)
 
 
 def clip(denoiser: Denoiser, low: float, high: float) -> Denoiser:
