@@ -71,6 +71,16 @@ def test_a_clip_that_stands_still_lasts_as_long_as_it_did(tmp_path):
     assert len(resampled(read(path), 8)) == 16  # though equal frames are stored once
 
 
+@pytest.mark.parametrize("fps", [8, 12, 16, 24, 30])
+@pytest.mark.parametrize("count", [16, 31])
+def test_hundredths_of_a_second_do_not_change_how_many_frames_a_gif_has(tmp_path, fps, count):
+    path = tmp_path / "a.gif"
+    FILES.write(grey(count, size=(8, 8), fps=fps), path, {})
+    back = read(path)
+    assert len(back) == count
+    assert back.fps == pytest.approx(fps, rel=0.02)
+
+
 def test_strips_are_pictures_and_unknown_suffixes_are_refused(tmp_path):
     with Image.open(io.BytesIO(FILES.sheet([CLIP] * 3, ["a", "b", "c"]))) as sheet:
         assert sheet.width > 8 * 40

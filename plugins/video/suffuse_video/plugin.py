@@ -139,6 +139,16 @@ def register_recipes(register: Register) -> None:
 
 
 @hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "video/video",
+        "suffuse_video.bench:video",
+        summary="words obeyed, frames predicted and filled in, clips of four lengths",
+    )
+    register("video/short", "suffuse_video.bench:short", summary="the same in some minutes")
+
+
+@hookimpl
 def report_section(run: Path) -> tuple[str, str] | None:
     import json
 

@@ -91,10 +91,12 @@ def read(path: Path, fps: float | None = None) -> Clip:
                 "MB of pixels); cut it, or train on its folder, which is read piece by piece"
             )
     if path.suffix.lower() in ANIMATIONS:
-        # Frames that are equal are stored once: the shortest one tells the rate.
+        # Frames that are equal are stored once, and GIF rounds to hundredths of a second: the rate
+        # is that of the short ones.
         durations = _durations(path)
         total = sum(durations)
-        count = max(1, round(total * fps if fps else total / min(durations)))
+        short = [d for d in durations if d < 1.5 * min(durations)]
+        count = max(1, round(total * (fps or len(short) / sum(short))))
         rate = count / total
         return Clip(np.stack([frames[i] for i in shown(moments, rate, count)]), rate)
     rate = fps or _rate(moments)

@@ -1,0 +1,84 @@
+"""The baselines against what is known exactly, and the suite's cases at their smallest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from suffuse import plugins, recipe
+from suffuse.bench import Context
+from suffuse.model import Model
+from suffuse_video import baselines, bench
+from suffuse_video.shapes import Shapes
+
+KNOWN = np.array([True, False, False, False, True, False])
+
+
+def test_copies_and_blends_are_what_they_say():
+    values = np.array([0, 9, 9, 9, 100, 9], np.uint8)
+    frames = np.broadcast_to(values[:, None, None, None], (6, 2, 2, 3))
+    copies = baselines.copy_last(frames, KNOWN)[:, 0, 0, 0]
+    assert copies.tolist() == [0, 0, 0, 0, 100, 100]
+    assert baselines.blend(frames, KNOWN)[:, 0, 0, 0].tolist() == [0, 25, 50, 75, 100, 100]
+    assert baselines.squared_error(frames[:1], frames[4:5]) == 100**2
+
+
+def test_the_flow_follows_what_moves_where_a_blend_shows_it_twice():
+    pytest.importorskip("cv2", reason="the extra suffuse-video[flow] is not installed")
+    y, x = np.mgrid[:48, :48]
+    frames = [
+        np.exp(-((x - 16 - 4 * i) ** 2 + (y - 24) ** 2) / 40)[..., None].repeat(3, 2) * 255
+        for i in range(3)
+    ]
+    clip = np.rint(frames).astype(np.uint8)
+    known = np.array([True, False, True])
+    flow, blend = (
+        baselines.squared_error(f(clip, known)[1], clip[1])
+        for f in (baselines.flow_warp, baselines.blend)
+    )
+    assert flow < blend / 4
+
+
+@pytest.fixture
+def context():
+    changes = {
+        "dataset.frames": 8,
+        "dataset.test_clips": 8,
+        "dataset.clips": 8,
+        "encoder.frames": 8,
+        "denoiser.width": 16,
+        "denoiser.depth": 1,
+    }
+    loaded = recipe.load("video/shapes", changes)
+    data = plugins.build("dataset", loaded.dataset, split="train")
+    context = Context()
+    context.once("tiny", lambda: Model.untrained(loaded, data))
+    return context
+
+
+def test_every_kind_of_case_has_figures(context):
+    cases = [bench.Words("t", "m", 0, steps=1, n=8, source="tiny")]
+    for how in ("full", "rolling", "copy last", "linear blend"):
+        cases.append(bench.Frames("t", how, 0, "interpolation", how, steps=1, n=4, source="tiny"))
+    cases.append(bench.Long("t", "full", 0, steps=1, times=2, n=2, source="tiny"))
+    for case in cases:
+        metrics = {m.name: m for m in case.run(context).metrics}
+        assert all(np.isfinite(m.value) for m in metrics.values())
+        if case.model == "full" and "calls for a frame" in metrics:
+            assert metrics["calls for a frame"].value == pytest.approx(1 / 4)
+        if case.model == "copy last":
+            assert metrics["calls for a frame"].value == 0
+            assert metrics["PSNR"].value > 15
+
+
+def test_the_suites_list_cases_with_names_of_their_own():
+    for suite in (bench.video(), bench.short()):
+        names = [(case.task, case.model, case.seed) for case in suite]
+        assert len(names) == len(set(names))
+        assert {task.partition("/")[0] for task, _, _ in names} == {"video"}
+
+
+def test_what_is_given_is_half_of_a_clip():
+    for task in ("prediction", "interpolation", "filling"):
+        assert bench._known(task, 16).sum() == 8
+    assert len(Shapes("test")[0].data) == 16
