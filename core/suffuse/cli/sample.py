@@ -26,8 +26,9 @@ KEY = "suffuse"
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--solver", help="A registered solver.  [the model's]")
 @click.option("--steps", type=int, help="The most network calls.  [the model's]")
-@click.option("--grid", default="uniform", show_default=True, help="How the steps are spread.")
+@click.option("--grid", help="How the steps are spread.  [the solver's own]")
 @click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none.  [the model's]")
+@click.option("--negative", help="What to keep away from: words for a model of prompts.")
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A condition.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples made at once.")
 @click.option(
@@ -52,8 +53,9 @@ def sample(
     seed: int,
     solver: str | None,
     steps: int | None,
-    grid: str,
+    grid: str | None,
     guidance: float | None,
+    negative: str | None,
     given: tuple[str, ...],
     batch: int,
     out: Path,
@@ -78,7 +80,7 @@ def sample(
     if origin is not None:
         given_too = [
             name
-            for name in ("n", "seed", "solver", "steps", "grid", "guidance")
+            for name in ("n", "seed", "solver", "steps", "grid", "guidance", "negative")
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         ]
         if conditions or given_too:
@@ -99,7 +101,20 @@ def sample(
 
     loaded = suffuse.load(model)
     values = {name: _values(name, text, loaded, ctx) for name, text in conditions.items()}
+    if negative is not None:
+        settings["negative"] = {_prompt(loaded): negative}
     _make(loaded, model, n, seed, 0, batch, out, settings, values)
+
+
+def _prompt(model: Model) -> str:
+    """The name of the model's one condition of text."""
+    names = [name for name, condition in model.conditions.items() if condition.kind == "text"]
+    if len(names) != 1:
+        raise SuffuseError(
+            f"--negative takes words, for a model with one condition of text; this one has "
+            f"{len(names)}"
+        )
+    return names[0]
 
 
 def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
@@ -122,6 +137,8 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
     name = model or record["model"]
     conditions = {key: [value] for key, value in record["conditions"].items()}
     settings = record["settings"]
+    if settings["negative"] is None:
+        del settings["negative"]
     _make(loaded, name, 1, record["seed"], record["index"], batch, out, settings, conditions)
 
 
@@ -319,8 +336,9 @@ def _checked(text: str | None) -> dict[str, Any] | None:
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
         solver: dict[str, Any] | str
         steps: int = Field(ge=1)
-        grid: str | list[float]
+        grid: str | list[float] | None
         guidance: float
+        negative: dict[str, str] | None = None
 
     class Record(BaseModel):
         version: str

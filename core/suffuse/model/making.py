@@ -39,9 +39,10 @@ class Making(Parts):
         first: int = 0,
         solver: str | Mapping[str, Any] | None = None,
         steps: int | None = None,
-        grid: str | Sequence[float] = "uniform",
+        grid: str | Sequence[float] | None = None,
         begin: float = 1.0,
         guidance: float | None = None,
+        negative: Mapping[str, Any] | None = None,
         x: State | None = None,
         sizes: Sequence[int] | None = None,
         project: Callable[[State, State, Any], State] | None = None,
@@ -56,6 +57,7 @@ class Making(Parts):
             seed: an integer s, for the samples (s, first), (s, first + 1), ...; or one for each.
             solver, steps, grid, begin: see `plan`.
             guidance: the weight of classifier-free guidance; 1 is none. The recipe's where None.
+            negative: conditions to keep away from, by name; guidance leads away from them.
             x: states to start from, [n, *shape]; drawn from the seeds where None.
             sizes: of ragged states, n; drawn from the seeds where None.
             project: (clean estimate, x_t, t) -> the clean estimate to go on with.
@@ -74,6 +76,7 @@ class Making(Parts):
             first=first,
             plan=self.plan(solver, steps, grid=grid, begin=begin),
             guidance=guidance,
+            negative=negative,
             sizes=sizes,
             batch=batch,
             conditions=conditions,
@@ -92,7 +95,7 @@ class Making(Parts):
         first: int = 0,
         solver: str | Mapping[str, Any] | None = None,
         steps: int | None = None,
-        grid: str | Sequence[float] = "uniform",
+        grid: str | Sequence[float] | None = None,
         begin: float = 1.0,
         guidance: float | None = None,
         on_step: Callable[[Step], None] | None = None,
@@ -225,6 +228,7 @@ class Making(Parts):
         first: int,
         plan: Any,
         guidance: float | None,
+        negative: Mapping[str, Any] | None = None,
         sizes: Sequence[int] | None,
         batch: int,
         conditions: Mapping[str, Any],
@@ -237,7 +241,8 @@ class Making(Parts):
             )
         values = {name: repeated(name, value, n) for name, value in conditions.items()}
         prepared = self.prepare(values, n)
-        denoise = self.denoiser(self.recipe.sampling.guidance if guidance is None else guidance)
+        weight = self.recipe.sampling.guidance if guidance is None else guidance
+        denoise = self.denoiser(weight, negative)
         noise = Noise(seed, n, first=first, device=self.device)
         made: list[Any] = []
         with torch.inference_mode():

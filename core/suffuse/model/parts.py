@@ -166,12 +166,27 @@ class Parts:
             for name, conditioner in self.network.conditioners.items()
         }
 
-    def denoiser(self, guidance_weight: float = 1.0) -> Denoiser:
-        """(x_t, t, **prepared conditions) -> the clean estimate, guided by the weight."""
+    def denoiser(
+        self, guidance_weight: float = 1.0, negative: Mapping[str, Any] | None = None
+    ) -> Denoiser:
+        """(x_t, t, **prepared conditions) -> the clean estimate, guided by the weight.
+
+        Args:
+            guidance_weight: of classifier-free guidance; 1 is none.
+            negative: raw values of conditions to keep away from, by name, instead of from none.
+
+        Raises:
+            SuffuseError: for negative values without guidance, or of conditions always given.
+        """
         denoise = self.process.denoiser(self.network)
+        for name in negative or {}:
+            if name in self.network.conditioners and name not in self.droppable:
+                raise SuffuseError(f"the condition {name!r} is always given, so none is negative")
+        if negative and guidance_weight == 1.0:
+            raise SuffuseError("what to keep away from needs guidance, and 1 is none: give 2 or so")
         if guidance_weight == 1.0 or not self.droppable:
             return denoise
-        nothing = self.prepare({}, 1)
+        nothing = self.prepare({name: [value] for name, value in (negative or {}).items()}, 1)
         null = {name: nothing[name] for name in self.droppable}
         return guidance.classifier_free(denoise, guidance_weight, null)
 
@@ -180,7 +195,7 @@ class Parts:
         solver: str | Mapping[str, Any] | None = None,
         steps: int | None = None,
         *,
-        grid: str | Sequence[float] = "uniform",
+        grid: str | Sequence[float] | None = None,
         begin: float = 1.0,
     ) -> Any:
         """The sampler's table: the recipe's, but for what is given here.
@@ -190,7 +205,8 @@ class Parts:
                 that `tune` made; for a product of processes also a mapping from the names of its
                 parts to these.
             steps: the most network calls.
-            grid: a name in `suffuse.diffusion.grids.GRIDS`, or times falling from 1 to 0.
+            grid: a name in `suffuse.diffusion.grids.GRIDS`, or times falling from 1 to 0; the
+                solver's own where None.
             begin: the time to begin at; below 1 for states that are noised in part.
 
         Returns:
@@ -216,7 +232,7 @@ class Parts:
         part: Mapping[str, Any],
         process: Process,
         steps: int,
-        grid: str | Sequence[float],
+        grid: str | Sequence[float] | None,
         begin: float,
     ) -> Plan:
         chosen = plugins.resolve("solver", part, where="solver")
