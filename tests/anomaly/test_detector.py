@@ -244,3 +244,25 @@ def test_bad_files_are_refused_in_a_sentence(arguments, words, rng, tmp_path):
     result = CliRunner().invoke(cli, [word.format(**names) for word in arguments])
     with pytest.raises(ValueError, match=words):
         raise result.exception
+
+
+def test_anomalies_in_training_do_not_shield_each_other(rng):
+    X = rng.normal(size=(400, 4))
+    X[:10] = 6 + 0.1 * rng.normal(size=(10, 4))  # a dense group
+    told = detector(contamination=0.1).fit(X)
+    assert set(np.argsort(told.score_samples(X))[:10]) == set(range(10))
+    assert (told.predict(X) == -1).sum() == 40
+
+
+def test_alarms_put_the_threshold(rng):
+    X = rng.normal(size=(1000, 3))
+    for part in (0.01, 0.1):
+        fitted = detector(alarms=part).fit(X)
+        assert (fitted.predict(X) == -1).mean() == pytest.approx(part, abs=0.002)
+
+
+def test_a_score_is_minus_the_log_of_the_part_that_is_as_unusual(rng):
+    X = rng.normal(size=(2000, 3))
+    scores = -detector().fit(X).score_samples(X)
+    for part in (0.5, 0.1, 0.02):
+        assert (scores >= -np.log(part)).mean() == pytest.approx(part, rel=0.1)

@@ -28,9 +28,11 @@ from suffuse_anomaly.metrics import FIGURES
 
 __all__ = ["Tables", "anomaly", "split"]
 
-OURS = ("auto", "knn-time", "denoiser", "ensemble")
+OURS = ("auto", "denoiser", "ensemble")
 LEARNED = ("denoiser", "ensemble")
 PREFIX = "suffuse "
+CONTAMINATION = 0.1
+"""What our detector is told in the unsupervised setting, whatever the table."""
 
 
 def folder() -> Path:
@@ -96,7 +98,10 @@ class Tables:
             scores: npt.NDArray[Any] = BASELINES[self.model](train, judged, self.seed)
             return scores
         detector = DiffusionDetector(
-            self.model.removeprefix(PREFIX), steps=self.steps, random_state=self.seed
+            self.model.removeprefix(PREFIX),
+            contamination=CONTAMINATION if judged is train else "auto",
+            steps=self.steps,
+            random_state=self.seed,
         )
         return -detector.fit(train).score_samples(judged)
 

@@ -19,12 +19,9 @@ import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["ALARMS", "DecisionError", "p_values", "select"]
+__all__ = ["DecisionError", "p_values", "select"]
 
 Floats = npt.NDArray[np.float64]
-
-ALARMS = 0.01
-"""The part of normal rows that are alarms where no contamination is given."""
 
 
 class DecisionError(SuffuseError, ValueError):

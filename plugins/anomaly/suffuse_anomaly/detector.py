@@ -2,13 +2,16 @@
 
 What is unusual about a row is told in nats: −log of the part of normal rows, held out of training,
 that are at least as unusual; beyond the last of them the tail goes on exponentially. Each score
-looks at a row in several ways (views, noise levels), and the answers are averaged. So
+looks at a row in several ways, which are calibrated like this one by one: of the views of knn-time
+the one counts that finds the row most unusual, of the noise levels of the denoiser the mean. The
+number that comes out is calibrated again, and its contributions are scaled with it:
 
     unusualness = Σ over columns of contributions = −score_samples
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +42,8 @@ METHODS = ("auto", "knn-time", "denoiser", "ensemble")
 FEW = 200
 """With fewer rows than this nothing is learned but neighbours."""
 CHUNK = 4096
+ROUNDS = 3
+"""Of trimming."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,11 +55,15 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
 
     Args:
         method: "knn-time" (diffusion time from neighbours), "denoiser" (a learned denoiser at
-            several noise levels), "ensemble" (the mean of both), or "auto", which decides without
-            labels and says why in `why_`.
-        n_neighbors: how many neighbours "knn-time" asks.
-        contamination: the part of the training rows that are unusual, in (0, 0.5]; "auto" puts the
-            threshold where 1 % of normal rows held out would be alarms.
+            several noise levels), "ensemble" (the mean of both), or "auto", which says in `why_`
+            what it took and why.
+        n_neighbors: how many neighbours "knn-time" asks; None for 5, and for 20 where contamination
+            is given, since anomalies may have each other for neighbours.
+        contamination: "auto" where the training rows are normal ones; else the part of them, in
+            (0, 0.5], that is unusual: so many are left out of what is learned, and the threshold
+            is put there.
+        alarms: the part of normal rows held out that are to be alarms, in (0, 1), which puts the
+            threshold where contamination is "auto".
         steps: of training the denoiser.
         random_state: of training; scores themselves draw nothing.
 
@@ -76,14 +85,16 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self,
         method: str = "auto",
         *,
-        n_neighbors: int = 5,
+        n_neighbors: int | None = None,
         contamination: float | str = "auto",
+        alarms: float = 0.01,
         steps: int = 1500,
         random_state: Any = None,
     ) -> None:
         self.method = method
         self.n_neighbors = n_neighbors
         self.contamination = contamination
+        self.alarms = alarms
         self.steps = steps
         self.random_state = random_state
 
@@ -107,31 +118,49 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self.table_ = Table.fit(columns)
         rows = self.table_.encode(columns)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.method_, self.why_ = self._choice(rows, seed)
-        kept = np.arange(len(rows))
+        self.method_, self.why_ = self._choice(len(rows))
+        k = self.n_neighbors or (5 if self.contamination == "auto" else 20)
+        kept = self._kept(rows, k)
+        held = np.arange(len(rows))
         self._members: dict[str, Any] = {}
         if self.method_ in ("denoiser", "ensemble"):
             order = np.random.default_rng(seed).permutation(len(rows))
-            away = max(2, len(rows) // 5)
-            kept = np.sort(order[:away])
-            trained = rows[np.sort(order[away:])]
+            held = np.sort(order[: max(2, len(rows) // 5)])
+            trained = rows[np.setdiff1d(kept, held)]
             self._members["denoiser"] = Learned.fit(trained, seed=seed, steps=self.steps)
         if self.method_ in ("knn-time", "ensemble"):
-            self._members["knn-time"] = KnnTime.fit(rows, self.n_neighbors)
+            self._members["knn-time"] = KnnTime.fit(rows[kept], k)
         self._usual = {
             name: [
-                calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(kept)))
-                for level in member.raw(rows[kept]).T
+                calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(held)))
+                for level in member.raw(rows[held]).T
             ]
             for name, member in self._members.items()
         }
-        self._held = np.sort(self._unusualness(rows[kept]))
+        self._last = None
+        joined = self._unusualness(rows[held])
+        if len(held) >= 20:
+            self._last = calibrate(torch.from_numpy(joined[:, None]), "quantile")
+            joined = self._unusualness(rows[held])
+        self._held = np.sort(joined)
         if self.contamination == "auto":
-            self.offset_ = -float(np.quantile(self._held, 1 - decisions.ALARMS))
+            self.offset_ = -float(np.quantile(self._held, 1 - self.alarms))
         else:
             score = -self._unusualness(rows)
             self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
         return self
+
+    def _kept(self, rows: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
+        """The rows that are learned from: all, or those left by trimming in rounds."""
+        kept = np.arange(len(rows))
+        if self.contamination == "auto":
+            return kept
+        size = max(2, round((1 - float(self.contamination)) * len(rows)))
+        for _ in range(ROUNDS):
+            score = KnnTime.fit(rows[kept], k)
+            ranks = score.raw(rows).argsort(0, kind="stable").argsort(0, kind="stable")
+            kept = np.sort(np.argsort(ranks.max(1), kind="stable")[:size])
+        return kept
 
     def _check_settings(self) -> None:
         if self.method not in METHODS:
@@ -143,15 +172,21 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
                 "contamination is 'auto' or a number above 0 and at most 0.5; given "
                 f"{self.contamination!r}"
             )
+        if not (isinstance(self.alarms, int | float) and 0 < self.alarms < 1):
+            raise TableError(f"alarms is a part above 0 and below 1; given {self.alarms!r}")
         for name in ("n_neighbors", "steps"):
             value = getattr(self, name)
-            if not (isinstance(value, int | np.integer) and value >= 1):
+            if (name, value) != ("n_neighbors", None) and not (
+                isinstance(value, int | np.integer) and value >= 1
+            ):
                 raise TableError(f"{name} is a whole number, 1 or more; given {value!r}")
 
-    def _choice(self, rows: npt.NDArray[np.float32], seed: int) -> tuple[str, str]:
+    def _choice(self, n: int) -> tuple[str, str]:
         if self.method != "auto":
             return self.method, "as asked"
-        return "knn-time", "nothing else is compared yet"
+        if n < FEW:
+            return "knn-time", f"{n} rows are too few to train a network, which needs {FEW}"
+        return "knn-time", "on tables with known anomalies no learned score came out above it"
 
     # Scoring
 
@@ -170,12 +205,32 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             )
         return found
 
+    def _weights(self, levels: Mapping[str, Floats]) -> dict[str, Floats]:
+        """How much each level counts, [N, L]; the sum over levels and members is 1."""
+        found = {}
+        for name, level in levels.items():
+            if name == "knn-time":
+                weight = np.eye(level.shape[1])[level.argmax(1)]
+            else:
+                weight = np.full(level.shape, 1 / level.shape[1])
+            found[name] = weight / len(levels)
+        return found
+
+    def _joined(self, levels: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+        """The mean of calibrated levels by their weights, and what it means in nats; [N] both."""
+        weights = self._weights(levels)
+        mean = np.sum([(weights[name] * level).sum(1) for name, level in levels.items()], axis=0)
+        if self._last is None:
+            return mean, mean
+        return mean, self._last(torch.from_numpy(mean[:, None])).numpy()
+
     def _unusualness(self, rows: npt.NDArray[np.float32]) -> Floats:
-        parts = []
-        for start in range(0, len(rows), CHUNK):
-            levels = self._levels(rows[start : start + CHUNK])
-            parts.append(np.mean([level.mean(1) for level in levels.values()], axis=0))
-        return np.concatenate(parts)
+        return np.concatenate(
+            [
+                self._joined(self._levels(rows[start : start + CHUNK]))[1]
+                for start in range(0, len(rows), CHUNK)
+            ]
+        )
 
     def score_samples(self, X: Any) -> Floats:
         """How normal each row is, [N]; higher is more normal, and 0 the most that can be."""
@@ -210,10 +265,12 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         found = np.zeros((len(rows), len(self.table_.columns)))
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
-            for name, level in self._levels(part).items():
-                shares = self._members[name].shares(part)
-                joined = np.einsum("nl,nld->nd", level, shares)
-                joined /= level.shape[1] * len(self._members)
+            levels = self._levels(part)
+            weights, (mean, nats) = self._weights(levels), self._joined(levels)
+            scale = np.divide(nats, mean, out=np.ones_like(mean), where=mean != 0)
+            for name, level in levels.items():
+                weighed = level * weights[name] * scale[:, None]
+                joined = np.einsum("nl,nld->nd", weighed, self._members[name].shares(part))
                 found[start : start + CHUNK] += self.table_.by_column(joined)
         return pd.DataFrame(found, columns=self.table_.names)
 
@@ -223,6 +280,8 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         """Write a directory: model.safetensors and config.json. It holds the training rows."""
         check_is_fitted(self, "offset_")
         tensors: dict[str, Any] = {"held": self._held}
+        if self._last is not None:
+            tensors["last"] = self._last.table
         for name, member in self._members.items():
             own: dict[str, Any] = {f"views.{k}": v for k, v in member.views.tables.items()}
             if isinstance(member, Learned):
@@ -243,6 +302,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             "method": self.method_,
             "why": self.why_,
             "offset": self.offset_,
+            "neighbors": next((m.k for m in self._members.values() if isinstance(m, KnnTime)), 0),
             "calibration": {name: usual[0].kind for name, usual in self._usual.items()},
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             "columns": self.table_.to_json(),
@@ -278,6 +338,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         if config["feature_names"]:
             found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
         found._held = tensors["held"].numpy()
+        found._last = Calibration("quantile", tensors["last"]) if "last" in tensors else None
         found._members, found._usual = {}, {}
         for name, kind in config["calibration"].items():
             own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
@@ -290,7 +351,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
                 found._members[name] = learned
             else:
                 found._members[name] = KnnTime(
-                    own["rows"].numpy(), found.n_neighbors, views, own["floor"].numpy()
+                    own["rows"].numpy(), config["neighbors"], views, own["floor"].numpy()
                 )
             usual = [own[f"usual.{i}"] for i in range(sum(k.startswith("usual.") for k in own))]
             found._usual[name] = [Calibration(kind, table) for table in usual]
