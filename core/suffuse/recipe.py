@@ -51,7 +51,7 @@ class Sampling(_Checked):
         guidance: the weight of classifier-free guidance; 1 is none.
     """
 
-    solver: Part = {"name": "multistep"}
+    solver: Part = {"name": "adams"}
     steps: Positive = 20
     guidance: float = 1.0
 

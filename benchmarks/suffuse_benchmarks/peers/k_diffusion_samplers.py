@@ -39,7 +39,11 @@ CONFIGURATIONS = {
 
 @cache
 def _library() -> ModuleType:
-    """`k_diffusion.sampling` alone: the package's own `__init__` needs what no sampler does."""
+    """`k_diffusion.sampling` alone.
+
+    The package's `__init__` needs what no sampler does, and its `utils` imports torchvision for
+    pictures' sake; empty modules stand in for both while it is imported.
+    """
     if "k_diffusion" not in sys.modules:
         spec = importlib.util.find_spec("k_diffusion")
         if spec is None or spec.submodule_search_locations is None:
@@ -48,7 +52,17 @@ def _library() -> ModuleType:
         package.__spec__ = spec
         package.__path__ = list(spec.submodule_search_locations)
         sys.modules["k_diffusion"] = package
-    return importlib.import_module("k_diffusion.sampling")
+    absent = {}
+    if importlib.util.find_spec("torchvision") is None:
+        names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+        absent = {name: ModuleType(name) for name in names}
+        absent[names[1]].__dict__["functional"] = absent[names[2]]
+    sys.modules.update(absent)
+    try:
+        return importlib.import_module("k_diffusion.sampling")
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def sample(name: str, calls: int, estimate: Estimate, x_T: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ evaluators = _group("evaluator", "evaluators")
 @click.argument("name")
 @click.option("--steps", type=int, default=10, show_default=True, help="The most network calls.")
 @click.option("--schedule", default="cosine", show_default=True, help="A registered schedule.")
-@click.option("--grid", default="uniform", show_default=True, help="How the steps are spread.")
+@click.option("--grid", help="How the steps are spread.  [the solver's own]")
 @click.option("--set", "options", multiple=True, metavar="KEY=VALUE", help="A solver's option.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw it into this SVG file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
@@ -66,7 +66,7 @@ def show(
     name: str,
     steps: int,
     schedule: str,
-    grid: str,
+    grid: str | None,
     options: tuple[str, ...],
     plot: Path | None,
     as_json: bool,

@@ -48,7 +48,8 @@ def logsnr(
 
 _LAM = np.linspace(-12.0, 12.0, 4801)
 _DENSITY = np.exp(-0.03 * _LAM**2) / (1 + np.exp(-(_LAM + 2.8) / 0.5))
-_PASSED = np.concatenate([[0.0], np.cumsum((_DENSITY[1:] + _DENSITY[:-1]) / 2)]) / _DENSITY.sum()
+_PASSED = np.concatenate([[0.0], np.cumsum(_DENSITY[1:] + _DENSITY[:-1])])
+_PASSED /= _PASSED[-1]
 
 
 def balanced(schedule: Schedule, n: int, begin: float = 1.0) -> Array:
@@ -60,9 +61,10 @@ def balanced(schedule: Schedule, n: int, begin: float = 1.0) -> Array:
     but λ(begin) is asked of the schedule. Why: docs/decisions.md.
     """
     start = float(schedule.at(begin).lam)
+    if start > 6:  # all but clean
+        return _times(schedule, np.linspace(start, start + 1, n), begin)
     passed = float(np.interp(start, _LAM, _PASSED))
-    top = 1.4 * math.log(n / max(1 - passed, 1e-6)) - 0.3
-    top = min(max(top, start + 1.0, -1.0), _LAM[-1])
+    top = max(1.4 * math.log(n / (1 - passed)) - 0.3, start + 1, -1.0)
     places = np.linspace(passed, np.interp(top, _LAM, _PASSED), n)
     return _times(schedule, np.interp(places, _PASSED, _LAM), begin)
 

@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suffuse.diffusion.grids import logsnr, uniform
+from suffuse.diffusion.grids import balanced, logsnr, uniform
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser
 from suffuse.diffusion.sampling import Step, sample
 from suffuse.diffusion.schedules import Schedule
-from suffuse.diffusion.solvers.multistep import multistep
+from suffuse.diffusion.solvers.multistep import adams, multistep
 from suffuse.diffusion.solvers.table import Array
 from suffuse.errors import SuffuseError
 
@@ -90,12 +90,13 @@ def tune(
         return float((far / end[aside].flatten(1).norm(dim=1)).mean())
 
     usual = [logsnr(schedule, calls, lam_max=top) for top in (2.0, 3.0, 4.0, 5.0)]
-    usual.append(uniform(schedule, calls))
+    usual += [uniform(schedule, calls), balanced(schedule, calls)]
     tried: list[Plan] = []
     with torch.no_grad():
         for chosen in [_grid(path, estimates, calls), *(_nearest(times, g) for g in usual)]:
             targets = [states[i][kept] for i in chosen]
             tried += [multistep(schedule, times[chosen], order=order) for order in (2, 3)]
+            tried.append(adams(schedule, times[chosen]))
             tried += [
                 _fitted(denoiser, schedule, times[chosen], targets, memory, ridge, part(kept))
                 for memory in (2, 3)

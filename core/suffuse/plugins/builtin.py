@@ -24,6 +24,7 @@ SCHEDULES = {
 }
 
 SOLVERS = {
+    "adams": "the default: exponential predictor and corrector whose order follows the steps",
     "ancestral": "tokens: the exact posterior",
     "bridge": "bridges: from a given state to the data",
     "ddim": "first order; noise by eta",

@@ -25,6 +25,7 @@ from suffuse.diffusion.schedules import Schedule
 from suffuse.diffusion.solvers.bridge import bridge
 from suffuse.diffusion.solvers.discrete import ancestral, remask, renoise, reveal, tau_leaping
 from suffuse.diffusion.solvers.multistep import (
+    adams,
     deis,
     dpmpp_2m,
     dpmpp_2m_sde,
@@ -67,9 +68,11 @@ __all__ = [
     "tune",
 ]
 
-DEFAULT = "multistep"
+DEFAULT = "adams"
+"""The solver that is taken where none is named."""
 
 SOLVERS: dict[str, Any] = {
+    "adams": adams,
     "ddim": ddim,
     "ddpm": ddpm,
     "deis": deis,
@@ -108,6 +111,7 @@ DISCRETE: dict[str, Any] = {
 """For categorical states; "renoise" for all."""
 
 ALL: dict[str, Any] = {**SOLVERS, **DISCRETE, "bridge": bridge}
+"""Every solver of the core by name."""
 
 
 def plan(
@@ -115,7 +119,7 @@ def plan(
     schedule: Schedule | None = None,
     *,
     steps: int = 20,
-    grid: str | Array | Sequence[float] = "uniform",
+    grid: str | Array | Sequence[float] | None = None,
     begin: float = 1.0,
     **options: Any,
 ) -> Plan:
@@ -125,7 +129,8 @@ def plan(
         solver: a name in `ALL`, or a function (schedule, grid, **options) -> Plan.
         schedule: the schedule of the model.
         steps: the most calls of the network; not used where `grid` holds times.
-        grid: a name in `grids.GRIDS`, or times falling to 0, [n + 1] or [n + 1, *axes].
+        grid: a name in `grids.GRIDS`, or times falling to 0, [n + 1] or [n + 1, *axes]; where None,
+            the one that the solver is made for: "balanced" for the default, else "uniform".
         begin: the time at which sampling starts; below 1 for image-to-image.
         options: the solver's own.
 
@@ -143,6 +148,8 @@ def plan(
             raise unknown("solver", solver, ALL)
         solver = ALL[solver]
     assert not isinstance(solver, str)
+    if grid is None:
+        grid = getattr(solver, "grid", "uniform")  # a plain function need not say
     if not isinstance(grid, str):
         return solver(schedule, np.asarray(grid, dtype=np.float64), **options)
     if grid not in GRIDS:
@@ -160,7 +167,7 @@ def plan(
 
     # Steps cost different numbers of calls (one from pure noise, several in the middle), so the
     # method's own rule is a first guess.
-    intervals = getattr(solver, "intervals", None)  # a plain function need not say
+    intervals = getattr(solver, "intervals", None)
     n = steps if intervals is None else intervals(steps)
     best = of(n)
     while len(best) > steps:

@@ -88,6 +88,7 @@ def _adams(
     correct: Weigh | None = None,
     keep: Callable[[Level, Level], tuple[float, float]] | None = None,
     taper: bool = False,
+    reach: float = math.inf,
 ) -> Column:
     """Predictor and corrector on the clean estimate.
 
@@ -97,6 +98,7 @@ def _adams(
         predict, correct: the weights; exact where None.
         keep: (t, s) -> what is kept of x, and the noise; by tau where None.
         taper: lower the predictor's order over the last steps.
+        reach: how far in λ from its end a step looks back beyond the two newest estimates.
     """
     predict, correct = predict or _exact(tau), correct or _exact(tau)
 
@@ -114,6 +116,7 @@ def _adams(
                 state = combine((1.0, state), (-1.0, last), (1.0, better or last))
             kept, noise = (1.0, 0.0) if t.lam == s.lam else (keep or by_tau)(t, s)
             nodes = _newest(i, min(predictor, len(levels) - 1 - i) if taper else predictor)
+            nodes = nodes[:2] + [r for r in nodes[2:] if s.lam - levels[r].lam <= reach]
             last = combine((s.alpha - t.alpha * kept, D(i)))
             last = _through(levels, i, nodes, predict) or last
             rows.append(Entry(t.t, s.t, combine((kept, state), (1.0, last)), noise))
@@ -137,6 +140,31 @@ def multistep(schedule: Schedule, *, order: int = 3, tau: float = 0.0) -> Column
     """
     _order("multistep", order, 4)
     return _adams(order, tau=_strength(tau))
+
+
+@solver(3, grid="balanced")
+def adams(schedule: Schedule, *, order: int = 4, reach: float = 1.25) -> Column:
+    """The default: exponential Adams, predictor and corrector, whose order follows the steps.
+
+    The predictor's polynomial runs through the two newest estimates, and through older ones as
+    long as they lie within `reach` of the step's end: where steps are long, the estimate bends
+    between them and a higher order only swings. Two estimates are weighed as in `dpmpp_2m`, whose
+    slope is a little flatter than the exact one, for the same reason. The corrector runs through
+    the new estimate and the two before it.
+
+    Args:
+        order: how many estimates the predictor runs through at most, 1 to 4.
+        reach: in λ, above 0.
+    """
+    _order("adams", order, 4)
+    if not reach > 0:
+        raise SuffuseError(f"reach, a span of λ, is above 0, and not {reach}")
+    half, exact = _half(1.0), _exact(0.0)
+
+    def predict(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
+        return (half if len(nodes) == 2 else exact)(t, s, nodes)
+
+    return _adams(order, 2, predict=predict, reach=reach)
 
 
 def _half(rate: float) -> Weigh:

@@ -90,11 +90,13 @@ class Solver(Protocol):
         order: of convergence of its noise-free form.
         exponential: whether its weights integrate polynomials in λ exactly up to that order.
         stochastic: whether any of its options adds noise.
+        grid: the name of the grid that it takes where none is asked for.
     """
 
     order: int
     exponential: bool
     stochastic: bool
+    grid: str
 
     def __call__(self, schedule: Schedule, grid: Array, **options: Any) -> Plan: ...
 
@@ -139,6 +141,7 @@ def solver(
     law: str = "affine",
     exponential: bool = False,
     stochastic: bool = False,
+    grid: str = "uniform",
     intervals: Callable[[int], int] = lambda calls: calls,
 ) -> Callable[[Callable[..., Column]], Solver]:
     """Make a `Solver` of a function (schedule, **options) -> column; its plans have its name."""
@@ -151,7 +154,11 @@ def solver(
             return tabulate(name, schedule, grid, function(schedule, **options), law, options)
 
         vars(plan).update(
-            order=order, exponential=exponential, stochastic=stochastic, intervals=intervals
+            order=order,
+            exponential=exponential,
+            stochastic=stochastic,
+            grid=grid,
+            intervals=intervals,
         )
         return cast(Solver, plan)
 
