@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from suffuse_anomaly import DiffusionDetector
+from suffuse_anomaly.decisions import Drift
 from suffuse_anomaly.table import Table, TableError, columns_of
 
 METHODS = ["knn-time", "denoiser", "ensemble"]
@@ -266,3 +267,40 @@ def test_a_score_is_minus_the_log_of_the_part_that_is_as_unusual(rng):
     scores = -detector().fit(X).score_samples(X)
     for part in (0.5, 0.1, 0.02):
         assert (scores >= -np.log(part)).mean() == pytest.approx(part, rel=0.1)
+
+
+def test_a_counterfactual_changes_what_is_wrong_and_makes_the_row_usual(rng):
+    size = rng.normal(size=500)
+    table = pd.DataFrame(
+        {
+            "size": size,
+            "weight": 50 + 10 * size + rng.normal(size=500),
+            "shop": rng.choice(["a", "b"], 500),
+            "noise": rng.normal(size=500),
+        }
+    )
+    fitted = detector().fit(table)
+    odd = table.iloc[:5].assign(weight=400.0)
+    changes = fitted.counterfactual(odd, most=1)
+    assert changes.columns[changes.notna().all()].tolist() == ["weight"]
+    assert np.abs(changes["weight"].astype(float) - (50 + 10 * size[:5])).max() < 15
+    mended = odd.assign(weight=changes["weight"].astype(float).to_numpy())
+    assert (fitted.score_samples(mended) > fitted.score_samples(odd) + 1).all()
+    usual = table.iloc[np.argsort(-fitted.score_samples(table))[:5]]
+    assert fitted.counterfactual(usual).isna().all(axis=None)
+
+
+def test_a_stream_is_scored_batch_by_batch(rng):
+    X = rng.normal(size=(300, 3))
+    fitted = detector().fit(X)
+    batches = (X[i : i + 50] for i in range(0, 300, 50))
+    assert_array_equal(np.concatenate([*fitted.score_batches(batches)]), fitted.score_samples(X))
+
+
+def test_drift_is_told_and_false_alarms_are_rare(rng):
+    false = [Drift(0.05).update(rng.random(300)) for _ in range(400)]
+    assert np.mean(false) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    found = [Drift(0.05).update(rng.random(300) ** 2) for _ in range(50)]
+    assert np.mean(found) > 0.9
+    with pytest.raises(ValueError, match="alarms is a part"):
+        Drift(2)

@@ -1,4 +1,4 @@
-"""From scores to decisions: conformal p-values, false-discovery control, thresholds.
+"""From scores to decisions: conformal p-values, false-discovery control, drift.
 
 With u the unusualness of a row and h_1 … h_n that of normal rows that were not trained on,
 
@@ -19,13 +19,47 @@ import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["DecisionError", "p_values", "select"]
+__all__ = ["DecisionError", "Drift", "p_values", "select"]
 
 Floats = npt.NDArray[np.float64]
 
 
 class DecisionError(SuffuseError, ValueError):
     """A setting of a decision that cannot be; also a ValueError."""
+
+
+class Drift:
+    """An alarm for a stream that is no longer what the detector was fitted on.
+
+    While p-values are uniform and independent, M = mean over e of Π e p^(e − 1) is a martingale
+    that begins at 1, and so the chance that it ever reaches 1 / `alarms` is at most `alarms`. Many
+    small p-values make it grow, few do not.
+
+    Args:
+        alarms: the chance of a false alarm over the whole stream.
+
+    Source: Vovk, Nouretdinov, Gammerman, "Testing exchangeability on-line" (2003), ICML.
+
+    >>> drift = Drift()
+    >>> drift.update([0.3, 0.9, 0.5]), drift.update([0.02] * 9)
+    (False, True)
+    """
+
+    def __init__(self, alarms: float = 0.01) -> None:
+        if not 0 < alarms < 1:
+            raise DecisionError(f"alarms is a part above 0 and below 1, and {alarms} is not")
+        self.alarms = alarms
+        self._powers = np.linspace(0.05, 0.95, 19)
+        self._logs = np.zeros(len(self._powers))
+        self.log_value = 0.0
+
+    def update(self, p: Any) -> bool:
+        """Whether the alarm has been reached after these further p-values, [N]."""
+        for value in np.log(np.asarray(p, np.float64)):
+            self._logs += np.log(self._powers) + (self._powers - 1) * value
+            now = float(np.logaddexp.reduce(self._logs) - np.log(len(self._logs)))
+            self.log_value = max(self.log_value, now)
+        return self.log_value >= -np.log(self.alarms)
 
 
 def p_values(unusual: Any, held: Any) -> Floats:

@@ -11,7 +11,7 @@ number that comes out is calibrated again, and its contributions are scaled with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -42,6 +42,8 @@ METHODS = ("auto", "knn-time", "denoiser", "ensemble")
 FEW = 200
 """With fewer rows than this nothing is learned but neighbours."""
 CHUNK = 4096
+DONORS = 5000
+"""The most training rows that counterfactuals are taken from."""
 ROUNDS = 3
 """Of trimming."""
 
@@ -261,7 +263,9 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
 
     def explain(self, X: Any) -> pd.DataFrame:
         """What each column adds to a row's unusualness, in nats; a row sums to −score_samples."""
-        rows = self._rows(X)
+        return pd.DataFrame(self._contributions(self._rows(X)), columns=self.table_.names)
+
+    def _contributions(self, rows: npt.NDArray[np.float32]) -> Floats:
         found = np.zeros((len(rows), len(self.table_.columns)))
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
@@ -272,7 +276,47 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
                 weighed = level * weights[name] * scale[:, None]
                 joined = np.einsum("nl,nld->nd", weighed, self._members[name].shares(part))
                 found[start : start + CHUNK] += self.table_.by_column(joined)
-        return pd.DataFrame(found, columns=self.table_.names)
+        return found
+
+    def counterfactual(self, X: Any, most: int = 3) -> pd.DataFrame:
+        """The nearest change that would make each row usual.
+
+        The column that adds most to a row's score takes the value, among those of the 20 training
+        rows that are most alike in the other columns, that makes the row least unusual; and so on
+        with the next column, until the row is no alarm or `most` columns are changed.
+
+        Returns:
+            A table of the columns of X, with the new value where a column is changed, else None.
+
+        Raises:
+            ValueError: for the method "denoiser", which keeps no training rows.
+        """
+        if "knn-time" not in getattr(self, "_members", {"knn-time": None}):
+            raise TableError("counterfactuals are taken from training rows: fit by 'knn-time'")
+        rows = self._rows(X)
+        near = self._members["knn-time"].rows
+        near = near[:: max(1, len(near) // DONORS)]
+        answer = np.full((len(rows), len(self.table_.columns)), None, dtype=object)
+        for n, row in enumerate(rows):
+            row = row.copy()
+            for _ in range(most):
+                if self._unusualness(row[None])[0] <= -self.offset_:
+                    break
+                parts = self._contributions(row[None])[0]
+                parts[[value is not None for value in answer[n]]] = -np.inf
+                column = int(parts.argmax())
+                own = self.table_.owner == column
+                away = ((near[:, ~own] - row[~own]) ** 2).sum(1)
+                tries = np.repeat(row[None], min(20, len(near)), 0)
+                tries[:, own] = near[np.argsort(away, kind="stable")[: len(tries)]][:, own]
+                row = tries[self._unusualness(tries).argmin()]
+                answer[n, column] = self.table_.value(row, column)
+        return pd.DataFrame(answer, columns=self.table_.names)
+
+    def score_batches(self, batches: Iterable[Any]) -> Iterator[Floats]:
+        """`score_samples` of each table of a stream, one after the other; memory stays flat."""
+        for X in batches:
+            yield self.score_samples(X)
 
     # Keeping
 

@@ -49,6 +49,11 @@ def write_report(
         lead="A score is −log of the part of normal rows that are as unusual: 2.3 is one in ten, "
         "4.6 one in a hundred, 6.9 one in a thousand. Rows are counted from 0.",
     )
+    loud = [i for i in order if scores["alarm"].iloc[i]]
+    changes = pd.DataFrame(columns=contributions.columns)
+    if "knn-time" in detector.method_ or detector.method_ == "ensemble":
+        changes = detector.counterfactual(frame[detector.table_.names].iloc[loud])
+        changes.index = pd.Index(loud)
     rows = []
     for i in order:
         parts = contributions.iloc[i].sort_values(ascending=False)
@@ -64,9 +69,14 @@ def write_report(
                 float(scores["p_value"].iloc[i]),
                 "yes" if scores["alarm"].iloc[i] else "no",
                 "; ".join(because),
+                "; ".join(
+                    f"{name} = {_shown(value)}"
+                    for name, value in (changes.loc[i].items() if i in changes.index else [])
+                    if value is not None
+                ),
             ]
         )
-    section.add(Table(["row", "score", "p-value", "alarm", "because"], rows))
+    section.add(Table(["row", "score", "p-value", "alarm", "because", "usual with"], rows))
     section = page.section("All scores", number=2)
     chart = figures.histogram(scores["score"].to_numpy(), "score (nats)")
     section.add(Chart(chart, "How often each score occurs.", "Higher is more unusual."))

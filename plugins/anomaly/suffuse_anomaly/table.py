@@ -102,6 +102,17 @@ class Table:
         np.add.at(found.T, self.owner, elements.T.astype(np.float64))
         return found
 
+    def value(self, row: npt.NDArray[Any], i: int) -> Any:
+        """What the column i of an encoded row [D] holds: a number, text, a date, or None."""
+        column, block = self.columns[i], row[self.owner == i]
+        if column.gaps and block[-1] > 0:
+            return None
+        if column.kind == "category":
+            place = int(np.argmax(block[: len(column.values) + 1]))
+            return column.values[place] if place < len(column.values) and block[place] else None
+        number = float(block[0]) * column.scale + column.centre
+        return pd.Timestamp(number, unit="s") if column.kind == "date" else number
+
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values, from which `from_json` makes the same table."""
         return [asdict(column) for column in self.columns]
