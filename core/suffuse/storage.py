@@ -192,6 +192,7 @@ def save_tensors(
     """Write tensors to a safetensors file, atomically.
 
     The same tensors and metadata give the same bytes: there is no time stamp, and keys are sorted.
+    The header holds a digest of the tensors, by which `load_tensors` finds a flipped bit.
 
     Args:
         path: the file.
@@ -214,15 +215,31 @@ def save_tensors(
         temporary.touch()
         mode = temporary.stat().st_mode
         try:
-            save_file(apart, temporary, dict(metadata) if metadata else None)
+            save_file(apart, temporary, {**(metadata or {}), _SEAL: _content(apart)})
         except SafetensorError as error:
             number = re.search(r"os error (\d+)", str(error))  # so the library tells of a full disk
             if number is None:
                 raise SuffuseError(f"cannot write {path}: {error}") from error
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
         temporary.chmod(mode)  # the library makes files that only their owner may read
-        if metadata is not None and len(metadata) > 1:
+        if metadata:
             _sort_metadata(temporary)
+
+
+_SEAL = "sha256"
+
+
+def _content(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors on the CPU, with their names, dtypes and shapes."""
+    import torch
+
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        found.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        if tensor.numel():
+            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _sort_metadata(path: Path) -> None:
@@ -243,12 +260,17 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         SuffuseError: where there is no such file, it is damaged, or it is a pickle.
     """
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     path = Path(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            sealed = (file.metadata() or {}).get(_SEAL)
+        if sealed is not None and sealed != _content(tensors):
+            raise SuffuseError(f"{path} is damaged: its tensors are not what was written")
+        return tensors
     except FileNotFoundError:
         raise SuffuseError(f"there is no file {path}") from None
     except OSError as error:

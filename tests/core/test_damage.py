@@ -106,6 +106,7 @@ TABLE: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     ),
     "an unknown label": (lambda run: None, [*SAMPLE, "--arm", "lefd"], "did you mean 'left'"),
     "a model cut short": (lambda run: cut(run / "model.safetensors"), SAMPLE, "is damaged"),
+    "a model with a flipped bit": (lambda run: flip(run / "model.safetensors"), SAMPLE, "damaged"),
     "a model of another version": (
         lambda run: edit(run / "config.json", format=99),
         SAMPLE,
