@@ -134,6 +134,16 @@ def register_recipes(register: Register) -> None:
 
 
 @hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "image/image",
+        "suffuse_image.bench:image",
+        summary="prompts, restoring, samplers, finding, speed, by the model that ships",
+    )
+    register("image/quick", "suffuse_image.bench:quick", summary="a few minutes of the same")
+
+
+@hookimpl
 def register_commands(cli: click.Group) -> None:
     from suffuse_image.commands import search
 

@@ -1,0 +1,395 @@
+"""The suite of benchmarks: prompts, restoring, samplers, finding, speed.
+
+All of it is of the emoji that ship, by the model that ships, on pairs of concept and style that it
+was not trained on unless said otherwise; nothing needs files from elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+import suffuse
+from suffuse import stats
+from suffuse.bench import Case, Context, Result
+from suffuse.plugins.contracts import Example, Metric
+
+from . import edits, quality
+from .alignment import Alignment, StyleAccuracy
+from .emoji import Emoji
+from .evaluators import KID
+from .modes import eight_bit
+
+__all__ = ["image", "quick"]
+
+MODEL = "image/emoji"
+_CODE = ("suffuse_image", "suffuse_text", "suffuse.diffusion", "suffuse.nn")
+
+
+def _model(context: Context) -> Any:
+    return context.once(MODEL, lambda: suffuse.load(MODEL))
+
+
+def _data(context: Context, split: Any) -> Emoji:
+    return context.once(("emoji", split), lambda: Emoji(split))
+
+
+def _mean(name: str, values: Sequence[float], better: Any, unit: str = "") -> Metric:
+    found = stats.mean(np.asarray(values, dtype=np.float64), seed=0)
+    return Metric(name, found.value, found.low, found.high, better, len(values), unit=unit)
+
+
+def _share(name: str, hits: int, n: int) -> Metric:
+    found = stats.proportion(hits, n)
+    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Whether samples show their prompt, in the style asked for."""
+
+    task: str
+    model: str
+    seed: int
+    split: str
+    guidance: float
+    n: int = 140
+    measures: ClassVar[Sequence[str]] = _CODE
+
+    def run(self, context: Context) -> Result:
+        """The own prompt picked among 100, and the style recognised; beside real pictures."""
+        test, train = _data(context, "test"), _data(context, "train")
+        source = test if self.split == "test" else train
+        rows = np.random.default_rng(self.seed).permutation(len(source))[: self.n]
+        asked = [source[int(i)].conditions for i in rows]
+        words: dict[str, Any] = {k: [c[k] for c in asked] for k in ("prompt", "style")}
+        made = _model(context).sample(len(rows), seed=self.seed, guidance=self.guidance, **words)
+        samples = [Example(m, c) for m, c in zip(made, asked, strict=True)]
+        metrics: list[Metric] = []
+        for judge in (Alignment(), StyleAccuracy()):
+            metrics += judge.evaluate(samples, test=test, train=train, seed=self.seed)
+        return Result(metrics)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How blue a heart is whose prompt asks for blue by a weight, or keeps away from it."""
+
+    task: str
+    model: str
+    seed: int
+    weight: float
+    negative: bool = False
+    n: int = 28
+    measures: ClassVar[Sequence[str]] = _CODE
+
+    def run(self, context: Context) -> Result:
+        """The share of blue pixels among coloured ones."""
+        from .emoji import STYLES
+
+        styles = [s for s in STYLES if s != "fluent-high-contrast"]
+        words: dict[str, Any] = {"prompt": f"heart (blue:{self.weight})", "style": styles}
+        if self.negative:
+            words |= {"prompt": "heart", "negative": {"prompt": "blue"}}
+        made = _model(context).sample(self.n, seed=self.seed, guidance=2.0, **words)
+        shares = []
+        for picture in made:
+            p = np.asarray(picture, dtype=int)
+            coloured = np.ptp(p, axis=2) > 60
+            blue = coloured & (p.argmax(2) == 2)
+            shares.append(100 * blue.sum() / max(1, coloured.sum()))
+        return Result([_mean("blue pixels", shares, "higher", "%")])
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """A damage to held-out pictures, undone: by a method with the model, or the classical way."""
+
+    task: str
+    model: str
+    seed: int
+    damage: str
+    method: str
+    steps: int = 16
+    n: int = 32
+    measures: ClassVar[Sequence[str]] = _CODE
+
+    def run(self, context: Context) -> Result:
+        """PSNR, SSIM and the distance on features."""
+        test = _data(context, "test")
+        rows = np.random.default_rng(self.seed).permutation(len(test))[: self.n]
+        examples = [test[int(i)] for i in rows]
+        true = [example.data for example in examples]
+        random = np.random.default_rng(self.seed)
+        spoilt = [_DAMAGES[self.damage](image, random) for image in true]
+        begin = time.process_time()
+        if self.method == "classical":
+            made = [_CLASSICAL[self.damage](image) for image in spoilt]
+        else:
+            made = self._by_model(_model(context), spoilt, examples)
+        seconds = (time.process_time() - begin) / self.n
+        pairs = list(zip(made, true, strict=True))
+        return Result(
+            [
+                _mean("PSNR", [quality.psnr(*pair) for pair in pairs], "higher", "dB"),
+                _mean("SSIM", [quality.ssim(*pair) for pair in pairs], "higher"),
+                _mean("distance (dual/1)", list(quality.feature_distance(made, true)), "lower"),
+                _mean("processor seconds a picture", [seconds], "lower", "s"),
+            ]
+        )
+
+    def _by_model(
+        self, model: Any, spoilt: Sequence[Image.Image], examples: Sequence[Example]
+    ) -> list[Image.Image]:
+        with TemporaryDirectory() as folder:
+            if self.damage == "inpaint":
+                mask = f"{folder}/mask.png"
+                _hole().save(mask)
+                edit: Any = edits.Inpaint(model, mask=mask, method=self.method)
+            elif self.damage == "x4":
+                edit = edits.Upscale(model, factor=4, method=self.method)
+            elif self.damage == "noise 25":
+                edit = edits.Denoise(model, noise=25.0, method=self.method)
+            else:
+                edit = edits.Deblur(model, blur=1.5, noise=2.0, method=self.method)
+            return [
+                edit([image], seed=self.seed + i, steps=self.steps, **example.conditions)[0]
+                for i, (image, example) in enumerate(zip(spoilt, examples, strict=True))
+            ]
+
+
+def _hole() -> Image.Image:
+    """A quarter of the picture, in its middle."""
+    mask = Image.new("L", (32, 32), 0)
+    mask.paste(255, (8, 8, 24, 24))
+    return mask
+
+
+def _holed(image: Image.Image, random: Any) -> Image.Image:
+    out = image.copy()
+    out.paste((0, 0, 0), (8, 8, 24, 24))
+    return out
+
+
+def _filled(image: Image.Image) -> Image.Image:
+    """The hole filled from its border inwards, by the mean of the neighbours that are known."""
+    p = np.asarray(image, dtype=np.float64).copy()
+    known = np.asarray(_hole()) == 0
+    while not known.all():
+        total, count = np.zeros_like(p), np.zeros(known.shape)
+        for shift in (-1, 1):
+            for axis in (0, 1):
+                near = np.roll(known, shift, axis)
+                total += np.roll(p, shift, axis) * near[..., None]
+                count += near
+        fresh = ~known & (count > 0)
+        p[fresh] = total[fresh] / count[fresh][:, None]
+        known = known | fresh
+    return Image.fromarray(p.round().astype(np.uint8))
+
+
+def _noisy(image: Image.Image, random: Any, deviation: float) -> Image.Image:
+    noisy = np.asarray(image) + random.normal(0, deviation, (image.height, image.width, 3))
+    return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
+
+
+def _blurred(image: Image.Image, random: Any) -> Image.Image:
+    return _noisy(image.filter(ImageFilter.GaussianBlur(1.5)), random, 2.0)
+
+
+_DAMAGES: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
+    "inpaint": _holed,
+    "x4": lambda image, random: image.resize((8, 8), Image.Resampling.BOX),
+    "noise 25": lambda image, random: _noisy(image, random, 25.0),
+    "blur 1.5": _blurred,
+}
+_CLASSICAL: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "inpaint": _filled,
+    "x4": lambda image: image.resize((32, 32), Image.Resampling.BICUBIC),
+    "noise 25": quality.median,
+    "blur 1.5": lambda image: quality.wiener(image, 1.5),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """KID of samples for held-out prompts by a sampler, for a number of network calls."""
+
+    task: str
+    model: str
+    seed: int
+    solver: str
+    steps: int
+    n: int = 137
+    measures: ClassVar[Sequence[str]] = _CODE
+
+    def run(self, context: Context) -> Result:
+        """KID on pixels, and the own prompt picked among 100."""
+        test, train = _data(context, "test"), _data(context, "train")
+        asked = [test[i].conditions for i in range(min(self.n, len(test)))]
+        words: dict[str, Any] = {k: [c[k] for c in asked] for k in ("prompt", "style")}
+        made = _model(context).sample(
+            len(asked), seed=self.seed, solver=self.solver, steps=self.steps, **words
+        )
+        samples = [Example(m, c) for m, c in zip(made, asked, strict=True)]
+        metrics = KID("pixels").evaluate(samples, test=test, train=train, seed=self.seed)
+        metrics += Alignment().evaluate(samples, test=test, train=train, seed=self.seed)
+        return Result(metrics)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Pictures changed, and searched for among 1,000."""
+
+    task: str
+    model: str
+    seed: int
+    change: str
+    n: int = 300
+    measures: ClassVar[Sequence[str]] = ("suffuse_image",)
+
+    def run(self, context: Context) -> Result:
+        """How often the original comes first."""
+        from .search import Index
+
+        folder = context.once("thousand", TemporaryDirectory)
+        dataset = Emoji("train", concepts="all")
+        rows = np.random.default_rng(0).permutation(len(dataset))[:1000]
+        pictures = {}
+        for row in rows.tolist():
+            style = dataset[row].conditions["style"]
+            large = dataset[row].data.resize((96, 96), Image.Resampling.BICUBIC)
+            pictures[f"{dataset.concept(row)}-{style}.png"] = large
+
+        def made() -> Index:
+            for name, picture in pictures.items():
+                picture.save(f"{folder.name}/{name}")
+            return Index(folder.name)
+
+        index = context.once("index", made)
+        random = np.random.default_rng(self.seed)
+        hits = sum(
+            index.by_image(_CHANGES[self.change](pictures[name], random), 1)[0].name == name
+            for name in index.names[: self.n]
+        )
+        return Result([_share("first", hits, min(self.n, len(index.names)))])
+
+
+def _crop(image: Image.Image, random: Any) -> Image.Image:
+    side = round(image.width * 0.5**0.5)
+    left, top = random.integers(0, image.width - side + 1, 2)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _recoloured(image: Image.Image, random: Any) -> Image.Image:
+    h = np.array(eight_bit(image, 3).convert("HSV"))
+    h[..., 0] += np.uint8(random.integers(-20, 21) % 256)
+    return Image.fromarray(h, "HSV").convert("RGB")
+
+
+_CHANGES: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
+    "half of the area": _crop,
+    "noise 20": lambda image, random: _noisy(image, random, 20.0),
+    "hue turned": _recoloured,
+}
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The time of one question to 100,000 vectors, by matrix product."""
+
+    task: str
+    model: str
+    seed: int
+    n: int = 100_000
+    measures: ClassVar[Sequence[str]] = ("suffuse_image.search",)
+
+    def run(self, context: Context) -> Result:
+        """Milliseconds."""
+        vectors = torch.nn.functional.normalize(torch.randn(self.n, 128), dim=1)
+        times = []
+        for i in range(20):
+            begin = time.perf_counter()
+            (vectors @ vectors[i]).topk(10)
+            times.append(1000 * (time.perf_counter() - begin))
+        return Result([_mean("answered in", times[2:], "lower", "ms")])
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a picture, and what the network alone takes of them."""
+
+    task: str
+    model: str
+    seed: int
+    batch: int
+    measures: ClassVar[Sequence[str]] = _CODE
+
+    def run(self, context: Context) -> Result:
+        """Processor seconds with the recipe's sampler, and of as many calls of the network."""
+        model = _model(context)
+        steps, guided = model.recipe.sampling.steps, model.recipe.sampling.guidance != 1
+        rows = self.batch * (2 if guided else 1)
+        x, level = torch.randn(rows, *model.shape), torch.zeros(rows)
+        words = model.prepare({"prompt": ["fox"] * rows}, rows)
+        totals, alone = [], []
+        with torch.inference_mode():
+            for i in range(4):
+                begin = time.process_time()
+                model.sample(self.batch, seed=i, batch=self.batch, prompt="fox")
+                totals.append((time.process_time() - begin) / self.batch)
+                begin = time.process_time()
+                for _ in range(steps):
+                    model.network(x, level, **words)
+                alone.append((time.process_time() - begin) / self.batch)
+        return Result(
+            [
+                _mean("seconds a picture", totals[1:], "lower", "s"),
+                _mean("of which the network", alone[1:], "lower", "s"),
+            ]
+        )
+
+
+def image(seeds: int = 1) -> Iterator[Case]:
+    """The numbers of images.
+
+    Args:
+        seeds: how many times samples are drawn.
+    """
+    for seed in range(seeds):
+        for split in ("train", "test"):
+            for guidance in (1.0, 1.5, 3.0):
+                yield Prompts(f"prompts/{split}", f"guidance {guidance:g}", seed, split, guidance)
+        for weight in (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0):
+            yield Wishes("weights/blue heart", f"weight {weight:g}", seed, weight)
+        yield Wishes("weights/blue heart", "negative", seed, 0.0, negative=True)
+        for damage in _DAMAGES:
+            for method in ("classical", "mmps", "pigdm", "diffpir"):
+                yield Restoring(f"restoring/{damage}", method, seed, damage, method)
+        for solver in ("multistep", "dpmpp-2m", "unipc"):
+            for steps in (5, 8, 10, 20, 35):
+                yield Budget(f"budget/{steps} calls", solver, seed, solver, steps)
+    for change in _CHANGES:
+        yield Finding("finding/among 1,000", change, 0, change)
+    yield Asking("finding/time", "100,000 vectors", 0)
+    for batch in (1, 16):
+        yield Speed(f"speed/batch {batch}", MODEL, 0, batch)
+
+
+def quick() -> Iterator[Case]:
+    """A few minutes of the same."""
+    for guidance in (1.0, 1.5, 3.0):
+        yield Prompts("prompts/test", f"guidance {guidance:g}", 0, "test", guidance, n=100)
+    for damage in _DAMAGES:
+        for method in ("classical", "mmps"):
+            yield Restoring(f"restoring/{damage}", method, 0, damage, method, steps=12, n=12)
+    for change in _CHANGES:
+        yield Finding("finding/among 1,000", change, 0, change, n=200)
+    yield Asking("finding/time", "100,000 vectors", 0)
