@@ -131,3 +131,107 @@ def _apply(source: Path, out: Path, change: Callable[[Sound], Sound]) -> None:
         files.write(to, made, files.form_for(to, form))
 
     _each(source, out, work)
+
+
+@audio.command()
+@click.argument("source", type=_PATH)
+@click.option(
+    "--gap", required=True, help="START-STOP in seconds, for instance 1.20-1.28; or more."
+)
+@click.option("--texture", type=float, default=0.5, show_default=True, help="0 smooth, 1 a draw.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_OUT
+def fill(source: Path, gap: str, texture: float, seed: int, out: Path) -> None:
+    """Fill gaps of up to about a tenth of a second; the rest stays as it is.
+
+    \b
+    suffuse audio fill gaps.wav --gap 1.20-1.28,2.5-2.55 -o whole.wav
+    """
+    from suffuse_audio.completing import fill as work
+    from suffuse_audio.completing import gaps
+
+    if not 0 <= texture <= 1:
+        raise SuffuseError(f"--texture lies between 0 and 1, and {texture:g} does not")
+    _apply(source, out, lambda sound: work(sound, gaps(gap, sound), texture=texture, seed=seed))
+
+
+@audio.command()
+@click.argument("source", type=_PATH)
+@click.option("--rate", type=int, required=True, help="Hz, above that of the sound.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@_OUT
+def extend(source: Path, rate: int, seed: int, out: Path) -> None:
+    """Give a narrow sound a band above its own, at a higher rate.
+
+    \b
+    suffuse audio extend narrow.wav --rate 16000 -o wide.wav
+    """
+    from suffuse_audio.completing import extend as work
+
+    if rate > 768_000:
+        raise SuffuseError(f"--rate is at most 768000 Hz, and {rate} is more")
+    _apply(source, out, lambda sound: work(sound, rate, seed=seed))
+
+
+@audio.command()
+@click.argument("source", type=_PATH)
+@_OUT
+def declip(source: Path, out: Path) -> None:
+    """Round out peaks that were cut off.
+
+    \b
+    suffuse audio declip loud.wav -o round.wav
+    """
+    from suffuse_audio.completing import declip as work
+
+    _apply(source, out, work)
+
+
+@audio.command()
+@click.argument("melody")
+@_OUT
+@click.option("--model", default="audio/notes", show_default=True, help="Of notes.")
+@click.option("--instrument", default="pluck", show_default=True)
+@click.option(
+    "--tempo", type=float, default=120.0, show_default=True, help="Beats a minute, of text."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def play(melody: str, out: Path, model: str, instrument: str, tempo: float, seed: int) -> None:
+    """Play MELODY, a MIDI file or notes like "C4 E4 G4:2", by a model of notes.
+
+    \b
+    suffuse audio play tune.mid --instrument flute -o tune.wav
+    """
+    import suffuse
+    from suffuse_audio import files, playing
+
+    path = Path(melody)
+    is_file = path.suffix.lower() in (".mid", ".midi")
+    notes = playing.midi_file(path) if is_file else playing.score(melody, tempo)
+    files.form_for(out)
+    made = playing.play(suffuse.load(model), notes, seed=seed, instrument=instrument)
+    files.write(out, made)
+    click.echo(f"{len(notes)} notes, {made.seconds:.1f} s, are in {out}")
+
+
+@audio.command()
+@click.argument("text")
+@_OUT
+@click.option("--model", required=True, help="Of digits: a run of the recipe audio/digits.")
+@click.option("--speaker", help="One of the model's.  [any]")
+@click.option("--seed", type=int, default=0, show_default=True)
+def say(text: str, out: Path, model: str, speaker: str | None, seed: int) -> None:
+    """Say TEXT, digits as words or figures, by a model of digits.
+
+    \b
+    suffuse audio say "seven three one" --model runs/audio-digits --speaker theo -o out.wav
+    """
+    import suffuse
+    from suffuse_audio import files, playing
+
+    playing.words(text)
+    files.form_for(out)
+    given = {} if speaker is None else {"speaker": speaker}
+    made = playing.say(suffuse.load(model), text, seed=seed, **given)
+    files.write(out, made)
+    click.echo(f"{made.seconds:.1f} s are in {out}")

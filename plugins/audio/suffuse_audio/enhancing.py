@@ -194,12 +194,60 @@ class MaskBridge(Bridge):
     Attributes:
         channels: of the state, 2F.
         objective: "both" adds to the squared error of the compressed spectrum, relative to the
-            clean one, log10 of the same for the spectrum itself: the signal-to-distortion
-            ratio in bels, turned round. "spectrum" leaves that out.
+            clean one (six times), log10 of the same for the spectrum itself: the ratio of signal
+            to distortion in bels, turned round. "spectrum" leaves that out.
+        remix: in training, put every clean sound under the noise of another example, at
+            another level and through other filters, so that no mixture is seen twice.
     """
 
     channels: int = 0
     objective: Literal["both", "spectrum"] = "both"
+    remix: bool = False
+
+    def loss(
+        self,
+        network: Any,
+        x_0: Tensor,
+        t: Any,
+        noise: Tensor,
+        *,
+        mask: Tensor | None = None,
+        **conditions: Any,
+    ) -> Tensor:
+        """The training loss of each sample, [B]; see `Process.loss`."""
+        if self.remix and torch.is_grad_enabled():
+            x_0, given = self._remixed(x_0, conditions[self.condition], noise)
+            conditions = {**conditions, self.condition: given}
+        return super().loss(network, x_0, t, noise, mask=mask, **conditions)
+
+    def _remixed(self, x_0: Tensor, given: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Other mixtures of the same sounds, as states and conditions; a function of `noise`."""
+        generator = torch.Generator().manual_seed(int(noise.abs().sum() * 1e3))
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return low + (high - low) * torch.rand(*shape, generator=generator)
+
+        n, f = len(x_0), self.channels // 2
+        clean, noisy = (
+            spectrum.expand(spectrum.complex_frames(k.cpu().float()))
+            for k in (x_0, given[:, : self.channels])
+        )
+        sound = (noisy - clean)[torch.randperm(n, generator=generator)]
+        sound = sound.roll(int(uniform(0, sound.shape[2], 1)), 2)
+        waves = torch.cos(torch.pi * torch.arange(4)[:, None] * torch.linspace(0, 1, f))
+        filters = 10 ** (torch.randn(2, n, 4, generator=generator) * 3 @ waves / 20)
+        level = noisy.abs().square().mean((1, 2), keepdim=True)
+        clean, sound = clean * filters[0][..., None], sound * filters[1][..., None]
+        powers = [k.abs().square().mean((1, 2), keepdim=True) + 1e-9 for k in (clean, sound)]
+        ratio = 10 ** (uniform(-5, 14, n, 1, 1) / 10)
+        noisy = clean + sound * (powers[0] / powers[1] / ratio).sqrt()
+        scale = (level / noisy.abs().square().mean((1, 2), keepdim=True).clamp(min=1e-9)).sqrt()
+        scale = scale * 10 ** (uniform(-3, 3, n, 1, 1) / 20)
+        clean, noisy = clean * scale, noisy * scale
+        gain = torch.from_numpy(Reducer()(noisy.abs().square().numpy()))
+        y = spectrum.real_frames(spectrum.compress(noisy))
+        x = spectrum.real_frames(spectrum.compress(clean))
+        return x.to(x_0), with_gain(y, gain).to(given)
 
     def given(self, conditions: Mapping[str, Any]) -> MaskBridge:
         """The bridge to the y among the conditions."""
@@ -218,7 +266,7 @@ class MaskBridge(Bridge):
         made, clean = (spectrum.expand(spectrum.complex_frames(k)) for k in (raw, x_0))
         power = clean.abs().square().mean((1, 2)).clamp(min=1e-3)
         linear = (made - clean).abs().square().mean((1, 2)) / power
-        return 2 * compressed + (linear + 1e-3).log10()
+        return 6 * compressed + (linear + 1e-3).log10()
 
 
 def mask_bridge(
@@ -226,6 +274,9 @@ def mask_bridge(
     encoder: Frames,
     condition: str = "noisy",
     objective: Literal["both", "spectrum"] = "both",
+    remix: bool = True,
 ) -> MaskBridge:
     """The process, for recipes: see `MaskBridge` for the options."""
-    return MaskBridge(schedule, condition, channels=encoder.shape[0], objective=objective)
+    return MaskBridge(
+        schedule, condition, channels=encoder.shape[0], objective=objective, remix=remix
+    )

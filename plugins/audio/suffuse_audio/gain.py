@@ -32,7 +32,7 @@ Rule = Literal["log-mmse", "wiener"]
 
 _SPEECH = 10**1.5  # ξ of speech where there is any, 15 dB: Gerkmann and Hendriks, section III.C
 _LEAST_XI = 10**-2.5
-_TINY = 1e-12
+_TINY = 1e-20
 
 
 class Reducer:

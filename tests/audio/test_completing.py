@@ -1,0 +1,126 @@
+"""Gaps, clipped peaks, missing bands; scores and words."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from suffuse.errors import SuffuseError
+from suffuse_audio import completing, measures, playing
+from suffuse_audio.sound import Sound, resample
+
+RATE = 8000
+
+
+def _chord(seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    t = np.arange(round(seconds * rate)) / rate
+    x = sum(np.sin(2 * np.pi * 220 * k * t + k) / k for k in range(1, 8))
+    return 0.3 * np.asarray(x)
+
+
+def test_a_gap_in_tones_is_filled_exactly() -> None:
+    x = _chord()
+    holed = x.copy()
+    holed[3000:3640] = 0
+    made = completing.fill(Sound(holed, RATE), [(3000, 3640)]).samples[0]
+    assert measures.si_sdr(made[3000:3640], x[3000:3640]) > 25
+    outside = np.r_[0:3000, 3640:8000]
+    assert (made[outside] == holed[outside].astype(np.float32)).all()
+
+
+def test_a_filled_gap_depends_on_its_seed_alone_and_texture_adds() -> None:
+    x = np.random.default_rng(0).standard_normal(4000)
+    sound, places = Sound(x, RATE), [(1000, 1500)]
+    smooth, a, b = (
+        completing.fill(sound, places, texture=t, seed=s) for t, s in ((0, 0), (1, 0), (1, 1))
+    )
+    again = completing.fill(sound, places, texture=1, seed=0)
+    assert (a.samples == again.samples).all()
+    assert np.abs(a.samples - b.samples).max() > 0.1
+    spread = [k.samples[0, 1000:1500].std() for k in (smooth, a)]
+    assert spread[0] < 0.5 < 0.8 < spread[1] < 1.3
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("1.2", "START-STOP"), ("0.5-9", "inside"), ("0.6-0.5", "inside"), ("0-1", "nothing")],
+)
+def test_gaps_that_are_none(text: str, says: str) -> None:
+    with pytest.raises(SuffuseError, match=says):
+        completing.gaps(text, Sound(np.zeros(RATE), RATE))
+
+
+def test_two_gaps() -> None:
+    assert completing.gaps("0.5-0.6, .1-.2", Sound(np.zeros(RATE), RATE)) == [
+        (800, 1600),
+        (4000, 4800),
+    ]
+
+
+def test_clipped_peaks_come_back() -> None:
+    x = _chord()
+    level = 0.75 * np.abs(x).max()
+    sound = Sound(np.clip(x, -level, level), RATE)
+    made = completing.declip(sound).samples[0]
+    gain = measures.si_sdr(made, x) - measures.si_sdr(sound.samples[0], x)
+    assert gain > 3
+    known = np.abs(x) < 0.99 * level
+    ratio = made[known] / sound.samples[0][known]
+    assert np.ptp(ratio[np.abs(x[known]) > 0.01]) < 1e-3  # one factor for all
+
+
+@pytest.mark.parametrize("x", [np.zeros(500), np.ones(1), np.ones(500)])
+def test_declipping_what_is_nothing(x: np.ndarray) -> None:
+    assert np.isfinite(completing.declip(Sound(x, RATE)).samples).all()
+
+
+def test_a_wider_band_keeps_the_low_one() -> None:
+    x = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    narrow = resample(x, 8000, 4000)
+    made = completing.extend(Sound(narrow, 4000), 8000).samples[0]
+    back = resample(made, 8000, 4000)
+    away = 20 * np.log10(
+        np.abs(back - resample(resample(narrow, 4000, 8000), 8000, 4000))[200:-200].std()
+    )
+    assert away < -30
+    high = np.abs(np.fft.rfft(made))[6000:]
+    assert high.mean() > 10 * np.abs(np.fft.rfft(resample(narrow, 4000, 8000)))[6000:].mean()
+    with pytest.raises(SuffuseError, match="above"):
+        completing.extend(Sound(narrow, 4000), 4000)
+
+
+def _midi(notes: list[tuple[int, int, int]]) -> bytes:
+    """A file with notes (ticks of rest before, MIDI number, ticks long), 96 a beat."""
+    body = b"\x00\xff\x51\x03" + (250_000).to_bytes(3, "big")
+    for wait, number, length in notes:
+        body += bytes([wait, 0x90, number, 64, length, number, 0])  # running status, velocity 0
+    body += b"\x00\xff\x2f\x00"
+    head = b"MThd" + struct.pack(">IHHH", 6, 0, 1, 96)
+    return head + b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def test_a_midi_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.mid"
+    path.write_bytes(_midi([(0, 60, 96), (48, 64, 24)]))
+    notes = playing.midi_file(path)
+    assert [(n.start, n.seconds, n.number) for n in notes] == [
+        (0.0, 0.25, 60),
+        (0.375, 0.0625, 64),
+    ]
+    path.write_bytes(_midi([(0, 60, 96)])[:30])
+    with pytest.raises(SuffuseError, match=r"a\.mid"):
+        playing.midi_file(path)
+
+
+@pytest.mark.parametrize("text", ["", "H2", "C4:0", "C4:x", "-:1"])
+def test_scores_that_are_none(text: str) -> None:
+    with pytest.raises(SuffuseError):
+        playing.score(text)
+
+
+def test_words_that_are_no_digits_are_named() -> None:
+    with pytest.raises(SuffuseError, match="eleven"):
+        playing.words("seven eleven")

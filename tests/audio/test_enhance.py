@@ -1,0 +1,225 @@
+"""Enhancement: the network, the bridge, and files of any kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from suffuse import recipe as recipes
+from suffuse.diffusion import Noise
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse.plugins.contracts import Condition
+from suffuse_audio import enhance, files, spectrum, streaming
+from suffuse_audio.enhance import Enhancer
+from suffuse_audio.enhancing import MaskNetwork
+from suffuse_audio.gain import Reducer
+from suffuse_audio.sound import Sound
+
+
+class _NoData:
+    """What stands for the data set, which needs SUFFUSE_DATA."""
+
+    def __init__(self, split: str = "train", **options: Any) -> None:
+        self.conditions = {"noisy": Condition("state")}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """A small model whose weights are drawn, so that it does something."""
+    torch.manual_seed(0)
+    made = Model(
+        recipes.load(
+            "audio/enhance",
+            {"encoder.std": 1.0, "denoiser.width": 32, "denoiser.dilations": [1, 2, 4]},
+        ),
+        {"noisy": Condition("state")},
+    )
+    with torch.no_grad():
+        for p in made.network.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return made
+
+
+def test_a_fresh_network_is_the_classical_gain(noise: Sound) -> None:
+    network = MaskNetwork((258, 60), width=32)
+    y = torch.randn(2, 258, 60)
+    gain = torch.rand(2, 129, 60)
+    with torch.no_grad():
+        out = network(torch.randn_like(y), torch.zeros(2), concat=torch.cat([y, gain], 1))
+    wanted = y * gain.sqrt().repeat(1, 2, 1)
+    assert torch.allclose(out, wanted, atol=1e-5)
+
+
+def test_a_frame_depends_on_no_more_than_the_radius(model: Model) -> None:
+    network: Any = model.network.backbone
+    x, c = torch.randn(1, 258, 80), torch.rand(1, 387, 80)
+    with torch.no_grad():
+        before = network(x, torch.zeros(1), concat=c)
+        x[..., 0], c[..., 0] = 5.0, 3.0
+        change = (network(x, torch.zeros(1), concat=c) - before).abs().amax((0, 1))
+    assert bool((change[network.radius + 1 :] == 0).all())
+    assert change[network.radius - 1] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("rate", [8000, 44100, 3000])
+def test_parts_of_any_size_make_the_same(
+    model: Model, noise: Sound, monkeypatch: pytest.MonkeyPatch, steps: int, rate: int
+) -> None:
+    sound = Sound(noise.samples, rate)
+    worker = Enhancer(model, steps, trust=1.0)
+    monkeypatch.setattr(enhance, "_PART", 10**6)
+    whole = worker(sound)
+    monkeypatch.setattr(enhance, "_PART", 37)
+    parts = worker(sound)
+    assert parts.samples.shape == sound.samples.shape
+    seam = np.abs(parts.samples - whole.samples).max() / np.abs(whole.samples).max()
+    assert seam < 1e-3  # -60 dB
+    assert (worker(sound).samples == parts.samples).all()
+
+
+def test_a_seed_is_a_draw_and_one_call_has_none(model: Model, noise: Sound) -> None:
+    one, two = (Enhancer(model, 1, seed=s)(noise).samples for s in (0, 1))
+    assert (one == two).all()
+    one, two = (Enhancer(model, 2, seed=s)(noise).samples for s in (0, 1))
+    assert np.abs(one - two).max() > 1e-5
+
+
+def test_strength_mixes_with_the_original(model: Model, noise: Sound) -> None:
+    full = Enhancer(model)(noise).samples
+    half = Enhancer(model, strength=0.5)(noise).samples
+    none = Enhancer(model, strength=0.0)(noise).samples
+    assert np.allclose(half, (full + noise.samples) / 2, atol=1e-6)
+    assert np.allclose(none, noise.samples, atol=1e-7)
+    with pytest.raises(SuffuseError, match="between 0 and 1"):
+        Enhancer(model, strength=1.5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 30.0])
+def test_loudness_is_kept(model: Model, noise: Sound, scale: float) -> None:
+    a = Enhancer(model)(noise).samples
+    b = Enhancer(model)(Sound(noise.samples * np.float32(scale), 8000)).samples
+    assert np.abs(b / scale - a).max() < 1e-3 * np.abs(a).max()
+
+
+def test_classical_gain_takes_steady_noise_out_and_leaves_speech() -> None:
+    rate = 8000
+    random = np.random.default_rng(0)
+    t = np.arange(3 * rate) / rate
+    tone = np.where((t > 1.5) & (t < 2.2), 0.5 * np.sin(2 * np.pi * 500 * t), 0)
+    noisy = Sound(tone + 0.05 * random.standard_normal(len(t)), rate)
+    for rule in ("log-mmse", "wiener"):
+        made = enhance.classical(noisy, rule).samples[0]
+        assert np.std(made[:rate]) < 0.2 * np.std(noisy.samples[0][:rate])
+        inside = slice(int(1.7 * rate), int(2.1 * rate))
+        assert np.abs(made[inside] - tone[inside]).std() < 0.05
+
+
+def test_gains_do_not_depend_on_how_frames_come() -> None:
+    power = np.random.default_rng(1).exponential(size=(2, 20, 300))
+    whole, parts = Reducer(), Reducer()
+    a = whole(power)
+    b = np.concatenate([parts(power[..., :150]), parts(power[..., 150:])], axis=-1)
+    assert (a == b).all()
+
+
+def test_remixing_keeps_the_sum_and_is_repeatable(model: Model) -> None:
+    process: Any = dataclasses.replace(model.process, remix=True)
+    x_0 = torch.randn(4, 258, 50)
+    given = torch.cat([x_0 + torch.randn(4, 258, 50), torch.rand(4, 129, 50)], 1)
+    z = Noise(3, 4).normal((258, 50), step=0)
+    x, c = process._remixed(x_0, given, z)
+    again = process._remixed(x_0, given, z)
+    assert torch.equal(x, again[0])
+    assert torch.equal(c, again[1])
+    clean, noisy = (spectrum.expand(spectrum.complex_frames(k)) for k in (x, c[:, :258]))
+    snr = (
+        10 * (clean.abs().square().sum((1, 2)) / (noisy - clean).abs().square().sum((1, 2))).log10()
+    )
+    assert bool(((snr > -5.1) & (snr < 14.1)).all())
+    assert not torch.allclose(x, x_0)
+
+
+# The command
+
+
+@pytest.fixture
+def clean(model: Model, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Calls `suffuse audio ...` with the small model in the place of the shipped one."""
+    import suffuse
+    from suffuse_audio.commands import audio
+
+    monkeypatch.setattr(suffuse, "load", lambda name: model)
+    return lambda *words: CliRunner().invoke(audio, [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "n", "form"),
+    [
+        ("a.wav", 8000, 1, 4001, "PCM_U8"),
+        ("a.wav", 96000, 6, 9600, "PCM_24"),
+        ("a.flac", 44100, 2, 30000, "PCM_16"),
+        ("a.wav", 8000, 1, 1, "FLOAT"),
+        ("a.wav", 700, 1, 500, "PCM_16"),
+    ],
+)
+def test_rate_channels_length_and_kind_stay(
+    clean: Any, tmp_path: Path, name: str, rate: int, channels: int, n: int, form: str
+) -> None:
+    x = 0.1 * np.random.default_rng(0).standard_normal((channels, n))
+    kind = "FLAC" if name.endswith("flac") else "WAV"
+    files.write(tmp_path / name, Sound(x, rate), files.Form(kind, form))
+    out = tmp_path / "out" / name
+    result = clean("enhance", tmp_path / name, "-o", out)
+    assert result.exit_code == 0, result.output
+    made, after = files.read_with_form(out)
+    assert (made.rate, made.channels, len(made), after.subtype) == (rate, channels, n, form)
+
+
+@pytest.mark.parametrize(
+    "x", [np.zeros(8000), np.full(8000, 0.3), np.sign(np.sin(np.arange(8000)))]
+)
+def test_silence_dc_and_clipping_pass(clean: Any, tmp_path: Path, x: np.ndarray) -> None:
+    files.write(tmp_path / "a.wav", Sound(x, 8000))
+    assert clean("enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav").exit_code == 0
+    made = files.read(tmp_path / "b.wav").samples
+    assert np.isfinite(made).all()
+    if not x.any():
+        assert not made.any()
+
+
+def test_a_folder_with_one_bad_file(clean: Any, tmp_path: Path, noise: Sound) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.wav", "deep/b.flac"):
+        files.write(tmp_path / "in" / name, noise)
+    (tmp_path / "in" / "bad.wav").write_text("no sound")
+    result = clean("enhance", tmp_path / "in", "-o", tmp_path / "out")
+    assert "bad.wav" in str(result.exception)
+    assert isinstance(result.exception, SuffuseError)
+    assert "2 of 3" in result.output
+    assert (tmp_path / "out" / "deep" / "b.flac").is_file()
+
+
+def test_the_page_holds_the_sounds(clean: Any, tmp_path: Path, noise: Sound) -> None:
+    files.write(tmp_path / "a.wav", noise)
+    page = tmp_path / "page.html"
+    result = clean("enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--report", page)
+    assert result.exit_code == 0, result.output
+    text = page.read_text("utf-8")
+    assert text.count("<audio controls") == 2
+    assert "data:audio/wav;base64," in text
+    assert 'src="http' not in text
+
+
+def test_blocks_of_a_file_are_the_sound(tmp_path: Path, noise: Sound, monkeypatch: Any) -> None:
+    monkeypatch.setattr(streaming, "BLOCK", 777)
+    files.write(tmp_path / "a.wav", noise, files.Form("WAV", "FLOAT"))
+    parts = np.concatenate(list(streaming.file_blocks(tmp_path / "a.wav")), axis=1)
+    assert (parts == noise.samples).all()
