@@ -148,8 +148,14 @@ class Peer(_Accuracy):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Whose code decides the errors: the library's too."""
-        return (*super().measures, "suffuse_benchmarks.peers", self.library)
+        """Whose code decides the errors: the library's, and that of the truth."""
+        truth = ("mixtures", "peers")
+        exact = ("ode", "oracle", "schedules")
+        return (
+            self.library,
+            *(f"suffuse_benchmarks.{name}" for name in truth),
+            *(f"suffuse.diffusion.{name}" for name in exact),
+        )
 
     def made(self, problem: Problem, schedule: Schedule, calls: int) -> Tensor | None:
         (peer,) = (p for p in peers.installed() if self.library == p.DISTRIBUTION)

@@ -89,6 +89,7 @@ def _adams(
     keep: Callable[[Level, Level], tuple[float, float]] | None = None,
     taper: bool = False,
     reach: float = math.inf,
+    first: bool = False,
 ) -> Column:
     """Predictor and corrector on the clean estimate.
 
@@ -99,6 +100,7 @@ def _adams(
         keep: (t, s) -> what is kept of x, and the noise; by tau where None.
         taper: lower the predictor's order over the last steps.
         reach: how far in λ from its end a step looks back beyond the two newest estimates.
+        first: correct a first step from pure noise, where the estimate is affine in e^λ.
     """
     predict, correct = predict or _exact(tau), correct or _exact(tau)
 
@@ -113,6 +115,8 @@ def _adams(
             state = X(i)
             if corrector and last:
                 better = _through(levels, i - 1, [i, *_newest(i - 1, corrector)], correct)
+                if better is None and first and i == 1 and levels[0].alpha == 0:
+                    better = combine((t.alpha / 2, D(1)), (t.alpha / 2, D(0)))
                 state = combine((1.0, state), (-1.0, last), (1.0, better or last))
             kept, noise = (1.0, 0.0) if t.lam == s.lam else (keep or by_tau)(t, s)
             nodes = _newest(i, min(predictor, len(levels) - 1 - i) if taper else predictor)
@@ -164,7 +168,7 @@ def adams(schedule: Schedule, *, order: int = 4, reach: float = 1.25) -> Column:
     def predict(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
         return (half if len(nodes) == 2 else exact)(t, s, nodes)
 
-    return _adams(order, 2, predict=predict, reach=reach)
+    return _adams(order, 2, predict=predict, reach=reach, first=True)
 
 
 def _half(rate: float) -> Weigh:
