@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from suffuse_anomaly.detector import DiffusionDetector
     from suffuse_anomaly.imputer import DiffusionImputer
+    from suffuse_anomaly.series import SeriesDetector
     from suffuse_anomaly.wrapping import AnomalyDetector
 
-__all__ = ["AnomalyDetector", "DiffusionDetector", "DiffusionImputer"]
+__all__ = ["AnomalyDetector", "DiffusionDetector", "DiffusionImputer", "SeriesDetector"]
 
 _HOME = {
     "DiffusionImputer": "imputer",
+    "SeriesDetector": "series",
     "AnomalyDetector": "wrapping",
     "DiffusionDetector": "detector",
 }

@@ -1,0 +1,189 @@
+"""Series: which moments are unusual, by windows.
+
+A series [T, C] of one or more channels is cut into overlapping windows; a window is a row of W · C
+numbers, each channel standardised, and its score is diffusion time from neighbours
+(`suffuse_anomaly.neighbours`): the mean log-distance to the nearest windows. Windows of the series
+itself that overlap with it in time are no neighbours, else each would be its own. A moment's score
+is the mean over the windows that it lies in, calibrated as in `suffuse_anomaly.detector`.
+
+Irregular times are laid on a regular grid by straight lines; the scores come back at the given
+times.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from suffuse.diffusion.scores import calibrate
+from suffuse_anomaly import decisions
+from suffuse_anomaly.table import TableError
+
+__all__ = ["SeriesDetector", "period"]
+
+Floats = npt.NDArray[np.float64]
+
+SHORTEST, LONGEST = 10, 400
+
+
+class SeriesDetector:
+    """Which moments of a series are unusual.
+
+    Args:
+        window: moments in a window; None for the period of the first channel (`period`).
+        n_neighbors: how many windows a window is compared with.
+
+    Attributes:
+        window_: the length in use.
+
+    >>> t = np.arange(2000)
+    >>> x = np.sin(t / 8)
+    >>> x[1500:1520] = 0
+    >>> 1480 < SeriesDetector().fit(x).score(x).argmax() < 1540
+    True
+    """
+
+    def __init__(self, window: int | None = None, *, n_neighbors: int = 5) -> None:
+        self.window, self.n_neighbors = window, n_neighbors
+
+    def fit(self, series: Any) -> Self:
+        """Learn from a series: an array [T] or [T, C], or a frame whose index may be times."""
+        values, times = _values(series)
+        self.names_ = [str(n) for n in getattr(series, "columns", range(values.shape[1]))]
+        self.step_ = float(np.median(np.diff(times)))
+        values = self._regular(values, times)[0]
+        self.centre_ = np.nanmedian(values, 0)
+        deviation = np.nanstd(values, 0)
+        self.scale_ = np.where(deviation > 0, deviation, 1.0)
+        x = (values - self.centre_) / self.scale_
+        self.window_ = self.window or min(period(x[:, 0]), max(len(x) // 10, 2))
+        if not 2 <= self.window_ <= len(x) // 3:
+            raise TableError(
+                f"a window has 2 moments or more, and at most a third of the series' {len(x)}; "
+                f"given {self.window_}"
+            )
+        self._fitted = x
+        windows = self._windows(x)
+        self._starts = np.arange(0, len(windows), max(1, self.window_ // 4))
+        self._near = windows[self._starts]
+        self._tree = NearestNeighbors().fit(self._near)
+        raw = self._raw(windows, True)[0]
+        self._usual = calibrate(torch.from_numpy(raw[:, None]), "quantile")
+        self.held_ = np.sort(self._moments(self._nats(raw)))
+        return self
+
+    def _windows(self, x: Floats) -> Floats:
+        """Windows [N, W · C], one for each start."""
+        view = np.lib.stride_tricks.sliding_window_view(x, self.window_, axis=0)
+        return np.ascontiguousarray(view.transpose(0, 2, 1)).reshape(len(view), -1)
+
+    def _regular(self, values: Floats, times: Floats) -> tuple[Floats, Floats]:
+        """The series on a regular grid, gaps filled by straight lines, and the grid."""
+        grid = np.arange(times[0], times[-1] + self.step_ / 2, self.step_)
+        columns = []
+        for column in values.T:
+            known = np.isfinite(column)
+            if not known.any():
+                raise TableError("a channel of the series holds no number")
+            columns.append(np.interp(grid, times[known], column[known]))
+        return np.stack(columns, 1), grid
+
+    def _raw(self, windows: Floats, own: bool) -> tuple[Floats, npt.NDArray[np.intp]]:
+        """log σ of each window [N], and its neighbours [N, k]."""
+        k = min(self.n_neighbors, max(1, len(self._near) - 9))
+        asked = min(k + 9 * own, len(self._near))
+        distance, index = self._tree.kneighbors(windows, asked)
+        if own:
+            apart = np.abs(self._starts[index] - np.arange(len(windows))[:, None]) >= self.window_
+            order = np.argsort(~apart, axis=1, kind="stable")[:, :k]
+            distance = np.take_along_axis(distance, order, 1)
+            index = np.take_along_axis(index, order, 1)
+        return np.log(np.maximum(distance, 1e-6)).mean(1), index
+
+    def _nats(self, raw: Floats) -> Floats:
+        found: Floats = self._usual(torch.from_numpy(raw[:, None])).numpy()
+        return found
+
+    def _moments(self, scores: Floats) -> Floats:
+        """The mean score of the windows that each moment lies in, [T]."""
+        ones = np.ones(self.window_)
+        return np.convolve(scores, ones) / np.convolve(np.ones(len(scores)), ones)
+
+    def _scored(self, series: Any) -> tuple[Floats, Floats, npt.NDArray[np.intp], Floats, Floats]:
+        values, times = _values(series)
+        if values.shape[1] != len(self.centre_):
+            raise TableError(
+                f"the detector was fitted on {len(self.centre_)} channels; given {values.shape[1]}"
+            )
+        if len(values) < self.window_:
+            raise TableError(
+                f"the series has {len(values)} moments, and a window {self.window_}: give more"
+            )
+        values, grid = self._regular(values, times)
+        x = (values - self.centre_) / self.scale_
+        windows = self._windows(x)
+        raw, index = self._raw(windows, np.array_equal(x, self._fitted))
+        return self._nats(raw), windows, index, grid, times
+
+    def score(self, series: Any) -> Floats:
+        """How unusual each moment is, in nats, [T]; higher is more unusual."""
+        nats, _, _, grid, times = self._scored(series)
+        return np.interp(times, grid, self._moments(nats))
+
+    def p_values(self, series: Any) -> Floats:
+        """The rank of each moment's score among those of training, [T].
+
+        Neighbouring moments share windows, so that these are not independent.
+        """
+        return decisions.p_values(self.score(series), self.held_)
+
+    def explain(self, series: Any) -> pd.DataFrame:
+        """What each channel adds to the score of each moment; a row sums to the score."""
+        nats, windows, index, grid, times = self._scored(series)
+        channels = len(self.centre_)
+        gaps = np.zeros((len(windows), channels))
+        for j in range(index.shape[1]):
+            squares = (windows - self._near[index[:, j]]) ** 2
+            gaps += squares.reshape(len(windows), -1, channels).sum(1)
+        total = gaps.sum(1, keepdims=True)
+        shares = np.where(total > 0, gaps / np.where(total > 0, total, 1), 1 / channels)
+        parts = [np.interp(times, grid, self._moments(nats * share)) for share in shares.T]
+        return pd.DataFrame(np.stack(parts, 1), columns=self.names_)
+
+
+def period(x: Floats) -> int:
+    """The lag, 10 to 400 moments, of the highest peak of a series' autocorrelation; 100 for none.
+
+    >>> period(np.sin(np.arange(1000) * 2 * np.pi / 24))
+    24
+    """
+    centred, n = x - x.mean(), len(x)
+    power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
+    lags = np.fft.irfft(power)[: min(LONGEST, n // 3) + 2]
+    inner = np.arange(SHORTEST, len(lags) - 1)
+    peaks = inner[(lags[inner] > lags[inner - 1]) & (lags[inner] > lags[inner + 1])]
+    return int(peaks[np.argmax(lags[peaks])]) if len(peaks) else min(100, n // 3)
+
+
+def _values(series: Any) -> tuple[Floats, Floats]:
+    """Values [T, C] and times [T], in seconds or in places."""
+    index = getattr(series, "index", None)
+    values = np.asarray(series, np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) < 3:
+        raise TableError(
+            f"a series is an array [T] or [T, C] of 3 moments or more; given {list(values.shape)}"
+        )
+    if np.isinf(values).any():
+        raise TableError("the series holds inf; numbers must be finite or missing")
+    if not isinstance(index, pd.DatetimeIndex):
+        return values, np.arange(len(values), dtype=np.float64)
+    times = (index - index[0]) / pd.Timedelta(1, "s")
+    if not (np.diff(times) > 0).all():
+        raise TableError("the times of the series do not rise; sort them and drop repeated ones")
+    return values, np.asarray(times, np.float64)

@@ -1,0 +1,82 @@
+"""Series: what is planted is found, at its time and in its channel."""
+
+import secrets
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+
+from suffuse_anomaly import SeriesDetector
+from suffuse_anomaly.series import period
+
+
+@pytest.fixture
+def rng():
+    seed = secrets.randbits(32)
+    print(f"numpy seed {seed}")
+    return np.random.default_rng(seed)
+
+
+def series(rng, n=2400):
+    t = np.arange(n)
+    x = np.stack([np.sin(2 * np.pi * t / 40), np.cos(2 * np.pi * t / 40)], 1)
+    return x + 0.1 * rng.normal(size=x.shape)
+
+
+def test_a_broken_cycle_is_found_in_its_channel(rng):
+    x = series(rng)
+    at = int(rng.integers(400, 2000))
+    x[at : at + 20, 1] *= -1
+    detector = SeriesDetector().fit(x)
+    assert detector.window_ in range(38, 43)
+    score = detector.score(x)
+    assert at - 30 < score.argmax() < at + 50
+    parts = detector.explain(x)
+    assert_allclose(parts.sum(axis=1), score, rtol=1e-9)
+    assert parts.iloc[score.argmax()].idxmax() == "1"
+
+
+def test_new_series_irregular_times_and_gaps(rng):
+    x = series(rng)
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(len(x)) * 60, "s")
+    frame = pd.DataFrame(x, index=times, columns=["a", "b"])
+    detector = SeriesDetector(40).fit(frame)
+    new = pd.DataFrame(series(rng, 800), index=times[:800], columns=["a", "b"])
+    new.iloc[500:520] = 0.0
+    holed = new.drop(new.index[rng.choice(400, 60, replace=False)])
+    holed.iloc[5, 0] = np.nan
+    score = pd.Series(detector.score(holed), holed.index)
+    assert score.idxmax() in times[480:540]
+    assert (detector.p_values(holed)[:300] > 0.01).mean() > 0.9
+
+
+@pytest.mark.parametrize("lag", [12, 48, 300])
+def test_the_period_is_found(lag, rng):
+    x = np.sin(np.arange(2000) * 2 * np.pi / lag) + 0.2 * rng.normal(size=2000)
+    assert period(x) % lag in (0, 1, 2, lag - 1, lag - 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (np.zeros((2, 1)), "3 moments or more"),
+        (np.full(100, np.inf), "holds inf"),
+        (np.full(100, np.nan), "holds no number"),
+        (
+            pd.Series([1.0, 2, 3], pd.to_datetime(["2026-01-02", "2026-01-01", "2026-01-03"])),
+            "rise",
+        ),
+    ],
+)
+def test_bad_series_are_refused_in_a_sentence(given, words):
+    with pytest.raises(ValueError, match=words):
+        SeriesDetector().fit(given)
+
+
+def test_other_channels_and_too_short_series_are_refused(rng):
+    detector = SeriesDetector(40).fit(series(rng))
+    with pytest.raises(ValueError, match="fitted on 2 channels; given 1"):
+        detector.score(np.zeros(100))
+    with pytest.raises(ValueError, match="has 10 moments, and a window 40"):
+        detector.score(np.zeros((10, 2)))
