@@ -54,7 +54,8 @@ def test_new_series_irregular_times_and_gaps(rng):
 @pytest.mark.parametrize("lag", [12, 48, 300])
 def test_the_period_is_found(lag, rng):
     x = np.sin(np.arange(2000) * 2 * np.pi / lag) + 0.2 * rng.normal(size=2000)
-    assert period(x) % lag in (0, 1, 2, lag - 1, lag - 2)
+    found = period(x)
+    assert abs(found - lag * round(found / lag)) <= max(1, 0.03 * lag)
 
 
 @pytest.mark.parametrize(
