@@ -12,7 +12,7 @@ from suffuse import plugins, recipe
 from suffuse.errors import SuffuseError
 
 OURS = {
-    "dataset": ["image/digits", "image/emoji", "image/folder"],
+    "dataset": ["image/digits", "image/emoji", "image/folder", "image/scenes"],
     "encoder": ["image/pixels"],
     "denoiser": ["image/dit", "image/unet"],
     "edit": [
@@ -25,13 +25,14 @@ OURS = {
     "evaluator": [
         "image/alignment",
         "image/classifier-accuracy",
+        "image/composition",
         "image/kid",
         "image/memorisation",
         "image/prdc",
         "image/style-accuracy",
     ],
     "renderer": ["image/png"],
-    "recipe": ["image/digits", "image/emoji", "image/folder", "image/text"],
+    "recipe": ["image/digits", "image/emoji", "image/folder", "image/scenes", "image/text"],
 }
 
 

@@ -33,6 +33,11 @@ def register_datasets(register: Register) -> None:
         "suffuse_image.emoji:Emoji",
         summary="named emoji in seven styles, 32x32, with captions (Apache-2.0, MIT, CC BY 4.0)",
     )
+    register(
+        "image/scenes",
+        "suffuse_image.scenes:Scenes",
+        summary="drawn scenes with exact captions, 32x32; pairs withheld from training",
+    )
 
 
 @hookimpl
@@ -76,6 +81,11 @@ def register_evaluators(register: Register) -> None:
         "image/alignment",
         "suffuse_image.alignment:Alignment",
         summary="how often a picture's own prompt is picked among 100, by the encoder dual/1",
+    )
+    register(
+        "image/composition",
+        "suffuse_image.scenes:Composition",
+        summary="how often a made scene shows the count, colour and shape asked for",
     )
     register(
         "image/style-accuracy",
@@ -125,6 +135,11 @@ def register_recipes(register: Register) -> None:
         "image/emoji",
         _RECIPES / "emoji.toml",
         summary="emoji by prompt and style, RGB 32x32",
+    )
+    register(
+        "image/scenes",
+        _RECIPES / "scenes.toml",
+        summary="drawn scenes by prompt, to measure composition",
     )
     register(
         "image/text",
