@@ -120,6 +120,13 @@ def test_filtering_counts_what_it_leaves_out(tmp_path):
     assert sorted(line.rsplit(",", 1)[1] for line in lines[1:]) == ["logp", "pains", "unreadable"]
 
 
+def test_what_was_repaired_is_left_out_on_request(tmp_path):
+    (tmp_path / "in.csv").write_text("smiles,raw\nCCO,valid\nCCN,valence\n")
+    done = run("molecules", "filter", tmp_path / "in.csv", "--unrepaired")
+    assert done.stdout.split() == ["CCO"]
+    assert "1 repaired" in done.stderr
+
+
 def test_duplicates_and_known_ones_are_left_out(tmp_path):
     (tmp_path / "in.smi").write_text("CCO\nOCC\nCCN\nC[C@H](O)F\nC[C@@H](O)F\n")
     (tmp_path / "ref.smi").write_text("NCC\n")

@@ -159,6 +159,7 @@ def conformers(
 @click.argument("file", type=_FILE)
 @click.option("--range", "ranges", multiple=True, metavar="NAME=LOW..HIGH", help="logp=0..3")
 @click.option("--pains", is_flag=True, help="Leave out what the PAINS catalogue matches.")
+@click.option("--unrepaired", is_flag=True, help="Leave out what was repaired in decoding.")
 @click.option("--largest", type=int, help="The most heavy atoms.")
 @click.option("--column", help="Of a table, the column with SMILES.")
 @click.option("--rejected", type=_FILE, help="Write the others to this table, with the reasons.")
@@ -167,6 +168,7 @@ def filter_(
     file: Path,
     ranges: tuple[str, ...],
     pains: bool,
+    unrepaired: bool,
     largest: int | None,
     column: str | None,
     rejected: Path | None,
@@ -184,7 +186,8 @@ def filter_(
     found = reading.read(file, column=column, largest=largest)
     kept, others = [], [(s.line, s.text, s.reason) for s in found.skipped]
     for record, mol in zip(found.records, reading.molecules(found), strict=True):
-        reason = refused(mol, asked, pains)
+        repaired = unrepaired and str(record.values.get("raw", "valid")) != "valid"
+        reason = "repaired" if repaired else refused(mol, asked, pains)
         if reason is None:
             kept.append(mol)
         else:

@@ -14,6 +14,7 @@ suffuse_api = 1
 suffuse_conformance = "suffuse_molecules.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
+_PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 @hookimpl
@@ -117,6 +118,15 @@ def register_recipes(register: Register) -> None:
         "molecules/smiles",
         _RECIPES / "smiles.toml",
         summary="your own molecules (.smi, .csv, .sdf): --data FILE",
+    )
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    register(
+        "molecules/qm9",
+        _PRETRAINED / "qm9",
+        summary="molecules of up to nine atoms C, N, O, F, by properties (1.3 million numbers)",
     )
 
 

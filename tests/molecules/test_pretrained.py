@@ -1,0 +1,54 @@
+"""The model that ships: small, whole, and good at what its card says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import suffuse
+from suffuse import plugins
+from suffuse_molecules.chemistry import canonical, problem
+from suffuse_molecules.editing import decorate
+from suffuse_molecules.graph import RAW
+from suffuse_molecules.properties import property_of
+
+
+@pytest.fixture(scope="module")
+def model():
+    return suffuse.load("molecules/qm9")
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return Path(plugins.get("model", "molecules/qm9").load())
+
+
+def test_it_is_small_and_says_what_it_is(folder):
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 6e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for word in ("Licence", "suffuse train molecules/qm9", "Raw valid"):
+        assert word in card
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["recipe"]["dataset"]["path"] is None
+    assert not config["recipe"]["training"]["start"]
+
+
+def test_most_graphs_are_valid_and_all_molecules_are(model):
+    made = model.sample(100, seed=1, batch=100)
+    assert sum(mol.GetProp(RAW) == "valid" for mol in made) >= 83
+    assert all(problem(mol) is None for mol in made)
+    assert len({canonical(mol) for mol in made}) >= 97
+
+
+def test_what_is_asked_for_comes_near(model):
+    for name, wanted, error in (("logp", 1.5, 0.6), ("tpsa", 40.0, 9.0)):
+        made = model.sample(40, seed=2, batch=40, steps=25, **{name: wanted})
+        found = np.array([property_of(mol, name) for mol in made])
+        assert np.abs(found - wanted).mean() < error
+
+
+def test_a_scaffold_is_decorated(model):
+    made = decorate(model, "[*:1]c1ccccc1", 3, steps=25)
+    assert len(made.molecules) == 3
+    assert made.retained == made.tried
