@@ -31,7 +31,7 @@ from torch import Tensor
 
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.plan import Row
-from suffuse.diffusion.process import Process, Registers, mean_over, network_level, weighed
+from suffuse.diffusion.process import Process, Registers, align, mean_over, network_level, weighed
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
@@ -103,10 +103,7 @@ class Bridge(Process):
     def corrupt(self, x_0: Tensor, t: Tensor | float, noise: Tensor) -> Tensor:
         """The state of the bridge, in the dtype of x_0."""
         dtype = torch.promote_types(x_0.dtype, torch.float32)
-        kx, ky, kz = (
-            k.to(x_0.device, dtype).reshape(k.shape + (1,) * (x_0.ndim - k.ndim))
-            for k in weights(self.schedule, t)
-        )
+        kx, ky, kz = (align(k, x_0).to(dtype) for k in weights(self.schedule, t))
         return (kx * x_0 + ky * self._y() + kz * noise).to(x_0.dtype)
 
     def present(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

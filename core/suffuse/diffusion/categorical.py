@@ -149,8 +149,7 @@ class Categorical(Process):
 
     def clean(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
         """a and b at the times t, float64, made to broadcast over x [B, ...]."""
-        lam = self.schedule.at(t).lam.to(x.device)
-        lam = lam.reshape(lam.shape + (1,) * (x.ndim - lam.ndim))
+        lam = align(self.schedule.at(t).lam, x)
         return torch.sigmoid(lam), torch.sigmoid(-lam)
 
     # Corruption

@@ -130,7 +130,7 @@ def _extrapolated(weight: Weight, numbers: Part | None = None) -> Part:
 
 def _total(v: Tensor) -> Tensor:
     """The sum over each sample's elements, [B, 1, ...]."""
-    return v.flatten(1).sum(1).reshape(-1, *(1,) * (v.ndim - 1))
+    return align(v.flatten(1).sum(1), v)
 
 
 def classifier_free(

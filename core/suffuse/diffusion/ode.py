@@ -25,7 +25,7 @@ from torch import Tensor
 
 from suffuse.diffusion.derivatives import pullback, trace
 from suffuse.diffusion.noise import Noise
-from suffuse.diffusion.process import Denoiser, Gaussian
+from suffuse.diffusion.process import Denoiser, Gaussian, align
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
 
@@ -122,13 +122,9 @@ def _moved(state: State, h: Tensor, k: Sequence[State], weights: Sequence[float]
     def one(i: int, y: Tensor) -> Tensor:
         pairs = zip(weights, k, strict=False)
         slope = sum((w * stage[i] for w, stage in pairs if w), torch.zeros_like(y))
-        return y + _over(h, y).to(y.dtype) * slope
+        return y + align(h, y).to(y.dtype) * slope
 
     return tuple(one(i, y) for i, y in enumerate(state))
-
-
-def _over(k: Tensor, y: Tensor) -> Tensor:
-    return k.reshape(-1, *[1] * (y.ndim - 1))
 
 
 def _stages(
@@ -204,7 +200,7 @@ def rk45(
         good = error <= 1
         u = torch.where(good, torch.where(last, end, u + step), u)
         state, first = (
-            tuple(torch.where(_over(good, y), y, x) for y, x in zip(after, before, strict=True))
+            tuple(torch.where(align(good, y), y, x) for y, x in zip(after, before, strict=True))
             for after, before in ((new, state), (k[-1], first))
         )
         h = step * (0.9 * error.clamp(min=1e-10) ** -0.2).nan_to_num(0.2).clamp(0.2, 5.0)

@@ -47,7 +47,7 @@ from suffuse.diffusion.derivatives import pullback
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.operators import SEEN, Operator
 from suffuse.diffusion.plan import Plan, Row
-from suffuse.diffusion.process import Denoiser, Gaussian, Process, Registers
+from suffuse.diffusion.process import Denoiser, Gaussian, Process, Registers, align
 from suffuse.diffusion.sampling import Step, sample
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
@@ -211,7 +211,7 @@ def dps(
             (slope,) = torch.autograd.grad(misfit.sum(), x_0)
         if zeta is not None:
             row = (times.to(t) - _one_level(t)[:, None]).abs().argmin(1)
-            factor = (zeta / worth.to(t)[row]).to(d.dtype).reshape(-1, *[1] * (d.ndim - 1))
+            factor = align((zeta / worth.to(t)[row]).to(d.dtype), d)
         return d - factor * pull(slope)
 
     return steered
@@ -240,7 +240,7 @@ def _explained(observation: Observation, r: Tensor, odds: Tensor) -> Tensor:
 
         return A.spectral(inverse, A.T(r))
     variance = observation.variance(r)
-    ridge = odds.reshape(-1, *[1] * (r.ndim - 1)) * variance
+    ridge = align(odds.flatten(), r) * variance
     return A.T(_conjugate_gradients(lambda v: A(A.T(v)) + ridge * v, r, 50))
 
 
@@ -248,7 +248,7 @@ def _conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, iteration
     """x with apply(x) = b in each sample; one that has converged, or meets no curvature, stays."""
 
     def dot(u: Tensor, v: Tensor) -> Tensor:
-        return (u * v).flatten(1).sum(1).reshape(-1, *[1] * (u.ndim - 1))
+        return align((u * v).flatten(1).sum(1), u)
 
     x, r, p = torch.zeros_like(b), b, b
     size = start = dot(r, r)

@@ -216,7 +216,7 @@ def masked(x: State, mask: State | None) -> State:
         return x
     if isinstance(x, Mapping):
         return {name: masked(part, mask.get(name)) for name, part in x.items()}
-    return torch.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
+    return torch.where(align(mask, x), x, 0)
 
 
 def mean_over(error: Tensor, mask: Tensor | None) -> Tensor:
@@ -226,7 +226,7 @@ def mean_over(error: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return error.flatten(1).mean(1)
-    mask = mask.reshape(mask.shape + (1,) * (error.ndim - mask.ndim)).expand_as(error)
+    mask = align(mask, error).expand_as(error)
     total = torch.where(mask, error, 0).flatten(1).sum(1)
     return total / mask.flatten(1).sum(1).clamp(min=1)
 

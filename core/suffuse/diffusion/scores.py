@@ -26,7 +26,7 @@ from torch import Tensor
 from suffuse.diffusion.derivatives import pullback, trace
 from suffuse.diffusion.likelihood import log_likelihood, signs
 from suffuse.diffusion.noise import Noise, Stream
-from suffuse.diffusion.process import Denoiser
+from suffuse.diffusion.process import Denoiser, align
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
 
@@ -141,7 +141,7 @@ class Curvature(Score):
             x = x + (math.exp(-after) - math.exp(-lam)) * slopes[-1]
         bends = torch.stack(slopes, 1).diff(dim=1)
         gaps = torch.tensor(self.lams, dtype=bends.dtype, device=bends.device).diff()
-        return (bends / gaps.reshape(-1, *[1] * (x.ndim - 1))) ** 2
+        return (bends / align(gaps[None], bends)) ** 2
 
 
 @dataclass(frozen=True)
