@@ -184,7 +184,7 @@ class Scaffolds:
         for part in _parts(test, self.scaffolds):
             made = decorate(model, part, self.each, seed=self.seed, rounds=1)
             tried += made.tried
-            retained += made.retained
+            retained += made.retained or 0
             raw += made.raw
             different += len(made.molecules)
             wanted += self.each

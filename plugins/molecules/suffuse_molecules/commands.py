@@ -288,7 +288,7 @@ def _edit(
         f"{len(made.molecules)} different molecules of {made.tried} sampled: "
         f"{100 * made.raw / made.tried:.0f} % valid before repair"
         + (f" ({reasons})" if reasons else "")
-        + (f", {100 * made.retained / made.tried:.0f} % fit" if made.retained >= 0 else "")
+        + (f", {100 * made.retained / made.tried:.0f} % fit" if made.retained is not None else "")
     )
     if not made.molecules:
         raise SuffuseError(f"nothing was found: {summary}; more steps or other sizes may help")

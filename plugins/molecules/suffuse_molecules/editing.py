@@ -53,14 +53,15 @@ class Made:
 
     Attributes:
         molecules: different valid ones that hold the known part, at most as many as wanted.
-        tried: how many were sampled; retained: how many of them hold the known part.
+        tried: how many were sampled; retained: how many of them hold the known part, None where
+            there is none.
         raw: how many of them were valid before valence-safe decoding.
         reasons: why graphs were not valid, with how often.
     """
 
     molecules: list[Chem.Mol]
     tried: int = 0
-    retained: int = 0
+    retained: int | None = None
     raw: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
@@ -269,7 +270,7 @@ def vary(
                 kept.setdefault(canonical(made), made)
         if len(kept) >= n:
             break
-    return Made([*kept.values()][:n], tried, len(kept), raw, reasons)
+    return Made([*kept.values()][:n], tried, None, raw, reasons)
 
 
 def _encoder(model: Model) -> Graph:
