@@ -23,7 +23,12 @@ OUT = Path("benchmarks-results")
 _SET = click.option(
     "--set", "options", multiple=True, metavar="KEY=VALUE", help="A suite's option."
 )
-_ONLY = click.option("--only", metavar="TEXT", help="Cases whose task or model has this in it.")
+_ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="TEXT",
+    help="Cases whose task or model has this in it; given twice, both.",
+)
 
 
 @click.group()
@@ -45,13 +50,13 @@ def _named(suite: str) -> str:
     return ends[0] if suite not in names and len(ends) == 1 else suite
 
 
-def _cases(suite: str, options: tuple[str, ...], only: str | None) -> list[Case]:
+def _cases(suite: str, options: tuple[str, ...], only: tuple[str, ...]) -> list[Case]:
     from suffuse import plugins, recipe
 
     part: dict[str, Any] = {"name": suite, **recipe.overrides(options)}
     cases = list(plugins.build("benchmark", part))
-    if only:
-        cases = [case for case in cases if only in case.task or only in case.model]
+    for text in only:
+        cases = [case for case in cases if text in f"{case.task}\n{case.model}"]
     if not cases:
         raise SuffuseError(f"the suite {suite!r} has no such case")
     return cases
@@ -62,7 +67,7 @@ def _cases(suite: str, options: tuple[str, ...], only: str | None) -> list[Case]
 @_SET
 @_ONLY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ls(suite: str | None, options: tuple[str, ...], only: str | None, as_json: bool) -> None:
+def ls(suite: str | None, options: tuple[str, ...], only: tuple[str, ...], as_json: bool) -> None:
     """List the suites, or the cases of SUITE."""
     from suffuse import plugins
 
@@ -106,7 +111,9 @@ def ls(suite: str | None, options: tuple[str, ...], only: str | None, as_json: b
 @_SET
 @_ONLY
 @click.option("--force", is_flag=True, help="Run cases again that are done.")
-def run(suite: str, out: Path, options: tuple[str, ...], only: str | None, force: bool) -> None:
+def run(
+    suite: str, out: Path, options: tuple[str, ...], only: tuple[str, ...], force: bool
+) -> None:
     """Run the cases of SUITE that are not done, each into a JSON file in the folder OUT.
 
     A case that fails does not stop the others; the exit status is then 1. Ctrl-C keeps what is

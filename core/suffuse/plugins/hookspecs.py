@@ -275,13 +275,13 @@ class Hooks:
 
     @hookspec
     def register_benchmarks(self, register: Register) -> None:
-        """Benchmarks: ``target(**options)`` is a suite of cases.
+        """Benchmarks: ``target(**options)`` is a suite: it yields `suffuse.bench.Case`.
 
         >>> @hookimpl
         ... def register_benchmarks(register):
-        ...     register("toy/spirals", "suffuse_toy.benchmark:Spirals")
+        ...     register("toy/spirals", "suffuse_toy.benchmark:suite")
         >>> register_benchmarks(print)
-        toy/spirals suffuse_toy.benchmark:Spirals
+        toy/spirals suffuse_toy.benchmark:suite
         """
 
     @hookspec

@@ -1,0 +1,333 @@
+"""Cases that are run once and kept, reports of them, and two folders compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from suffuse import bench, plugins
+from suffuse.bench import Context, Result, Table, environment, report
+from suffuse.bench.runner import read
+from suffuse.cli.bench import bench as command
+from suffuse.errors import SuffuseError
+from suffuse.plugins import hookimpl
+from suffuse.plugins.contracts import Metric
+
+RUNS: list[tuple[str, str, int]] = []
+"""What was run, in order."""
+
+
+@dataclass(frozen=True)
+class Halving:
+    """How far from 0 a number is after some halvings; "broken" raises."""
+
+    measures: ClassVar = ("suffuse.errors",)
+    task: str
+    model: str
+    seed: int
+    calls: int = 4
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, context: Context) -> Result:
+        RUNS.append((self.task, self.model, self.seed))
+        if self.model == "broken":
+            raise ValueError("this one fails")
+        if self.model == "infinite":
+            return Result([Metric("error", float("inf"), 0.0, 1.0, "lower", n=1)])
+        value = 2.0 ** -(self.calls + self.seed)
+        return Result([Metric("error", value, value * 0.9, value * 1.1, "lower", n=10)])
+
+
+def halving(seeds: int = 2, calls: int = 4) -> Iterator[Halving]:
+    for model in ("good", "broken", "infinite"):
+        for seed in range(seeds):
+            yield Halving("toy/halving", model, seed, calls)
+
+
+def _summary(records: Any) -> list[Table]:
+    return [Table("In short", ("records",), [(len(records),)])]
+
+
+halving.summary = _summary  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def suite() -> Iterator[None]:
+    """The suite ``toy/halving`` as the only one, and nothing run yet."""
+    module = ModuleType("suffuse_toy_benchmarks")
+
+    @hookimpl
+    def register_benchmarks(register: plugins.Register) -> None:
+        register("toy/halving", halving, summary="numbers cut in half")
+
+    module.suffuse_api = 1  # type: ignore[attr-defined]
+    module.register_benchmarks = register_benchmarks  # type: ignore[attr-defined]
+    manager = plugins.Manager([plugins.Candidate("toy", lambda: module, version="1.0")])
+    assert [status.message for status in manager.statuses] == [""]
+    RUNS.clear()
+    with plugins.using(manager):
+        yield
+
+
+def invoke(*words: str, code: int = 0):
+    done = CliRunner().invoke(command, list(words))
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_a_key_tells_cases_apart_by_all_that_decides_the_answer():
+    case = Halving("toy/halving", "good", 0)
+    others = [
+        replace(case, seed=1),
+        replace(case, model="better"),
+        replace(case, task="toy/thirds"),
+        replace(case, calls=5),
+        replace(case, options={"a": 1}),
+    ]
+    keys = [bench.key(c) for c in (case, *others)]
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", key) for key in keys)
+    assert bench.key(Halving("toy/halving", "good", 0)) == keys[0]
+
+
+def test_a_key_follows_the_source_of_what_is_measured(tmp_path, monkeypatch):
+    (tmp_path / "measured_toy.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    @dataclass(frozen=True)
+    class Case(Halving):
+        measures = ("measured_toy", "numpy", "not-installed-anywhere")
+
+    case = Case("toy/halving", "good", 0)
+    bench.case._code.cache_clear()
+    before, told = bench.key(case), bench.case.code(case)
+    assert told["numpy"] == np.__version__
+    assert told["not-installed-anywhere"] == "absent"
+    (tmp_path / "measured_toy.py").write_text("x = 2\n")
+    bench.case._code.cache_clear()
+    assert bench.key(case) != before
+
+
+def test_a_case_with_a_field_that_json_cannot_hold_is_named():
+    case = Halving("toy/halving", "good", 0, options={"x": object()})
+    with pytest.raises(SuffuseError, match=r"toy/halving.*good.*JSON"):
+        bench.key(case)
+
+
+def test_done_cases_are_kept_and_failed_ones_run_again(tmp_path):
+    first = bench.run(halving(), tmp_path, "toy/halving")
+    assert [o.state for o in first] == ["done", "done", "failed", "failed", "failed", "failed"]
+    assert len(list(tmp_path.glob("*.json"))) == 6
+    RUNS.clear()
+    second = bench.run(halving(), tmp_path, "toy/halving")
+    assert [o.state for o in second] == ["kept", "kept", *["failed"] * 4]
+    assert {model for _, model, _ in RUNS} == {"broken", "infinite"}
+    RUNS.clear()
+    bench.run(halving(seeds=1), tmp_path, "toy/halving", force=True)
+    assert ("toy/halving", "good", 0) in RUNS
+
+
+def test_a_record_tells_where_and_by_what_it_was_made(tmp_path):
+    (done,) = bench.run([Halving("toy/halving", "good", 1)], tmp_path, "toy/halving")
+    (path,) = tmp_path.glob("*.json")
+    record = read(path)
+    assert record == done.record
+    assert record.metrics == (Metric("error", 2**-5, 0.9 * 2**-5, 1.1 * 2**-5, "lower", n=10),)
+    assert record.parameters == {"calls": 4, "options": {}}
+    assert record.key == bench.key(done.case)
+    assert {"python", "processor", "cores", "threads", "versions", "commit", "dirty"} <= set(
+        record.environment
+    )
+    assert record.environment["versions"]["torch"]
+    assert record.seconds >= 0
+    assert record.code["suffuse.errors"] == bench.case._code("suffuse.errors")
+
+
+def test_a_failure_is_told_with_its_traceback_and_infinity_is_one(tmp_path):
+    broken, infinite = bench.run(
+        [Halving("toy/halving", m, 0) for m in ("broken", "infinite")], tmp_path, "toy/halving"
+    )
+    assert broken.record.error["type"] == "ValueError"
+    assert "raise ValueError" in broken.record.error["traceback"]
+    assert "'error' has the value inf" in infinite.record.error["message"]
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path):
+    @dataclass(frozen=True)
+    class Stopped(Halving):
+        def run(self, context):
+            raise KeyboardInterrupt
+
+    cases = [Halving("toy/halving", "good", 0), Stopped("toy/halving", "good", 1)]
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(cases, tmp_path, "toy/halving")
+    assert len(bench.load(tmp_path)) == 1
+
+
+def test_of_two_records_of_a_case_the_newer_one_counts(tmp_path):
+    bench.run(halving(calls=4), tmp_path, "toy/halving")
+    for path in tmp_path.glob("*.json"):
+        data = json.loads(path.read_text())
+        path.write_text(json.dumps(data | {"started": "2020-01-01T00:00:00+00:00"}))
+    bench.run(halving(calls=5), tmp_path, "toy/halving")
+    good = {r.seed: r for r in bench.load(tmp_path) if r.model == "good"}
+    assert good[0].parameters["calls"] == 5
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}', '{"format": 2}'])
+def test_damaged_records_are_named_when_read_and_made_again_when_run(tmp_path, text):
+    (done,) = bench.run([Halving("toy/halving", "good", 0)], tmp_path, "toy/halving")
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(text)
+    with pytest.raises(SuffuseError, match=path.name):
+        bench.load(tmp_path)
+    (again,) = bench.run([done.case], tmp_path, "toy/halving")
+    assert again.state == "done"
+
+
+def test_a_folder_without_results_says_what_makes_them(tmp_path):
+    with pytest.raises(SuffuseError, match="suffuse bench run"):
+        bench.load(tmp_path)
+
+
+def test_what_is_shared_is_made_once():
+    made = []
+    context = bench.Context()
+    for _ in range(3):
+        context.once("a", lambda: made.append(1))
+    assert made == [1]
+
+
+# Reports
+
+
+def test_a_report_has_the_summary_the_means_over_seeds_and_the_failures(tmp_path):
+    bench.run(halving(), tmp_path, "toy/halving")
+    text = report.markdown(bench.load(tmp_path), "Halves")
+    assert "## In short" in text
+    assert "| 2 |" in text  # the summary is told of records without error
+    mean = (2**-4 + 2**-5) / 2
+    half = 0.1 * np.hypot(2**-4, 2**-5) / 2
+    assert f"({mean - half:.4f} to {mean + half:.4f})" in text
+    assert "means over 2 seeds" in text
+    assert "ValueError: this one fails" in text
+
+
+def test_a_page_stands_alone(tmp_path):
+    bench.run(halving(), tmp_path, "toy/halving")
+    path = tmp_path / "page.html"
+    report.page(bench.load(tmp_path)).write(path)
+    html = path.read_text()
+    assert "In short" in html
+    assert not re.search(r'(src|href)="(https?:)?//', html)
+
+
+def record_of(value: float, width: float, better: str = "lower", model: str = "good"):
+    case = Halving("toy/halving", model, 0)
+    metric = Metric("error", value, value * (1 - width), value * (1 + width), better, n=10)
+    return bench.Record(
+        *("k", "toy/halving", case.task, case.model, case.seed, {}, {}, {}, "2026", 0.0, 0.0),
+        metrics=(metric,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "better", "verdict"),
+    [
+        (1.0, 0.5, "lower", "better"),
+        (1.0, 2.0, "lower", "worse"),
+        (1.0, 2.0, "higher", "better"),
+        (1.0, 0.5, "higher", "worse"),
+        (1.0, 1.05, "lower", ""),
+    ],
+)
+def test_a_verdict_needs_an_interval_without_1(a, b, better, verdict):
+    (ratio,) = report.compare([record_of(a, 0.1, better)], [record_of(b, 0.1, better)])
+    assert ratio.value == pytest.approx(b / a)
+    assert ratio.low < ratio.value < ratio.high
+    assert ratio.verdict == verdict
+
+
+def test_ratios_hold_the_truth_in_95_percent_of_repeats():
+    rng, held = np.random.default_rng(), 0
+    for _ in range(400):
+        a, b = 2.0 * np.exp(0.05 * rng.normal()), 3.0 * np.exp(0.08 * rng.normal())
+        records = [record_of(a, 1.96 * 0.05), record_of(b, 1.96 * 0.08)]
+        (ratio,) = report.compare(records[:1], records[1:])
+        held += ratio.low <= 1.5 <= ratio.high
+    assert held / 400 == pytest.approx(0.95, abs=0.04)
+
+
+def test_folders_with_nothing_in_common_are_refused():
+    with pytest.raises(SuffuseError, match="no metric of the same"):
+        report.compare([record_of(1, 0.1)], [record_of(1, 0.1, model="another")])
+
+
+# Times
+
+
+def test_times_are_taken_in_turns_and_divided_by_their_work():
+    order = []
+    metrics, rounds = bench.interleaved(
+        {name: (lambda name=name: order.append(name)) for name in "ab"},
+        per={"b": 1000},
+        prepare={"b": lambda: order.append("prepare")},
+        repeats=8,
+        seconds=0.0,
+    )
+    assert [m.name for m in metrics] == ["a", "b"]
+    assert all(m.low <= m.value <= m.high for m in metrics)
+    assert order[:6] == ["a", "prepare", "b", "prepare", "b", "a"]
+    assert len(rounds["a"]) == 7
+    assert np.median(rounds["b"]) < np.median(rounds["a"])
+
+
+def test_the_environment_knows_the_checkout_of_the_core():
+    rows = environment.environment(["numpy"])
+    assert rows["versions"]["numpy"] == np.__version__
+    assert rows["commit"] is None or re.fullmatch(r"[0-9a-f]{40}", rows["commit"])
+    assert rows["dirty"] in (None, True, False)
+
+
+# The command line
+
+
+def test_the_command_line_from_suite_to_comparison(tmp_path):
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert invoke("ls").output == "toy/halving  numbers cut in half\n"
+    assert invoke("ls", "halving", "--only", "good").output.count("toy/halving  good") == 2
+    listed = json.loads(invoke("ls", "toy/halving", "--json", "--set", "seeds=1").output)
+    assert [row["model"] for row in listed] == ["good", "broken", "infinite"]
+    assert {"name", "task", "seed", "parameters", "key"} <= set(listed[0])
+    invoke("run", "halving", "--out", a, "--only", "good")
+    kept = invoke("run", "halving", "--out", a, "--only", "good", "--only", "halving")
+    assert "2 kept" in kept.output
+    invoke("run", "halving", "--out", b, "--only", "good", "--set", "calls=5")
+    failed = invoke("run", "halving", "--out", b, "--only", "broken", code=1)
+    assert "ValueError: this one fails" in failed.output
+    invoke("report", a)
+    assert (tmp_path / "a" / "report.html").exists()
+    assert "toy/halving" in (tmp_path / "a" / "report.md").read_text()
+    (row,) = json.loads(invoke("compare", a, b, "--json").output)
+    assert row["value"] == pytest.approx(0.5)
+    assert row["verdict"] == "better"
+    assert "0.500" in invoke("compare", a, b).output
+
+
+def test_names_that_are_no_suites_and_no_cases_are_answered_with_a_sentence(tmp_path):
+    for words, match in (
+        (["run", "halvings", "--out", str(tmp_path)], "did you mean"),
+        (["ls", "halving", "--only", "nothing like it"], "no such case"),
+        (["ls", "halving", "--set", "sedes=1"], "sedes"),
+    ):
+        done = CliRunner().invoke(command, words)
+        assert isinstance(done.exception, SuffuseError)
+        assert re.search(match, str(done.exception)), done.exception
