@@ -50,7 +50,7 @@ class Step:
     method: str = "the default"
     calls: int = 20
     peer: bool = True
-    seconds: float = 6.0
+    seconds: float = 3.0
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def cases(
     shapes: tuple[tuple[int, ...], ...] = SHAPES,
     threads: tuple[int, ...] = (1, 2),
     methods: tuple[str, ...] = tuple(METHODS),
-    seconds: float = 6.0,
+    seconds: float = 3.0,
 ) -> Iterator[Step | Draw]:
     """Steps of every method, shape and number of threads; and noise.
 

@@ -5,7 +5,7 @@ parameters are the suite's options and that yields cases::
 
     @dataclass(frozen=True)
     class Halving:
-        measures: ClassVar = ("suffuse_toy.halving",)  # whose source the case depends on
+        measures = ("suffuse_toy.halving",)  # whose source the case depends on
         task: str
         model: str
         seed: int
