@@ -228,6 +228,7 @@ def test_a_scored_file_has_a_row_for_each_row_and_a_page(rng, tmp_path):
     [
         (["anomaly", "fit", "{data}", "--out", "m", "--normal", "y=3"], "no row of .* has y = '3'"),
         (["anomaly", "fit", "{data}", "--out", "m", "--drop", "z"], "has no column 'z'"),
+        (["anomaly", "fit", "{ids}", "--out", "m"], "leave it out with --drop id"),
         (["score", "{other}", "--model", "{model}"], "lacks what the model was fitted on: a"),
         (["score", "{empty}", "--model", "{model}"], "cannot read a table from"),
     ],
@@ -237,10 +238,11 @@ def test_bad_files_are_refused_in_a_sentence(arguments, words, rng, tmp_path):
 
     from suffuse.cli import cli
 
-    names = {name: str(tmp_path / name) for name in ("data", "other", "empty", "model")}
+    names = {name: str(tmp_path / name) for name in ("data", "other", "empty", "model", "ids")}
     pd.DataFrame({"a": rng.normal(size=30), "y": 0}).to_csv(names["data"], index=False)
     pd.DataFrame({"b": [1.0, 2.0]}).to_csv(names["other"], index=False)
     (tmp_path / "empty").write_text("")
+    pd.DataFrame({"id": [f"row {i}" for i in range(60)]}).to_csv(names["ids"], index=False)
     detector().fit(pd.DataFrame({"a": rng.normal(size=30)})).save(names["model"])
     result = CliRunner().invoke(cli, [word.format(**names) for word in arguments])
     with pytest.raises(ValueError, match=words):

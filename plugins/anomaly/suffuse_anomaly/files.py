@@ -74,6 +74,13 @@ def fit_file(
     for name in drop:
         _known(name, frame, data)
     frame = frame.drop(columns=list(drop))
+    for name in frame.columns:
+        values = frame[name].dropna()
+        if pd.api.types.is_string_dtype(values) and values.nunique() > max(50, 0.9 * len(values)):
+            raise TableError(
+                f"the text in {name!r} differs in nearly every row, and nothing can be learned of "
+                f"it: leave it out with --drop {name}"
+            )
     detector = DiffusionDetector(
         method,
         contamination="auto" if contamination is None else contamination,

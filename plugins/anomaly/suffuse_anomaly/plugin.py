@@ -20,6 +20,11 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_anomaly.benchmark:anomaly",
         summary="detectors of anomalies in tables, beside scikit-learn's and published ones",
     )
+    register(
+        "anomaly/series",
+        "suffuse_anomaly.series_benchmark:series",
+        summary="detectors of anomalies in series, by VUS-PR on labelled series (NAB)",
+    )
 
 
 @hookimpl
