@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import click
 
 suffuse_api = 1
+suffuse_conformance = "suffuse_audio.conformance:CONFORMANCE"
+suffuse_conformance = "suffuse_audio.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -142,6 +144,22 @@ def register_recipes(register: Register) -> None:
         _RECIPES / "folder.toml",
         summary="your own sounds: --data DIR",
     )
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    for folder in sorted((Path(__file__).parent / "pretrained").glob("*/config.json")):
+        register(f"audio/{folder.parent.name}", folder.parent)
+
+
+@hookimpl
+def register_benchmarks(register: Register) -> None:
+    register(
+        "audio/audio",
+        "suffuse_audio.benchmark:audio",
+        summary="enhancement, gaps, bands, clipping, notes, beside baselines",
+    )
+    register("audio/short", "suffuse_audio.benchmark:short", summary="a few minutes of the same")
 
 
 @hookimpl

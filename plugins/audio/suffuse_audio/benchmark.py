@@ -1,0 +1,335 @@
+"""The suite of benchmarks: enhancement, gaps, bands, clipped peaks, notes, digits, speed.
+
+All sounds are of the test split: speaker `mixtures.SPEAKER` and fold `mixtures.FOLD` of the noises
+are in no training. What needs SUFFUSE_DATA, the extra `evaluation`, or a model that is not there
+says so in its note, and has no figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+import suffuse
+from suffuse.bench import Case, Context, Result
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Example, Metric
+from suffuse_audio import completing, measures, mixtures
+from suffuse_audio.enhance import MODEL, Enhancer, classical
+from suffuse_audio.pictures import decibels
+from suffuse_audio.sound import Floats, Sound, resample
+
+__all__ = ["audio", "short"]
+
+SNRS = (0.0, 5.0, 10.0)
+SECONDS = 3.5
+_PACKAGE = "suffuse_audio"
+
+Better = Literal["lower", "higher"]
+
+
+def _mean(name: str, values: Sequence[float], better: Better, unit: str = "") -> Metric:
+    """The mean over sounds with its bootstrap interval; what could not be measured is counted."""
+    x = np.array([v for v in values if not math.isnan(v)])
+    failed = len(values) - len(x)
+    note = f"{failed} of {len(values)} could not be measured." if failed else ""
+    if not len(x):
+        return Metric(name, math.nan, math.nan, math.nan, better, 0, unit=unit, note=note)
+    draws = np.random.default_rng(0).choice(x, (2000, len(x))).mean(1)
+    low, high = (float(q) for q in np.quantile(draws, (0.025, 0.975)))
+    return Metric(name, float(x.mean()), low, high, better, len(x), unit=unit, note=note)
+
+
+def _exact(name: str, value: float, better: Better, n: int, unit: str = "") -> Metric:
+    return Metric(name, value, value, value, better, n, unit=unit)
+
+
+def _noisereduce(sound: Sound) -> Sound:
+    from noisereduce import reduce_noise
+
+    made = reduce_noise(y=sound.samples[0], sr=sound.rate, stationary=False)
+    return Sound(np.asarray(made, dtype=np.float32), sound.rate)
+
+
+def _ours(context: Context, **settings: Any) -> Callable[[Sound], Sound]:
+    return Enhancer(context.once(MODEL, lambda: suffuse.load(MODEL)), **settings)
+
+
+_METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
+    "noisy": lambda _: lambda sound: sound,
+    "log-mmse": lambda _: classical,
+    "wiener": lambda _: lambda sound: classical(sound, "wiener"),
+    "noisereduce": lambda _: _noisereduce,
+    "suffuse": _ours,
+    "suffuse, network alone": lambda c: _ours(c, trust=1.0),
+    "suffuse, one draw": lambda c: _ours(c, trust=1.0, steps=2),
+}
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """Strings of digits in environmental noise, at one ratio of speech to noise."""
+
+    task: str
+    model: str
+    seed: int
+    snr: float
+    n: int = 20
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion", "noisereduce", "pesq")
+
+    def run(self, context: Context) -> Result:
+        """SI-SDR, PESQ, STOI, ESTOI, log-spectral distance, and the real-time factor."""
+        try:
+            mixed = [
+                mixtures.mix("test", 1000 * self.seed + i, SECONDS, self.snr) for i in range(self.n)
+            ]
+            work = _METHODS[self.model](context)
+            work(Sound(mixed[0].noisy, 8000))
+        except (SuffuseError, ImportError) as error:
+            return Result([], note=str(error))
+        begin = time.process_time()
+        made = [work(Sound(m.noisy, 8000)).samples[0] for m in mixed]
+        seconds = time.process_time() - begin
+        pairs = [(a, m.clean) for a, m in zip(made, mixed, strict=True)]
+        metrics = [_mean("SI-SDR", [measures.si_sdr(a, b) for a, b in pairs], "higher", "dB")]
+        note = ""
+        try:
+            for name, figure in (
+                ("PESQ-nb", measures.pesq),
+                ("STOI", measures.stoi),
+                ("ESTOI", measures.estoi),
+            ):
+                values = [figure(a, b, 8000) for a, b in pairs]
+                metrics.append(_mean(name, values, "higher"))
+        except ImportError:
+            note = "PESQ and STOI need the extra: pip install 'suffuse-audio[evaluation]'"
+        distances = [measures.log_spectral_distance(a, b) for a, b in pairs]
+        metrics.append(_mean("log-spectral distance", distances, "lower", "dB"))
+        metrics.append(
+            _exact("CPU seconds a second", seconds / (self.n * SECONDS), "lower", self.n)
+        )
+        return Result(metrics, note=note)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Whether draws differ where the mean is wrong: correlation over bins of dB."""
+
+    task: str
+    model: str
+    seed: int
+    n: int = 12
+    draws: int = 8
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """Spearman's correlation of spread and error of spectra, by sound."""
+        try:
+            worker = _ours(context, steps=2, trust=1.0)
+            mixed = [
+                mixtures.mix("test", 1000 * self.seed + i, SECONDS, SNRS[i % 3])
+                for i in range(self.n)
+            ]
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        found = []
+        for m in mixed:
+            sounds = [
+                dataclasses.replace(worker, seed=s)(Sound(m.noisy, 8000)).samples[0]
+                for s in range(self.draws)
+            ]
+            amplitudes = [10 ** (decibels(Sound(x, 8000)) / 40) for x in [*sounds, m.clean]]
+            draws, clean = np.stack(amplitudes[:-1]), amplitudes[-1]
+            spread, error = draws.std(0).ravel(), np.abs(draws.mean(0) - clean).ravel()
+            ranks = [np.argsort(np.argsort(k)) for k in (spread, error)]
+            found.append(float(np.corrcoef(*ranks)[0, 1]))
+        return Result([_mean("correlation of spread and error", found, "higher")])
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Gaps in speech of one length, each in a loud place."""
+
+    task: str
+    model: str
+    seed: int
+    milliseconds: float
+    texture: float
+    n: int = 24
+    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
+
+    def run(self, context: Context) -> Result:
+        """SI-SDR inside the gap, and log-spectral distance around it."""
+        try:
+            clips = [
+                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
+            ]
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        random = np.random.default_rng(self.seed)
+        n = round(8 * self.milliseconds)
+        ratios, distances = [], []
+        for clip in clips:
+            energy = np.convolve(clip**2, np.ones(n), "valid")[2000 : len(clip) - 2000 - n]
+            start = 2000 + int(random.choice(np.flatnonzero(energy > 0.3 * energy.max())))
+            holed = clip.copy()
+            holed[start : start + n] = 0
+            made = completing.fill(
+                Sound(holed, 8000), [(start, start + n)], texture=self.texture
+            ).samples[0]
+            inside = slice(start, start + n)
+            error = ((made - clip)[inside] ** 2).sum()
+            ratios.append(float(10 * np.log10((clip[inside] ** 2).sum() / error)))
+            around = slice(start - 200, start + n + 200)
+            distances.append(measures.log_spectral_distance(made[around], clip[around]))
+        return Result(
+            [
+                _mean("SDR in the gap", ratios, "higher", "dB"),
+                _mean("log-spectral distance", distances, "lower", "dB"),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Speech of 4 kHz rate brought back to 8 kHz."""
+
+    task: str
+    model: str
+    seed: int
+    n: int = 24
+    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
+
+    def run(self, context: Context) -> Result:
+        """Log-spectral distance, and how far the low band moved."""
+        try:
+            clips = [
+                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
+            ]
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        whole, low = [], []
+        for clip in clips:
+            narrow = resample(clip, 8000, 4000)
+            made = _wider(self.model, narrow)[: len(clip)]
+            whole.append(measures.log_spectral_distance(made, clip))
+            moved = resample(made, 8000, 4000)[200:-200] - narrow[: len(clip) // 2][200:-200]
+            low.append(float(20 * np.log10(moved.std() / narrow.std())))
+        return Result(
+            [
+                _mean("log-spectral distance", whole, "lower", "dB"),
+                _mean("change of the low band", low, "lower", "dB"),
+            ]
+        )
+
+
+def _wider(model: str, narrow: Floats) -> Floats:
+    if model == "suffuse":
+        return completing.extend(Sound(narrow, 4000), 8000).samples[0]
+    if model == "resampled":
+        return resample(narrow, 4000, 8000)
+    at = np.arange(2 * len(narrow)) / 2
+    out: Floats = CubicSpline(np.arange(len(narrow)), narrow)(at).astype(np.float32)
+    return out
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Speech clipped at a part of its peak."""
+
+    task: str
+    model: str
+    seed: int
+    level: float
+    n: int = 24
+    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
+
+    def run(self, context: Context) -> Result:
+        """SI-SDR before, or after."""
+        try:
+            clips = [
+                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
+            ]
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        found = []
+        for clip in clips:
+            top = self.level * float(np.abs(clip).max())
+            sound = Sound(np.clip(clip, -top, top), 8000)
+            made = completing.declip(sound) if self.model == "suffuse" else sound
+            found.append(measures.si_sdr(made.samples[0], clip))
+        return Result([_mean("SI-SDR", found, "higher", "dB")])
+
+
+@dataclass(frozen=True)
+class Made:
+    """Sounds of a shipped model, by the evaluators of its recipe."""
+
+    task: str
+    model: str
+    seed: int
+    n: int = 216
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """The recipe's figures, and seconds a sound."""
+        try:
+            model = context.once(self.model, lambda: suffuse.load(self.model))
+            test, train = model.dataset("test"), model.dataset("train")
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        picked = np.linspace(0, len(test) - 1, min(self.n, len(test))).round().astype(int)
+        values = {
+            name: [test[int(i)].conditions[name] for i in picked] for name in model.conditions
+        }
+        begin = time.process_time()
+        made = model.sample(len(picked), seed=self.seed, **values)
+        seconds = time.process_time() - begin
+        samples = [
+            Example(sound, {name: value[i] for name, value in values.items()})
+            for i, sound in enumerate(made)
+        ]
+        metrics: list[Metric] = []
+        for part in model.recipe.evaluators:
+            judge = suffuse.plugins.build("evaluator", part)
+            metrics += judge.evaluate(samples, test=test, train=train, seed=self.seed)
+        metrics.append(
+            _exact("CPU seconds a sound", seconds / len(picked), "lower", len(picked), "s")
+        )
+        return Result(metrics)
+
+
+def audio(seeds: int = 3, n: int = 20) -> Iterator[Case]:
+    """The numbers of the audio plugin.
+
+    Args:
+        seeds: how many sets of mixtures and samples.
+        n: mixtures at each ratio.
+    """
+    for seed in range(seeds):
+        for snr in SNRS:
+            for name in _METHODS:
+                yield Enhancement(f"enhance/{snr:g} dB", name, seed, snr, n)
+        yield Uncertainty("enhance/uncertainty", "suffuse", seed)
+        for milliseconds in (20.0, 60.0, 120.0):
+            for name, texture in (("Janssen", 0.0), ("suffuse, texture 0.5", 0.5)):
+                task = f"gaps/{milliseconds:g} ms"
+                yield Gaps(task, name, seed, milliseconds, texture)
+        for name in ("spline", "resampled", "suffuse"):
+            yield Bandwidth("bandwidth/4 to 8 kHz", name, seed)
+        for level in (0.2, 0.4):
+            for name in ("clipped", "suffuse"):
+                yield Clipping(f"clipping/{level:g} of the peak", name, seed, level)
+        yield Made("notes/recipe", "audio/notes", seed)
+
+
+def short() -> Iterator[Case]:
+    """A few minutes of the same."""
+    return audio(seeds=1, n=6)

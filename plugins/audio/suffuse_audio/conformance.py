@@ -1,0 +1,70 @@
+"""What the conformance kit needs to know of this plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from suffuse.testing import Conformance
+
+__all__ = ["CONFORMANCE"]
+
+_TINY = {"denoiser.width": 32, "denoiser.depth": 1, "denoiser.heads": 2}
+_SHORT = {"encoder.seconds": 0.25, "encoder.components": 12, "encoder.iterations": 8}
+
+
+def _sounds(folder: Path) -> Mapping[str, Any]:
+    """Sixty-four sounds of noise and of tones, of several lengths."""
+    import numpy as np
+
+    from suffuse_audio import files
+    from suffuse_audio.sound import Sound
+
+    random = np.random.default_rng(0)
+    for i in range(64):
+        t = np.arange(int(random.integers(3000, 6000))) / 8000
+        tone = np.sin(2 * np.pi * random.uniform(200, 900) * t)
+        x = 0.3 * tone if i % 2 else 0.1 * random.standard_normal(len(t))
+        (folder / ("tone" if i % 2 else "noise")).mkdir(exist_ok=True)
+        path = folder / ("tone" if i % 2 else "noise") / f"{i:02d}.wav"
+        files.write(path, Sound(x + 0.01 * random.standard_normal(len(t)), 8000))
+    return {**_TINY, **_SHORT, "encoder.rate": 8000, "encoder.window": 256, "encoder.hop": 128,
+            "dataset.path": str(folder), "dataset.test_fraction": 0.4}  # fmt: skip
+
+
+def _with(name: str, changes: Mapping[str, Any]) -> Any:
+    """The changes, for checks that need a collection of SUFFUSE_DATA."""
+
+    def found(folder: Path) -> Mapping[str, Any]:
+        from suffuse_audio import corpora
+
+        for needed in name.split():
+            if not corpora.available(needed):
+                raise SkipTest(f"needs {needed} in the folder that SUFFUSE_DATA names")
+        return changes
+
+    return found
+
+
+_BOTH = "audio/fsdd_8k_flac.zip audio/esc10_22k_ogg.zip"
+_ENHANCE = {"denoiser.width": 32, "denoiser.dilations": [1, 2], "dataset.count": 100}
+
+CONFORMANCE = Conformance(
+    settings={
+        "recipe audio/notes": {**_TINY, **_SHORT, "dataset.seconds": 0.25},
+        "recipe audio/folder": _sounds,
+        "recipe audio/digits": _with("audio/fsdd_8k_flac.zip", {**_TINY, **_SHORT}),
+        "recipe audio/enhance": _with(_BOTH, {**_ENHANCE, "encoder.seconds": 0.32}),
+        "denoiser audio/unet": {"denoiser.width": 16, "denoiser.multipliers": [1, 2]},
+        "denoiser audio/mask": {"recipe": "audio/enhance"},
+        "process audio/mask-bridge": {"recipe": "audio/enhance"},
+        "conditioner audio/noisy": {"recipe": "audio/enhance"},
+        "encoder audio/frames": {"recipe": "audio/notes", "encoder.name": "audio/frames"},
+        "evaluator audio/label-accuracy": {"recipe": "audio/notes"},
+        "evaluator audio/distance": {"recipe": "audio/notes"},
+        "evaluator audio/spread": {"recipe": "audio/notes"},
+        "evaluator audio/nearest": {"recipe": "audio/notes"},
+    },
+)
