@@ -48,7 +48,8 @@ class Conformance:
     Attributes:
         settings: for a thing, named "kind name" ("denoiser image/dit"), changes to the recipe in
             which it is checked, as dotted keys (``{"denoiser.width": 16}``); or a function of an
-            empty folder that answers with them, where files must be made first. Those of "recipe
+            empty folder that answers with them, where files must be made first; it may raise
+            unittest.SkipTest with the reason why there is nothing to check. Those of "recipe
             NAME" hold for all that is checked in that recipe. The key "recipe" names a recipe:
             without it, that is the first of the plugin's that uses the thing, else its first.
         expected_failures: for a check, named as `Check.id` is, the reason why it must fail. One
