@@ -23,10 +23,6 @@ def fitted(sound: Sound, rate: int, n: int) -> Floats:
         raise SuffuseError(
             f"a sound is expected (suffuse_audio.Sound), not a {type(sound).__name__}"
         )
-    if not isinstance(sound, Sound):
-        raise SuffuseError(
-            f"expected a Sound, given {type(sound).__name__}; Sound(samples, rate) makes one"
-        )
     x = resample(sound.mono, sound.rate, rate)[:n]
     out = np.zeros(n, dtype=np.float32)
     out[: len(x)] = x
