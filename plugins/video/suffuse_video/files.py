@@ -169,7 +169,7 @@ def _film(clip: Clip, suffix: str, metadata: Mapping[str, str]) -> bytes:
         with av.open(file, "w", format=suffix[1:]) as container:
             if metadata:
                 container.metadata["comment"] = json.dumps(dict(metadata))
-            stream = container.add_stream(codec, rate=rate)
+            stream: Any = container.add_stream(codec, rate=rate)
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
             quality = {"crf": "14"} if codec == "libx264" else {"crf": "16", "b": "0"}

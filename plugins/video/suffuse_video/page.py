@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,9 @@ def section(run: Path) -> tuple[str, str] | None:
         return None
     test = model.dataset("test")
     held_out = [test[i] for i in range(min(SHOWN, len(test)))]
-    wanted = {name: [e.conditions.get(name) for e in held_out] for name in model.conditions}
+    wanted: dict[str, Any] = {
+        name: [e.conditions.get(name) for e in held_out] for name in model.conditions
+    }
     made = model.sample(max(1, len(held_out)), seed=0, **wanted)
     rows = []
     for i, clip in enumerate(made):

@@ -139,6 +139,12 @@ def register_recipes(register: Register) -> None:
 
 
 @hookimpl
+def register_models(register: Register) -> None:
+    for config in sorted((Path(__file__).parent / "pretrained").glob("*/config.json")):
+        register(f"video/{config.parent.name}", config.parent)
+
+
+@hookimpl
 def register_benchmarks(register: Register) -> None:
     register(
         "video/video",
