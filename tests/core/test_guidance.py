@@ -42,6 +42,18 @@ def test_classifier_free_is_uncond_plus_weight_times_difference(drawn):
         torch.testing.assert_close(found, other + w * (wanted - other))
 
 
+def test_a_weight_of_1_is_the_wanted_estimate_bit_by_bit_and_dtypes_are_kept():
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        x, t = torch.randn(5, 4, dtype=dtype), torch.rand(5, dtype=F)
+        ask = lambda x, t, shift: torch.tanh(x) + shift[:, None]  # noqa: E731
+        shift = torch.randn(5, dtype=dtype)
+        found = guidance.classifier_free(ask, 1.0, NULL)(x, t, shift=shift)
+        assert found.dtype == dtype
+        assert torch.equal(found, ask(x, t, shift))
+        strong = guidance.autoguidance(ask, lambda x, t, shift: x, 3.0)(x, t, shift=shift)
+        assert strong.dtype == dtype
+
+
 def test_an_interval_leaves_other_times_alone(drawn):
     x, _, shift = drawn
     t = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=F)

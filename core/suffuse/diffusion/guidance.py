@@ -62,9 +62,12 @@ def _each(function: Part, estimates: Sequence[State], x_t: State, t: Any, mask: 
 def _weighed(x_t: Tensor, base: Tensor, *terms: tuple[Any, Tensor]) -> Tensor:
     """base + Σ w (estimate − base); for tokens of log-probabilities, as logits."""
     if x_t.is_floating_point():
-        return base + sum(
-            ((align(w, x_t) * (e - base)).to(base.dtype) for w, e in terms), torch.zeros_like(base)
-        )
+        out = base
+        for w, e in terms:
+            w = align(w, x_t).to(base.dtype) if isinstance(w, Tensor) else w
+            # the first by lerp, which is the estimate itself at w = 1
+            out = torch.lerp(base, e, w) if out is base else out + w * (e - base)
+        return out
     factors = [(1 - sum(w for w, _ in terms), base), *terms]
     out = torch.zeros_like(base, dtype=torch.float64)
     for w, estimate in factors:
