@@ -52,13 +52,19 @@ def test_decorations_are_at_the_attachment_points_alone(model):
 def test_the_raw_graph_holds_the_known_part_always(model):
     found = editing.known_of("[*:1]c1ccccc1")
     tokens, orders = model.encoder.tokens(found.mol)
-    project = editing._projection(model.encoder, tokens, orders, found.open)
+    project = editing._projection(model.encoder, tokens, orders, found.open, 2)
     size = len(tokens)
     for mol in model.sample(20, seed=3, project=project, sizes=[size + 2] * 20):
         if mol.GetProp(RAW) == "valid":
             assert holds(mol, "c1ccccc1")
             degrees = [mol.GetAtomWithIdx(i).GetDegree() for i in range(size)]
             assert degrees == [3, 2, 2, 2, 2, 2]
+
+
+def test_two_points_share_the_one_new_atom_there_is(model):
+    made = editing.link(model, "[*:1]C#N|[*:1]C(C)=O", 3, atoms=(1, 1), seed=2)
+    assert all(holds(mol, "N#C*C(=O)[CH3]") for mol in made.molecules)
+    assert made.retained >= made.raw > 0
 
 
 def test_new_atoms_are_as_many_as_asked_for(model):

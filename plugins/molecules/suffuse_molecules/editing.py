@@ -1,9 +1,10 @@
 """New molecules around a known part: decorate, link, hop.
 
-The known part is an observation of the clean state: its atoms, the bonds among them, and that only
-its attachment points bond to what is new. In each step of sampling the clean estimate is projected
-onto it, so that with a solver that corrupts the estimate afresh (renoise) the known part is noised
-and made clean together with the rest, and is there in the end to the letter.
+The known part is an observation of the clean state: its atoms, the bonds among them, and that each
+attachment point has one single bond to what is new. New atoms have no order, so that point j may as
+well bond to new atom j, and no other. In each step of sampling the clean estimate is projected onto
+it, so that with a solver that corrupts the estimate afresh (renoise) the known part is noised and
+made clean together with the rest, and is there in the end to the letter.
 
 A model of up to N atoms makes molecules of up to N atoms, the known part included.
 """
@@ -39,8 +40,8 @@ class Known:
 
     Attributes:
         mol: its atoms and bonds, in pieces or in one, without attachment points.
-        open: the atoms that may bond to what is new, each once for every time it is named; where
-            empty, all that have capacity left, as often as that allows.
+        open: the atoms that bond to what is new, each once for every time it is named; where
+            empty, any may that has capacity left, as often as that allows.
     """
 
     mol: Chem.Mol
@@ -126,8 +127,8 @@ def make(
         model: of molecular graphs.
         known: the part.
         n: how many.
-        atoms: the least and the most new atoms; drawn from the sizes in the training data that are
-            larger than the part where None.
+        atoms: the least and the most new atoms. Where None, at least one for each attachment
+            point, drawn from the sizes in the training data. With fewer, points share an atom.
         seed: of all of it.
         rounds: how many times n are sampled, at most, until there are as many different ones.
         settings: handed to `Model.sample`.
@@ -138,14 +139,15 @@ def make(
     encoder = _encoder(model)
     tokens, orders = _tokens(encoder, known)
     size = len(tokens)
-    least, most = atoms or (1, encoder.largest - size)
+    room = encoder.largest - size
+    least, most = atoms or (max(1, min(len(known.open), room)), room)
     if least < 1 or most < least or size + most > encoder.largest:
         raise SuffuseError(
             f"the known part has {size} atoms and the model makes molecules of up to "
             f"{encoder.largest}, so that it adds 1 to {max(encoder.largest - size, 0)}; asked for "
             f"{least} to {most}"
         )
-    project = _projection(encoder, tokens, orders, known.open)
+    project = _projection(encoder, tokens, orders, known.open, least)
     query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
     tried = retained = raw = 0
@@ -298,15 +300,17 @@ def _tokens(encoder: Graph, known: Known) -> tuple[list[int], Tensor]:
     return encoder.tokens(known.mol)
 
 
-def _projection(encoder: Graph, tokens: list[int], orders: Tensor, opened: Sequence[int]) -> Any:
-    """(clean estimate, x_t, t) -> the estimate in which the known part is certain."""
+def _projection(
+    encoder: Graph, tokens: list[int], orders: Tensor, opened: Sequence[int], least: int
+) -> Any:
+    """(clean estimate, x_t, t) -> the estimate in which the known part is certain.
+
+    `least` new atoms are there for sure, to which the attachment points are bonded in turn.
+    """
     assert encoder.types is not None
     assert encoder.capacity is not None
     k, n = len(tokens), encoder.largest
     free = torch.tensor([encoder.capacity[token] for token in tokens]) - orders.sum(1)
-    if opened:
-        closed = [i for i in range(k) if i not in opened]
-        free[closed] = 0
     kinds = max(len(encoder.types), 2)
     atoms = torch.zeros(n, kinds)
     atoms[:k] = NEVER
@@ -317,6 +321,11 @@ def _projection(encoder: Graph, tokens: list[int], orders: Tensor, opened: Seque
     # a known atom's bond to a new one is at most what its valence leaves
     over = torch.arange(ORDERS) > free[:, None]
     bonds[:k, k:][over[:, None].expand(k, n - k, ORDERS)] = NEVER
+    if opened:
+        bonds[:k, k:, 1:] = NEVER
+        for j, i in enumerate(opened):
+            bonds[i, k + j % least] = NEVER
+            bonds[i, k + j % least, 1] = 0.0
     bonds[k:, :k] = bonds[:k, k:].transpose(0, 1)
     certain = {"atoms": atoms == NEVER, "bonds": bonds == NEVER}
     fixed = {"atoms": torch.arange(n) < k}
