@@ -233,6 +233,8 @@ def test_langevin_hands_conditions_on():
         (lambda f, p: loops.picard(f, p), "shape of one state"),
         (lambda f, p: loops.langevin(f, p, x=torch.zeros(1, 2)), "draw noise"),
         (lambda f, p: loops.langevin(f, p, snr=0.0), "snr above 0"),
+        (lambda f, p: loops.picard(f, {"part": p}), "not those of a product"),
+        (lambda f, p: loops.langevin(f, replace(p, law="renoise")), "follow affine rows"),
     ],
 )
 def test_mistakes_are_told(call, message):

@@ -63,6 +63,10 @@ def picard(
         raise SuffuseError(
             f"a tolerance is 0 or more and a window 1 row or more; given {tolerance} and {window}"
         )
+    if not isinstance(plan, Plan):
+        raise SuffuseError(
+            "picard walks one plan of one tensor a state, and not those of a product"
+        )
     mask = conditions.get("mask")
     process = prepared(plan, process, noise, conditions)
     x = masked(drawn(plan, process, x, noise, shape), mask)
@@ -175,6 +179,8 @@ def langevin(
         raise SuffuseError(
             f"Langevin's steps are 0 or more, of an snr above 0; given {times}, {snr}"
         )
+    if plan.law != "affine":
+        raise SuffuseError(f"Langevin's steps follow affine rows, and {plan.solver!r} has others")
     if settings.get("noise") is None:
         raise SuffuseError("Langevin's steps draw noise: give noise=Noise(seed, n)")
     known = {"x", "noise", "shape", "start", "registers", "on_step", "project"}
