@@ -1,7 +1,9 @@
 """The code in the documentation runs: each page is a session, from its first block to its last.
 
 Blocks of ``python`` are executed. Blocks of ``console`` hold commands after "$ ", which are run,
-with trainings cut to two steps. Blocks of ``sh`` are for the reader's own machine and are not run.
+with trainings cut to two steps. What a page's code needs and its reader does not, as small data,
+stands in a comment: ``<!-- python`` ... ``-->``. Blocks of ``sh`` are for the reader's own machine
+and are not run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from suffuse.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:```|<!-- )(\w*)\n(.*?)^(?:```|-->)$", re.MULTILINE | re.DOTALL)
 TINY = [
     *("--set", "training.steps=2", "--set", "denoiser.width=16", "--set", "evaluators=[]"),
     *("--set", "training.precision=fp32"),
