@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -482,3 +483,15 @@ def test_the_command(tmp_path):
         done = CliRunner().invoke(command, ["check", "toy", "-k", "comes_back"])
     assert done.exit_code == 1
     assert "FAILED   encoder toy/points comes_back" in done.output
+
+
+def test_the_pytest_plugin_costs_nothing():
+    told = subprocess.run(
+        [sys.executable, "-c", "import suffuse.testing.pytest_plugin, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = told.stdout.split()
+    assert "suffuse.testing.pytest_plugin" in loaded
+    assert not {"torch", "numpy", "pluggy", "click", "suffuse.testing.kit"} & set(loaded)
