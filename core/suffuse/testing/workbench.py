@@ -92,7 +92,7 @@ class Workbench:
         names = [e.name for e in plugins.entries("recipe") if e.plugin == self.status.name]
         if host is None:
             usable = [name for name in names if self._usable(name)]
-            using = [name for name in names if _uses(recipes.load(name), entry)]
+            using = [name for name in names if self._used(name, entry, name in usable)]
             both = [name for name in using if name in usable]
             host = next(iter([*both, *using, *usable, *names]), None)
         if host is None:
@@ -107,6 +107,14 @@ class Workbench:
             elif entry.kind == "evaluator":
                 changes = {"evaluators": [{"name": entry.name}], **changes}
         return self._loaded(host, changes)
+
+    def _used(self, recipe: str, entry: Entry, usable: bool) -> bool:
+        """Whether a recipe, which may lack its settings, uses a thing."""
+        try:
+            found = self._loaded(recipe, {}) if usable else recipes.load(recipe)
+        except SuffuseError:
+            return False
+        return _uses(found, entry)
 
     def _usable(self, recipe: str) -> bool:
         """Whether its settings are there; for instance not, where they need data that are not."""
