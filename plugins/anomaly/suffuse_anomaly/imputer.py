@@ -222,11 +222,14 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         An array of float64 where all columns are numbers, else of objects.
         """
-        _, filled = self._completed(X, MEAN_OF)
+        columns, filled = self._completed(X, MEAN_OF)
         joined = []
-        for column, made in zip(self.table_.columns, filled, strict=True):
+        for column, values, made in zip(self.table_.columns, columns.values(), filled, strict=True):
             if column.kind == "category":
-                joined.append(np.array([pd.Series(v).mode().iloc[0] for v in made.T], object))
+                commonest = made[0].copy()
+                for n in np.flatnonzero(pd.isna(values)):
+                    commonest[n] = pd.Series(made[:, n]).mode().iloc[0]
+                joined.append(commonest)
             elif column.kind == "date":
                 joined.append(made.astype("int64").mean(0).astype("int64").astype("datetime64[ns]"))
             else:
