@@ -11,7 +11,6 @@ import torch
 
 from suffuse.bench import Context, Result
 from suffuse.diffusion import Categorical, Discrete, schedules, solvers
-from suffuse.diffusion.solvers import discrete
 from suffuse.plugins.contracts import Metric
 
 __all__ = ["KERNELS", "SAMPLERS", "Tokens", "cases"]
@@ -58,9 +57,7 @@ class Tokens:
         process = Categorical(schedules.flow(), 3, self.kernel, marginal)
         found: dict[int, float] = {}
         for calls in self.budgets:
-            plan = solvers.plan(
-                discrete.SOLVERS[self.solver], schedules.flow(), steps=calls, **self.options
-            )
+            plan = solvers.plan(self.solver, schedules.flow(), steps=calls, **self.options)
             found[calls] = truth.total_variation(truth.propagate(process, plan))
         metrics = [Metric(f"{n} calls", v, v, v, "lower", n=1) for n, v in found.items()]
         (n, a), (m, b) = list(found.items())[-2:]
