@@ -199,37 +199,40 @@ def _mean(name: str, values: Sequence[float], n: int) -> Metric:
     return Metric(name, found.value, found.low, found.high, "higher", n)
 
 
-def video(seeds: int = 3, n: int = 256, clips: int = 64) -> Iterator[Case]:
+def video(source: str = MODEL, seeds: int = 3, n: int = 256, clips: int = 64) -> Iterator[Case]:
     """All of it.
 
     Args:
+        source: the run, the model directory or the installed model that is measured.
         seeds: of sampling.
         n: clips made by prompt; clips: of which frames are made.
     """
     for seed in range(seeds):
         for guidance in (1.0, 2.0, 4.0):
             name = f"guidance {guidance:g}"
-            yield Words("video/words", name, seed, guidance=guidance, n=n)
+            yield Words("video/words", name, seed, guidance=guidance, n=n, source=source)
         for steps in (5, 10, 40):
-            yield Words("video/words", f"guidance 2, {steps} steps", seed, steps, n=n)
-    yield from _frames(seeds, clips)
+            name = f"guidance 2, {steps} steps"
+            yield Words("video/words", name, seed, steps, n=n, source=source)
+    yield from _frames(source, seeds, clips)
     for how in ("full", "sequential", "rolling"):
-        yield Long("video/long", how, 0, how, n=clips // 2)
+        yield Long("video/long", how, 0, how, n=clips // 2, source=source)
 
 
-def short() -> Iterator[Case]:
-    """Some minutes: one seed, few clips."""
-    yield Words("video/words", "guidance 2", 0, n=64)
-    yield from _frames(1, 32)
-    yield Long("video/long", "full", 0, n=16)
+def short(source: str = MODEL) -> Iterator[Case]:
+    """Some minutes: one seed, few clips of the model `source`."""
+    yield Words("video/words", "guidance 2", 0, n=64, source=source)
+    yield from _frames(source, 1, 32)
+    yield Long("video/long", "full", 0, n=16, source=source)
 
 
-def _frames(seeds: int, clips: int) -> Iterator[Case]:
+def _frames(source: str, seeds: int, clips: int) -> Iterator[Case]:
     for what in ("prediction", "interpolation", "filling"):
         for how in _BASELINES:
             if what != "prediction" or how == "copy last":
-                yield Frames(f"video/{what}", how, 0, what, how, n=clips)
+                yield Frames(f"video/{what}", how, 0, what, how, n=clips, source=source)
         for seed in range(seeds):
             for how in ("full", "sequential", "rolling"):
-                yield Frames(f"video/{what}", how, seed, what, how, n=clips)
-            yield Frames(f"video/{what}", "full, no prompt", seed, what, "full", False, n=clips)
+                yield Frames(f"video/{what}", how, seed, what, how, n=clips, source=source)
+            name = "full, no prompt"
+            yield Frames(f"video/{what}", name, seed, what, "full", False, n=clips, source=source)
