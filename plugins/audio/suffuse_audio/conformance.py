@@ -58,6 +58,7 @@ CONFORMANCE = Conformance(
         "recipe audio/digits": _with("audio/fsdd_8k_flac.zip", {**_TINY, **_SHORT}),
         "recipe audio/enhance": _with(_BOTH, {**_ENHANCE, "encoder.seconds": 0.32}),
         "denoiser audio/unet": {"denoiser.width": 16, "denoiser.multipliers": [1, 2]},
+        "encoder audio/spectra": {"recipe": "audio/enhance"},
         "denoiser audio/mask": {"recipe": "audio/enhance"},
         "process audio/mask-bridge": {"recipe": "audio/enhance"},
         "conditioner audio/noisy": {"recipe": "audio/enhance"},
@@ -66,5 +67,9 @@ CONFORMANCE = Conformance(
         "evaluator audio/distance": {"recipe": "audio/notes"},
         "evaluator audio/spread": {"recipe": "audio/notes"},
         "evaluator audio/nearest": {"recipe": "audio/notes"},
+    },
+    examples=80,
+    expected_failures={
+        "renderer audio/files refuses_files": "a sound that is cut short is read as far as it goes",
     },
 )

@@ -146,10 +146,17 @@ def register_recipes(register: Register) -> None:
     )
 
 
+_MODELS = {
+    "enhance": "speech out of noise, 8 kHz",
+    "notes": "notes by instrument and pitch, 16 kHz",
+}
+
+
 @hookimpl
 def register_models(register: Register) -> None:
     for folder in sorted((Path(__file__).parent / "pretrained").glob("*/config.json")):
-        register(f"audio/{folder.parent.name}", folder.parent)
+        name = folder.parent.name
+        register(f"audio/{name}", folder.parent, summary=_MODELS.get(name, ""))
 
 
 @hookimpl
