@@ -14,6 +14,7 @@ suffuse_api = 1
 suffuse_conformance = "suffuse_image.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
+_MODELS = Path(__file__).parent / "pretrained"
 
 
 @hookimpl
@@ -145,6 +146,18 @@ def register_recipes(register: Register) -> None:
         "image/text",
         _RECIPES / "text.toml",
         summary="your own captioned pictures by prompt, RGB 32x32: --data DIR",
+    )
+
+
+@hookimpl
+def register_models(register: Register) -> None:
+    register(
+        "image/digits", _MODELS / "digits", summary="handwritten digits by class, 8x8 (1.0 MB)"
+    )
+    register(
+        "image/emoji",
+        _MODELS / "emoji",
+        summary="259 things in seven styles by prompt, RGB 32x32 (5.7 MB)",
     )
 
 
