@@ -159,13 +159,17 @@ class SeriesDetector:
 def period(x: Floats) -> int:
     """The lag, 10 to 400 moments, of the highest peak of a series' autocorrelation; 100 for none.
 
+    Peaks count once the autocorrelation has been below 0: before that they are noise on the way
+    down from lag 0.
+
     >>> period(np.sin(np.arange(1000) * 2 * np.pi / 24))
     24
     """
     centred, n = x - x.mean(), len(x)
     power = np.abs(np.fft.rfft(centred, 2 * n)) ** 2
     lags = np.fft.irfft(power)[: min(LONGEST, n // 3) + 2]
-    inner = np.arange(SHORTEST, len(lags) - 1)
+    down = int(np.argmax(lags < 0)) if (lags < 0).any() else len(lags)
+    inner = np.arange(max(SHORTEST, down), len(lags) - 1)
     peaks = inner[(lags[inner] > lags[inner - 1]) & (lags[inner] > lags[inner + 1])]
     return int(peaks[np.argmax(lags[peaks])]) if len(peaks) else min(100, n // 3)
 
