@@ -42,10 +42,12 @@ def bench() -> None:
 
 
 def _named(suite: str) -> str:
-    """A suite's whole name: `core` is enough where only one plugin has a suite of that name."""
+    """A suite's whole name: `core` stands for `benchmarks/core`, else for the only one so named."""
     from suffuse import plugins
 
     names = [entry.name for entry in plugins.entries("benchmark")]
+    if f"benchmarks/{suite}" in names:
+        return f"benchmarks/{suite}"
     ends = [name for name in names if name.endswith(f"/{suite}")]
     return ends[0] if suite not in names and len(ends) == 1 else suite
 
