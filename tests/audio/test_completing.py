@@ -124,3 +124,20 @@ def test_scores_that_are_none(text: str) -> None:
 def test_words_that_are_no_digits_are_named() -> None:
     with pytest.raises(SuffuseError, match="eleven"):
         playing.words("seven eleven")
+
+
+def test_without_a_name_the_result_lies_beside_the_source(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from suffuse_audio import files
+    from suffuse_audio.commands import audio
+
+    files.write(tmp_path / "a.wav", Sound(_chord(), RATE))
+    for words, made in (
+        (["fill", "--gap", "0.3-0.35"], "a-filled.wav"),
+        (["extend", "--rate", "16000"], "a-wide.wav"),
+        (["declip"], "a-round.wav"),
+    ):
+        result = CliRunner().invoke(audio, [words[0], str(tmp_path / "a.wav"), *words[1:]])
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / made).is_file()

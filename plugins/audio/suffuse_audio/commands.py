@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _OUT = click.option(
-    "-o", "--out", type=_PATH, required=True, help="A sound file; for a folder, a folder."
+    "-o",
+    "--out",
+    type=_PATH,
+    help="A sound file; for a folder, a folder.  [beside SOURCE, its name with what was done]",
 )
+_INTO = click.option("-o", "--out", type=_PATH, required=True, help="A sound file.")
 
 
 @click.group()
@@ -36,7 +40,7 @@ def audio() -> None:
 @click.option("--report", type=_PATH, help="Write a page with players and spectrograms.")
 def enhance(
     source: Path,
-    out: Path,
+    out: Path | None,
     model: str | None,
     strength: float,
     steps: int,
@@ -71,12 +75,17 @@ def enhance(
                 write(part)
         done.append((path, to))
 
-    _each(source, out, work)
+    _each(source, out or _beside(source, "clean"), work)
     if report is not None:
         from suffuse_audio.page import write_comparison
 
         write_comparison(report, "Enhanced sounds", done[:20], worker)
         click.echo(f"a page to listen to is in {report}")
+
+
+def _beside(source: Path, done: str) -> Path:
+    """The file or folder beside a source whose name says what was done: a.wav, a-clean.wav."""
+    return source.with_name(f"{source.stem}-{done}{source.suffix}")
 
 
 def _pairs(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -141,7 +150,7 @@ def _apply(source: Path, out: Path, change: Callable[[Sound], Sound]) -> None:
 @click.option("--texture", type=float, default=0.5, show_default=True, help="0 smooth, 1 a draw.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
-def fill(source: Path, gap: str, texture: float, seed: int, out: Path) -> None:
+def fill(source: Path, gap: str, texture: float, seed: int, out: Path | None) -> None:
     """Fill gaps of up to about a tenth of a second; the rest stays as it is.
 
     \b
@@ -152,7 +161,11 @@ def fill(source: Path, gap: str, texture: float, seed: int, out: Path) -> None:
 
     if not 0 <= texture <= 1:
         raise SuffuseError(f"--texture lies between 0 and 1, and {texture:g} does not")
-    _apply(source, out, lambda sound: work(sound, gaps(gap, sound), texture=texture, seed=seed))
+    _apply(
+        source,
+        out or _beside(source, "filled"),
+        lambda sound: work(sound, gaps(gap, sound), texture=texture, seed=seed),
+    )
 
 
 @audio.command()
@@ -160,7 +173,7 @@ def fill(source: Path, gap: str, texture: float, seed: int, out: Path) -> None:
 @click.option("--rate", type=int, required=True, help="Hz, above that of the sound.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
-def extend(source: Path, rate: int, seed: int, out: Path) -> None:
+def extend(source: Path, rate: int, seed: int, out: Path | None) -> None:
     """Give a narrow sound a band above its own, at a higher rate.
 
     \b
@@ -170,13 +183,13 @@ def extend(source: Path, rate: int, seed: int, out: Path) -> None:
 
     if rate > 768_000:
         raise SuffuseError(f"--rate is at most 768000 Hz, and {rate} is more")
-    _apply(source, out, lambda sound: work(sound, rate, seed=seed))
+    _apply(source, out or _beside(source, "wide"), lambda sound: work(sound, rate, seed=seed))
 
 
 @audio.command()
 @click.argument("source", type=_PATH)
 @_OUT
-def declip(source: Path, out: Path) -> None:
+def declip(source: Path, out: Path | None) -> None:
     """Round out peaks that were cut off.
 
     \b
@@ -184,12 +197,12 @@ def declip(source: Path, out: Path) -> None:
     """
     from suffuse_audio.completing import declip as work
 
-    _apply(source, out, work)
+    _apply(source, out or _beside(source, "round"), work)
 
 
 @audio.command()
 @click.argument("melody")
-@_OUT
+@_INTO
 @click.option("--model", default="audio/notes", show_default=True, help="Of notes.")
 @click.option("--instrument", default="pluck", show_default=True)
 @click.option(
@@ -216,7 +229,7 @@ def play(melody: str, out: Path, model: str, instrument: str, tempo: float, seed
 
 @audio.command()
 @click.argument("text")
-@_OUT
+@_INTO
 @click.option("--model", required=True, help="Of digits: a run of the recipe audio/digits.")
 @click.option("--speaker", help="One of the model's.  [any]")
 @click.option("--seed", type=int, default=0, show_default=True)
