@@ -112,7 +112,7 @@ def test_outpainting_keeps_the_picture_in_the_middle(model):
 
 def test_an_upscaled_picture_has_the_means_of_the_small_one(model):
     small = picture((8, 8))
-    made = edits.Upscale(model)([small])[0]
+    made = edits.Upscale(model, method="mmps")([small])[0]
     means = np.asarray(made, dtype=float).reshape(8, 2, 8, 2, 3).mean((1, 3))
     assert np.abs(means - np.asarray(small)).mean() < 1.5
     with pytest.raises(SuffuseError, match="divides"):
@@ -122,7 +122,7 @@ def test_an_upscaled_picture_has_the_means_of_the_small_one(model):
 def test_denoising_shrinks_to_the_mean_as_the_posterior_does(model):
     """E[x | y] = y / (1 + s²) for x ~ N(0, 1), y = x + s z; the draw's deviation is s/√(1 + s²)."""
     image, levels = picture(), 20.0
-    made = edits.Denoise(model, noise=levels)([image], n=48, seed=1, steps=48)
+    made = edits.Denoise(model, noise=levels, method="mmps")([image], n=48, seed=1, steps=48)
     y = model.encode([image])[0]
     s = torch.tensor(levels / 255) / torch.tensor(model.encoder.std)[:, None, None]
     x = model.encode(made)
@@ -144,7 +144,7 @@ def test_the_noise_of_a_picture_is_estimated():
 
 def test_colours_keep_the_brightness(model):
     grey = picture(mode="L")
-    made = edits.Colorize(model)([grey], steps=12)[0]
+    made = edits.Colorize(model, method="mmps")([grey], steps=12)[0]
     difference = np.asarray(made.convert("L"), dtype=float) - np.asarray(grey)
     assert np.abs(difference).mean() < 3
     assert np.ptp(np.asarray(made).astype(int), axis=2).max() > 10
@@ -152,7 +152,7 @@ def test_colours_keep_the_brightness(model):
 
 def test_deblurring_agrees_with_the_blurred_picture(model):
     image = picture()
-    edit = edits.Deblur(model, blur=1.0)
+    edit = edits.Deblur(model, blur=1.0, method="mmps")
     blurred = model.decode(edit.operator(model.encode([image])))[0]
     made = edit([blurred], steps=32)[0]
     again = edit.operator(model.encode([made])) - model.encode([blurred])

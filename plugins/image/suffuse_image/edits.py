@@ -41,7 +41,7 @@ LUMA = (0.299, 0.587, 0.114)
 class _Edit:
     """What edits share: the model, its encoder and the method of posterior sampling."""
 
-    def __init__(self, model: Any, method: str = "mmps") -> None:
+    def __init__(self, model: Any, method: str = "diffpir") -> None:
         if not isinstance(model.encoder, Pixels):
             raise SuffuseError(
                 "pictures are edited by models of pixels, and this one has the encoder "
@@ -81,7 +81,7 @@ class Inpaint(_Edit):
     """
 
     def __init__(
-        self, model: Any, *, mask: str, context: float = 2.0, method: str = "mmps"
+        self, model: Any, *, mask: str, context: float = 2.0, method: str = "diffpir"
     ) -> None:
         super().__init__(model, method)
         if not context >= 1:
@@ -157,7 +157,7 @@ class Outpaint(Inpaint):
         method: of posterior sampling.
     """
 
-    def __init__(self, model: Any, *, factor: float = 1.5, method: str = "mmps") -> None:
+    def __init__(self, model: Any, *, factor: float = 1.5, method: str = "diffpir") -> None:
         _Edit.__init__(self, model, method)
         if not 1 < factor <= 4:
             raise SuffuseError(f"factor is above 1 and at most 4, and {factor} is not")
@@ -213,7 +213,7 @@ class Upscale(_Restore):
     """
 
     def __init__(
-        self, model: Any, *, factor: int = 2, noise: float = 0.0, method: str = "mmps"
+        self, model: Any, *, factor: int = 2, noise: float = 0.0, method: str = "diffpir"
     ) -> None:
         super().__init__(model, method)
         if factor < 2 or any(side % factor for side in self.size):
@@ -242,7 +242,7 @@ class Denoise(_Restore):
         method: of posterior sampling.
     """
 
-    def __init__(self, model: Any, *, noise: float | None = None, method: str = "mmps") -> None:
+    def __init__(self, model: Any, *, noise: float | None = None, method: str = "diffpir") -> None:
         super().__init__(model, method)
         if noise is not None and not 0 < noise < 256:
             raise SuffuseError(f"noise is above 0 and below 256 levels, and {noise} is not")
@@ -267,7 +267,7 @@ class Deblur(_Restore):
     """
 
     def __init__(
-        self, model: Any, *, blur: float = 1.5, noise: float = 1.0, method: str = "mmps"
+        self, model: Any, *, blur: float = 1.5, noise: float = 1.0, method: str = "diffpir"
     ) -> None:
         super().__init__(model, method)
         self.operator, self.noise = operators.blur(blur, self.size), noise
@@ -281,7 +281,7 @@ class Deblur(_Restore):
 class Colorize(_Restore):
     """Colours for a grey picture; its brightness stays."""
 
-    def __init__(self, model: Any, *, method: str = "mmps") -> None:
+    def __init__(self, model: Any, *, method: str = "diffpir") -> None:
         super().__init__(model, method)
         if model.encoder.channels != 3:
             raise SuffuseError("this model makes grey pictures, which have no colours to give")
