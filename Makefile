@@ -32,8 +32,9 @@ check: $(STAMP)  ## what CI runs beside the tests: style, types, architecture
 coverage: $(STAMP)  ## the suite with a table of what it covers
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
 
-bench: $(STAMP)  ## how near each solver comes, at equal network calls
-	$(BIN)/python -m suffuse_benchmarks
+bench: $(STAMP)  ## a few minutes of benchmarks; writes benchmarks-results/report.html
+	$(BIN)/suffuse bench run quick
+	$(BIN)/suffuse bench report
 
 docs: $(STAMP)  ## the documentation, into site/
 	$(BIN)/mkdocs build --quiet
