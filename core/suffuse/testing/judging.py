@@ -16,11 +16,7 @@ from suffuse.testing.workbench import Few, Workbench
 
 def _real(bench: Workbench, entry: Entry) -> tuple[Evaluator, list[Example], Few, Few]:
     """An evaluator, real samples, and the two splits without these."""
-    n = bench.conformance.examples
-    test, twice = bench.few(entry, "test", n), bench.few(entry, "train", 2 * n)
-    samples = [twice[i] for i in range(1, len(twice), 2)][: len(test)]
-    evaluator = plugins.build("evaluator", bench.options(entry))
-    return evaluator, samples, test, Few(twice, range(0, len(twice), 2))
+    return plugins.build("evaluator", bench.options(entry)), *bench.halves(entry)
 
 
 def _measured(bench: Workbench, entry: Entry, turned: bool = False) -> list[Metric]:

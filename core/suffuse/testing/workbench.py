@@ -70,6 +70,7 @@ class Workbench:
         self._folder = tempfile.TemporaryDirectory(prefix="suffuse-check-")
         self.recipe = cache(self._recipe)
         self.few = cache(self._few)
+        self.halves = cache(self._halves)
         self._settings = cache(self._settings_of)
         self._fitted = cache(self._fit)
 
@@ -147,6 +148,13 @@ class Workbench:
         """Some examples of the thing's recipe; read once, and kept."""
         few = Few.spread(self.dataset(entry, split), n)
         return Few(_Read([few[i] for i in range(len(few))], few), range(len(few)))
+
+    def _halves(self, entry: Entry) -> tuple[list[Example], Few, Few]:
+        """Real samples, and the test and training splits without these; kept, as evaluators may."""
+        n = self.conformance.examples
+        test, twice = self.few(entry, "test", n), self.few(entry, "train", 2 * n)
+        samples = [twice[i] for i in range(1, len(twice), 2)][: len(test)]
+        return samples, test, Few(twice, range(0, len(twice), 2))
 
     def objects(self, entry: Entry, n: int = EXAMPLES) -> list[Any]:
         """Raw objects of the training split."""
