@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import group_norm, layer_norm, silu
 
-from suffuse.bench import Context, Result, interleaved
+from suffuse.bench import Context, Result, interleaved, median
 from suffuse.diffusion import Noise
 from suffuse.kernels import guided_step, plan_step
 from suffuse.kernels.ada_norm import ada_norm
@@ -54,10 +54,10 @@ class Speed:
             subjects = {name: self._synchronised(subject) for name, subject in subjects.items()}
         metrics, rounds = interleaved(subjects, seconds=self.seconds)
         kernel, copy = np.array(rounds["suffuse"]), np.array(rounds["one copy"])
-        metrics.append(_ratio("suffuse / bound", kernel / (copy * moved / 2)))
+        metrics.append(median("suffuse / bound", kernel / (copy * moved / 2)))
         for name in subjects:
             if name not in ("suffuse", "one copy"):
-                metrics.append(_ratio(f"{name} / suffuse", np.array(rounds[name]) / kernel))
+                metrics.append(median(f"{name} / suffuse", np.array(rounds[name]) / kernel))
         size = x.numel() * x.element_size()
         speed = 2 * size / (float(np.median(copy)) * 1e-6) / 1e9
         detail = {"bytes over one tensor": moved, "copy, GB/s": speed, "device": _name(self.device)}
@@ -152,16 +152,6 @@ class Compiled:
             "passes over memory / least": (case.reads + case.writes) / case.least,
         }
         return Result([Metric(name, v, v, v, "lower", n=1) for name, v in figures.items()])
-
-
-def _ratio(name: str, ratios: np.ndarray) -> Metric:
-    ordered = np.sort(ratios)
-    half = 0.98 * len(ordered) ** 0.5
-    low, high = (
-        float(ordered[int(np.clip(round(len(ordered) / 2 + s * half), 0, len(ordered) - 1))])
-        for s in (-1, 1)
-    )
-    return Metric(name, float(np.median(ratios)), low, high, "lower", n=len(ordered))
 
 
 def _name(device: str) -> str:

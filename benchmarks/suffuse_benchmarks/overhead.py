@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from suffuse.bench import Context, Result, interleaved
+from suffuse.bench import Context, Result, interleaved, median
 from suffuse.diffusion import Noise, Plan, sample, schedules, solvers
 from suffuse.plugins.contracts import Metric
 from suffuse_benchmarks.peers import diffusers_schedulers
@@ -101,7 +101,7 @@ class Step:
         )  # fmt: skip
         pairs = [("suffuse", "least")] + [("suffuse", "diffusers")] * self.peer
         for a, b in pairs:
-            of[f"{a} / {b}"] = _ratio(f"{a} / {b}", rounds[a], rounds[b])
+            of[f"{a} / {b}"] = median(f"{a} / {b}", np.array(rounds[a]) / np.array(rounds[b]))
         return Result(list(of.values()), {"terms": [len(row) for row in terms]})
 
 
@@ -125,14 +125,6 @@ def _stepped(made: Any, x: torch.Tensor, d: torch.Tensor) -> None:
     for t in made.timesteps:
         made.scale_model_input(x, t)
         x = made.step(d, t, x).prev_sample
-
-
-def _ratio(name: str, a: list[float], b: list[float]) -> Metric:
-    ratios = np.sort(np.array(a) / np.array(b))
-    n = len(ratios)
-    half = 0.98 * n**0.5
-    low, high = (int(np.clip(round(n / 2 + s * half), 0, n - 1)) for s in (-1, 1))
-    return Metric(name, float(np.median(ratios)), ratios[low], ratios[high], "lower", n=n)
 
 
 @dataclass(frozen=True)

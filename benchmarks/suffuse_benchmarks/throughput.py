@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suffuse.bench import Context, Result, interleaved
+from suffuse.bench import Context, Result, interleaved, median
 from suffuse.nn import DiT, UNet
-from suffuse.plugins.contracts import Metric
 
 __all__ = ["Step", "suite"]
 
@@ -111,11 +110,11 @@ class Step:
         for kind in ("fp32", "bf16"):
             peak = 2 * SIDE**3 / every[f"product, {kind}"]
             share = work / every[f"suffuse, {kind}"] / peak
-            metrics.append(_median(f"share of the peak, {kind}", share, "higher"))
+            metrics.append(median(f"share of the peak, {kind}", share, "higher"))
         if self.peer:
             for one, other in (("fp32", "fp32"), ("bf16", "bf16"), ("bf16", "fp32")):
                 ratio = every[f"suffuse, {one}"] / every[f"diffusers, {other}"]
-                metrics.append(_median(f"suffuse {one} / diffusers {other}", ratio, "lower"))
+                metrics.append(median(f"suffuse {one} / diffusers {other}", ratio))
         sizes = {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items()}
         return Result(metrics, {"parameters": sizes, "FLOP a step, ours": work})
 
@@ -143,14 +142,6 @@ def _step(name: str, network: nn.Module, half: bool) -> Callable[[], object]:
         optimizer.step()
 
     return step
-
-
-def _median(name: str, values: Any, better: Any) -> Metric:
-    ordered = np.sort(values)
-    half = 0.98 * len(ordered) ** 0.5
-    middle, last = len(ordered) / 2, len(ordered) - 1
-    low, high = (float(ordered[int(np.clip(round(middle + s * half), 0, last))]) for s in (-1, 1))
-    return Metric(name, float(np.median(ordered)), low, high, better, n=len(ordered))
 
 
 def suite(threads: int = 2, seconds: float = 60.0, with_peers: bool = True) -> Iterator[Step]:

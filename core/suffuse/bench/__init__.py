@@ -31,7 +31,7 @@ attribute ``summary``, a function (records) -> tables that a report begins with.
 
 from suffuse.bench.case import Case, Context, Record, Result, Table, key
 from suffuse.bench.runner import Outcome, load, run
-from suffuse.bench.timing import interleaved
+from suffuse.bench.timing import interleaved, median
 
 __all__ = [
     "Case",
@@ -43,5 +43,6 @@ __all__ = [
     "interleaved",
     "key",
     "load",
+    "median",
     "run",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from suffuse.plugins.contracts import Metric
 
-__all__ = ["interleaved"]
+__all__ = ["interleaved", "median"]
 
 
 def interleaved(
@@ -56,12 +58,21 @@ def interleaved(
         rounds += 1
         if rounds >= 9 and time.perf_counter() - started > seconds:
             break
-    metrics = []
-    for name in names:
-        low, high = _median_interval(np.sort(times[name]))
-        median = float(np.median(times[name]))
-        metrics.append(Metric(name, median, low, high, "lower", n=len(times[name]), unit=unit))
-    return metrics, times
+    return [median(name, times[name], unit=unit) for name in names], times
+
+
+def median(
+    name: str,
+    values: Sequence[float] | NDArray[np.float64],
+    better: Literal["lower", "higher"] = "lower",
+    unit: str = "",
+) -> Metric:
+    """The median of values that do not depend on each other, with the interval of order statistics.
+
+    For ratios, of the times of two subjects in one round, for instance.
+    """
+    low, high = _median_interval(np.sort(values))
+    return Metric(name, float(np.median(values)), low, high, better, n=len(values), unit=unit)
 
 
 def _median_interval(ordered: np.ndarray) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from suffuse.errors import SuffuseError
+from suffuse.cli.files import new_folder
 
 
 @click.command()
@@ -25,8 +25,7 @@ def ema(run: Path, out: Path, std: float) -> None:
     from suffuse import storage
     from suffuse.training.ema import rebuilt
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SuffuseError(f"{str(out)!r} exists; give a new folder, so that nothing is lost")
+    new_folder(out)
     model = suffuse.load(run)
     weights = rebuilt(run, std)
     with storage.replacing_folder(out) as folder:

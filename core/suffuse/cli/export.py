@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from suffuse.cli.files import new_folder
 from suffuse.errors import SuffuseError
 
 
@@ -31,8 +32,7 @@ def export(model: str, out: Path, dtype: str) -> None:
     import suffuse
     from suffuse import storage
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SuffuseError(f"{str(out)!r} exists; give a new folder, so that nothing is lost")
+    new_folder(out)
     loaded = suffuse.load(model)
     assert loaded.path is not None
     kind = getattr(torch, dtype)

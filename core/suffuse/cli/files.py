@@ -11,7 +11,7 @@ import click
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Renderer
 
-__all__ = ["found", "read"]
+__all__ = ["found", "new_folder", "read"]
 
 
 def found(paths: Sequence[Path], renderer: Renderer) -> list[Path]:
@@ -58,3 +58,13 @@ def read(files: Sequence[Path], renderer: Renderer) -> tuple[list[Path], list[An
     if not kept:
         raise SuffuseError(f"none of the {len(files)} files can be read")
     return kept, objects
+
+
+def new_folder(out: Path) -> None:
+    """Refuse a place for a new folder where something is.
+
+    Raises:
+        SuffuseError: where there is a file, or a folder with something in it.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise SuffuseError(f"{str(out)!r} exists; give a new folder, so that nothing is lost")

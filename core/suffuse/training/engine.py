@@ -209,7 +209,8 @@ class _Run:
 
     def _start(self, source: str) -> None:
         """Take over the weights of another model."""
-        theirs = load(source).network.state_dict()
+        start = load(source)
+        theirs = start.network.state_dict()
         mine = self.model.network.state_dict()
         others = [n for n in {*mine, *theirs} if getattr(mine.get(n), "shape", 0)
                   != getattr(theirs.get(n), "shape", 1)]  # fmt: skip
@@ -223,7 +224,7 @@ class _Run:
         if self.model.recipe.objective is not None:
             teacher = copy.deepcopy(self.model)
             teacher.network.requires_grad_(False)
-            guided = teacher.denoiser(load(source).recipe.sampling.guidance)
+            guided = teacher.denoiser(start.recipe.sampling.guidance)
             self.objective = plugins.build(
                 "objective",
                 self.model.recipe.objective,

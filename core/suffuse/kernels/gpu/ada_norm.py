@@ -10,9 +10,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-WIDEST = 16384
-"""The most features of a token."""
-
 
 @triton.jit
 def ada_norm_kernel(

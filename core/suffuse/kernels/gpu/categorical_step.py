@@ -11,9 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST = 4096
-"""The most values of a token."""
-
 
 @triton.jit
 def categorical_step_kernel(

@@ -10,9 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from suffuse.kernels.gpu.random import box_muller, interleaved, words
-
-MOST = 8
-"""How many tensors a row can read."""
+from suffuse.kernels.plan_step import MOST
 
 
 @triton.jit
