@@ -1,9 +1,10 @@
 """Recipes: what a model is made of and how it is trained, as checked, plain values.
 
-A recipe names its parts by their registered names, each with options of its own:
+A recipe names its parts by their registered names, each with options of its own; a name alone is
+one without options:
 
-    renderer = { name = "image/png" }
-    schedule = { name = "cosine" }
+    renderer = "image/png"
+    schedule = "cosine"
     [dataset]
     name = "image/digits"
     [denoiser]
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from suffuse import plugins
 from suffuse.errors import SuffuseError
@@ -30,8 +31,13 @@ from suffuse.plugins import options
 
 __all__ = ["Recipe", "Sampling", "Training", "changed", "load", "overrides"]
 
-Part = dict[str, Any]
-"""A registered thing: its "name", and its options."""
+
+def _named(part: Any) -> Any:
+    return {"name": part} if isinstance(part, str) else part
+
+
+Part = Annotated[dict[str, Any], BeforeValidator(_named)]
+"""A registered thing: its "name", and its options; a name alone where it has none."""
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]

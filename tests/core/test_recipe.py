@@ -36,6 +36,14 @@ def test_another_part_by_name_brings_its_own_options(toy):
     assert solver["name"] == "heun"
 
 
+def test_a_name_alone_is_a_part_without_options(toy):
+    asked = {"schedule": "edm", "sampling.solver": "heun", "evaluators": []}
+    whole = {"schedule": {"name": "edm"}, "sampling.solver": {"name": "heun"}, "evaluators": []}
+    assert recipe.load("toy/spiral", asked) == recipe.load("toy/spiral", whole)
+    with pytest.raises(SuffuseError, match="did you mean 'cosine'"):
+        recipe.load("toy/spiral", {"schedule": "cosin"})
+
+
 def test_an_element_of_a_list_is_set_by_its_index(toy):
     resolved = recipe.load("toy/spiral", {"evaluators.0.resamples": 50})
     assert resolved.evaluators[0]["resamples"] == 50
