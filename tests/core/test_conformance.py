@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from suffuse import plugins, testing
+from suffuse.bench import Result
 from suffuse.cli.plugins import plugins as command
 from suffuse.diffusion import Gaussian, schedules, solvers
 from suffuse.errors import SuffuseError
@@ -215,6 +216,37 @@ def boastful(schedule: schedules.Schedule, grid: Any) -> Any:
 vars(boastful).update(order=2, exponential=False, stochastic=False)
 
 
+def twice(denoiser: Any, weight: float, null: Any) -> Any:
+    return lambda x_t, t, **conditions: weight * denoiser(x_t, t, **conditions)
+
+
+def restless(model: Any) -> Any:
+    def edit(objects, n=1, *, seed=0, **settings):
+        model.encode(objects)  # refuses strangers
+        return [np.random.default_rng().normal(size=2) for _ in objects]
+
+    return edit
+
+
+def unmoved(model: Any) -> Any:
+    return lambda objects, n=1, **settings: [np.zeros(2) for _ in objects]
+
+
+@dataclass(frozen=True)
+class Measured:
+    task: str
+    model: str
+    seed: int
+    measures = ("suffuse_toy",)
+
+    def run(self, context):
+        return Result([])
+
+
+def again() -> Any:
+    return [Measured("toy/task", "toy", 0), Measured("toy/task", "toy", 0)]
+
+
 def dice(denoiser: Any, schedule: Any) -> Any:
     return lambda x_0, *, seed=0, **conditions: torch.rand(len(x_0), 1, dtype=torch.float64)
 
@@ -373,6 +405,10 @@ BROKEN: dict[str, dict[str, Any]] = {
     "solver toy/step makes_plans": solver_as(unfinished),
     "solver toy/step finds_what_is_certain": solver_as(halved),
     "solver toy/step reaches_its_order": solver_as(boastful),
+    "guidance toy/twice leaves_what_agrees": registers("register_guidance", "toy/twice", twice),
+    "edit toy/restless edits_by_seed": registers("register_edits", "toy/restless", restless),
+    "edit toy/unmoved refuses_other_objects": registers("register_edits", "toy/unmoved", unmoved),
+    "benchmark toy/again yields_cases": registers("register_benchmarks", "toy/again", again),
     "scorer toy/dice scores": registers("register_scorers", "toy/dice", dice),
     "evaluator toy/distance measures": evaluator_as(Beside),
     "evaluator toy/distance is_blind_to_order": evaluator_as(FirstOnly),

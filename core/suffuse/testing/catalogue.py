@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from suffuse.testing import data, entries, files, judging, networks, processes
+from suffuse.testing import data, edits, entries, files, judging, networks, processes
 
 __all__ = ["CATALOGUE", "claim"]
 
@@ -43,6 +43,7 @@ CATALOGUE: Mapping[str, tuple[Callable[[Any, Any], None], ...]] = {
         processes.finds_what_is_certain,
         processes.reaches_its_order,
     ),
+    "guidance": (processes.leaves_what_agrees,),
     "scorer": (judging.scores,),
     "evaluator": (
         judging.measures,
@@ -50,6 +51,8 @@ CATALOGUE: Mapping[str, tuple[Callable[[Any, Any], None], ...]] = {
         judging.finds_real_data_at_the_floor,
         judging.refuses_nothing,
     ),
+    "edit": (edits.edits_by_seed, edits.refuses_other_objects),
+    "benchmark": (judging.yields_cases,),
     "renderer": (files.keeps_files, files.draws_sheets, files.refuses_files),
     "recipe": (
         networks.is_written_and_read,

@@ -1,13 +1,15 @@
-"""Checks of evaluators and scorers."""
+"""Checks of evaluators, scorers and benchmarks."""
 
 from __future__ import annotations
 
+import json
 import math
 from unittest import SkipTest
 
 import torch
 
 from suffuse import plugins
+from suffuse.bench.case import key, parameters
 from suffuse.errors import SuffuseError
 from suffuse.plugins import Entry
 from suffuse.plugins.contracts import Evaluator, Example, Metric
@@ -91,3 +93,21 @@ def scores(bench: Workbench, entry: Entry) -> None:
     assert tuple(found[0].shape) == (len(objects),), f"{len(objects)} objects: {found[0].shape}"
     assert bool(torch.isfinite(found[0]).all()), f"scores that are not finite: {found[0].tolist()}"
     assert torch.equal(found[0], found[1]), "scored again, objects have other scores"
+
+
+def yields_cases(bench: Workbench, entry: Entry) -> None:
+    """Its cases are frozen dataclasses of JSON values, each with a task, a model and a seed."""
+    try:
+        first, second = (list(plugins.build("benchmark", {"name": entry.name})) for _ in range(2))
+    except SuffuseError as error:  # what it needs, a model or data, is not there
+        raise SkipTest(str(error)) from None
+    assert first, "it has no case"
+    for case in first:
+        frozen = getattr(getattr(type(case), "__dataclass_params__", None), "frozen", False)
+        assert frozen, f"{type(case).__name__} is no frozen dataclass"
+        assert case.task and case.model and isinstance(case.seed, int), f"{case}: a name is empty"
+        json.dumps(parameters(case))
+    names = [(case.task, case.model, case.seed) for case in first]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, f"several cases are {twice[0]}"
+    assert [key(case) for case in first] == [key(case) for case in second], "its keys change"

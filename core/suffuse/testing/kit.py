@@ -51,7 +51,8 @@ class Conformance:
             empty folder that answers with them, where files must be made first; it may raise
             unittest.SkipTest with the reason why there is nothing to check. Those of "recipe
             NAME" hold for all that is checked in that recipe. The key "recipe" names a recipe:
-            without it, that is the first of the plugin's that uses the thing, else its first.
+            without it, that is the first of the plugin's that uses the thing, else its first. For
+            an edit, keys that begin with "edit." are its options.
         expected_failures: for a check, named as `Check.id` is, the reason why it must fail. One
             that passes nevertheless, or that there is not, is a failure.
         examples: how many examples of each split evaluators are shown; networks see 16.

@@ -1,4 +1,4 @@
-"""Checks of schedules, processes and solvers."""
+"""Checks of schedules, processes, solvers and guidance."""
 
 from __future__ import annotations
 
@@ -102,3 +102,24 @@ def reaches_its_order(bench: Workbench, entry: Entry) -> None:
             mathematics.check_order(target, schedules.cosine(), options=options, equal="ratio")
         if target.exponential:
             mathematics.check_exactness(target, schedules.cosine(), options=options)
+
+
+def leaves_what_agrees(bench: Workbench, entry: Entry) -> None:
+    """Where conditions change nothing it changes nothing, at any weight; shape and dtype stay."""
+    x_t = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 2, 3)
+    t, arm = torch.tensor([0.3, 0.6], dtype=torch.float64), torch.tensor([0, 1])
+    for weight in (1.0, 2.5):
+        guided = plugins.build(
+            "guidance",
+            bench.options(entry),
+            denoiser=lambda x, t, **conditions: 0.5 * x + 0.1,
+            weight=weight,
+            null={"arm": torch.tensor([2])},
+        )
+        found = guided(x_t, t, arm=arm)
+        assert found.shape == x_t.shape and found.dtype == x_t.dtype, (
+            f"of {list(x_t.shape)}, {x_t.dtype} it makes {list(found.shape)}, {found.dtype}"
+        )
+        assert torch.allclose(found, 0.5 * x_t + 0.1, atol=1e-9), (
+            f"both estimates are the same, and at weight {weight:g} it answers with another"
+        )

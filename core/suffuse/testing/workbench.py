@@ -101,7 +101,8 @@ class Workbench:
                 f"no recipe of the plugin's to check it in; settings['{entry.kind} {entry.name}'] "
                 "of its Conformance may name one: {'recipe': ...}"
             )
-        changes = {key: value for key, value in own.items() if key != "recipe"}
+        apart = ("recipe", "edit.")
+        changes = {key: value for key, value in own.items() if not key.startswith(apart)}
         if not _uses(self._loaded(host, {}), entry):
             if entry.kind in _PARTS:
                 changes = {f"{entry.kind}.name": entry.name, **changes}
@@ -130,12 +131,25 @@ class Workbench:
 
     def options(self, entry: Entry) -> dict[str, Any]:
         """The thing's name and options, as the recipe in which it is checked has them."""
+        if entry.kind == "edit":
+            return {"name": entry.name, **self._edit_options(entry)}
         try:
             recipe = self.recipe(entry)
         except SkipTest:
             return {"name": entry.name}
         parts = _parts(recipe, entry.kind)
         return next((dict(p) for p in parts if p["name"] == entry.name), {"name": entry.name})
+
+    def _edit_options(self, entry: Entry) -> dict[str, Any]:
+        settings = self._settings(f"edit {entry.name}")
+        own = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("edit.")}
+        for name, option in entry.options.model_fields.items():
+            if option.is_required() and name not in own:
+                raise SkipTest(
+                    f"it needs {name}; settings['edit {entry.name}'] of the plugin's Conformance "
+                    f"may say: {{'edit.{name}': ...}}"
+                )
+        return own
 
     # Examples
 

@@ -40,8 +40,20 @@ def _captioned(folder: Path) -> Mapping[str, Any]:
     return {**data, **_SMALL}
 
 
+def _mask(folder: Path) -> Mapping[str, Any]:
+    """A corner of a digit."""
+    from PIL import Image
+
+    mask = Image.new("L", (8, 8), 0)
+    mask.paste(255, (0, 0, 4, 4))
+    mask.save(folder / "mask.png")
+    return {"edit.mask": str(folder / "mask.png")}
+
+
 CONFORMANCE = Conformance(
     settings={
+        "edit image/colorize": {"recipe": "image/folder"},
+        "edit image/inpaint": _mask,
         "recipe image/folder": _pictures,
         "recipe image/text": _captioned,
         "recipe image/emoji": {**_SMALL, "dataset.views": 1},
