@@ -16,6 +16,7 @@ Reading checks every key, ours and the parts', and answers a wrong one with the 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -29,7 +30,7 @@ from suffuse import plugins
 from suffuse.errors import SuffuseError
 from suffuse.plugins import options
 
-__all__ = ["Recipe", "Sampling", "Training", "changed", "load", "overrides"]
+__all__ = ["Recipe", "Sampling", "Training", "changed", "load", "overrides", "part"]
 
 
 def _named(part: Any) -> Any:
@@ -54,12 +55,15 @@ class Sampling(_Checked):
         solver: a registered solver with its options; for a product of processes also one for each
             part, by name.
         steps: the most network calls.
-        guidance: the weight of classifier-free guidance; 1 is none.
+        guidance: the weight of guidance; 1 is none.
+        guidance_by: what guides, registered guidance with its options, and what is to follow it;
+            classifier-free guidance where none takes the weight.
     """
 
     solver: Part = {"name": "adams"}
     steps: Positive = 20
     guidance: float = 1.0
+    guidance_by: list[Part] = []
 
 
 class Training(_Checked):
@@ -159,6 +163,10 @@ class Recipe(_Checked):
             plugins.resolve("tracker", part, where=f"training.trackers.{i}")
             for i, part in enumerate(data["training"]["trackers"])
         ]
+        data["sampling"]["guidance_by"] = [
+            plugins.resolve("guidance", part, where=f"sampling.guidance_by.{i}")
+            for i, part in enumerate(data["sampling"]["guidance_by"])
+        ]
         solver, where = data["sampling"]["solver"], "sampling.solver"
         if "name" in solver or not all(isinstance(part, dict) for part in solver.values()):
             data["sampling"]["solver"] = plugins.resolve("solver", solver, where=where)
@@ -178,6 +186,18 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_none(v) for v in value]
     return value
+
+
+def part(text: str) -> Part:
+    """A registered thing with its options, as commands take it: NAME or NAME,KEY=VALUE,...
+
+    >>> part("ddim,eta=0.5")
+    {'name': 'ddim', 'eta': 0.5}
+    >>> part("classifier-free,interval=[0.2, 0.8]")
+    {'name': 'classifier-free', 'interval': [0.2, 0.8]}
+    """
+    name, *options = re.split(r",(?=\s*[\w-]+\s*=)", text)
+    return {"name": name.strip(), **overrides(options)}
 
 
 def overrides(assignments: Iterable[str]) -> dict[str, Any]:

@@ -95,14 +95,14 @@ def test_cfg_zero_star_fits_the_unconditional_velocity(drawn):
     assert velocity(still(x, t, shift=shift)).abs().max() < 1e-12
 
 
-def test_projected_guidance_removes_what_is_parallel_and_cuts_the_rest(drawn):
+def test_apg_removes_what_is_parallel_and_cuts_the_rest(drawn):
     x, t, shift = drawn
     wanted, other = denoise(x, t, shift), denoise(x, t, 0 * shift)
-    plain = guidance.projected(denoise, 3.0, NULL, parallel=1.0)(x, t, shift=shift)
+    plain = guidance.apg(denoise, 3.0, NULL, parallel=1.0)(x, t, shift=shift)
     torch.testing.assert_close(plain, other + 3 * (wanted - other))
-    moved = guidance.projected(denoise, 3.0, NULL, parallel=0.0)(x, t, shift=shift) - wanted
+    moved = guidance.apg(denoise, 3.0, NULL, parallel=0.0)(x, t, shift=shift) - wanted
     assert (moved * wanted).sum(1).abs().max() < 1e-12
-    cut = guidance.projected(denoise, 3.0, NULL, parallel=1.0, largest=0.1)(x, t, shift=shift)
+    cut = guidance.apg(denoise, 3.0, NULL, parallel=1.0, largest=0.1)(x, t, shift=shift)
     assert (cut - wanted).norm(dim=1).max() <= 0.2 + 1e-12
 
 
@@ -144,9 +144,9 @@ def test_rescaling_brings_the_deviation_back(drawn):
     strong = guidance.classifier_free(denoise, 5.0, NULL)
     strong = guidance.autoguidance(strong, lambda x, t, shift: 0 * x, 2.0)
     plain = denoise(x, t, shift)
-    whole = guidance.rescaled(denoise, strong, 1.0)(x, t, shift=shift)
+    whole = guidance.rescale(strong, denoise, amount=1.0)(x, t, shift=shift)
     torch.testing.assert_close(whole.std(1), plain.std(1))
-    none = guidance.rescaled(denoise, strong, 0.0)(x, t, shift=shift)
+    none = guidance.rescale(strong, denoise, amount=0.0)(x, t, shift=shift)
     torch.testing.assert_close(none, strong(x, t, shift=shift))
 
 
@@ -303,9 +303,11 @@ def test_parts_of_a_mapping_are_guided_each_alone():
     t = {"x": torch.full((3,), 0.3, dtype=F), "k": torch.full((3,), 0.7, dtype=F)}
     transforms = {
         "plain": lambda f: guidance.classifier_free(f, 2.0, GIVEN, interval=(0.5, 1.0)),
-        "projected": lambda f: guidance.projected(f, 2.0, GIVEN),
+        "apg": lambda f: guidance.apg(f, 2.0, GIVEN),
         "zero": lambda f: guidance.cfg_zero_star(f, 2.0, GIVEN, SCHEDULE),
-        "rescaled": lambda f: guidance.rescaled(f, guidance.classifier_free(f, 2.0, GIVEN), 0.5),
+        "rescale": lambda f: guidance.rescale(
+            guidance.classifier_free(f, 2.0, GIVEN), f, amount=0.5
+        ),
         "clip": lambda f: guidance.clip(f, -0.1, 0.1),
         "dynamic": lambda f: guidance.dynamic_threshold(f, 0.1),
     }
@@ -341,9 +343,9 @@ def test_padding_counts_for_no_norm_and_no_deviation():
 
     strong = lambda f: guidance.classifier_free(f, 4.0, NULL)  # noqa: E731
     for transform in (
-        lambda f: guidance.projected(f, 3.0, NULL, largest=0.2),
+        lambda f: guidance.apg(f, 3.0, NULL, largest=0.2),
         lambda f: guidance.cfg_zero_star(f, 3.0, NULL, SCHEDULE),
-        lambda f: guidance.rescaled(f, strong(f), 0.8),
+        lambda f: guidance.rescale(strong(f), f, amount=0.8),
         lambda f: guidance.dynamic_threshold(f, 0.1, 0.8),
     ):
         found = transform(ragged)(x, t, shift=shift, mask=mask)[:, :4]

@@ -42,7 +42,7 @@ FORMS = [
     (name, {}, SOLVERS[name].order)
     for name in SOLVERS
     if name not in ("ddpm", "euler-ancestral", "dpmpp-2m-sde", "dpmpp-3m-sde", "er-sde", "lcm")
-    and name not in ("sa", "restart", "multistep", "unipc", "lms", "deis")
+    and name not in ("sa", "restart")
 ]
 FORMS += [("adams", {"order": 2}, 3)]
 FORMS += [(name, {"order": k}, k) for name in ("multistep", "lms", "deis") for k in (1, 2, 3, 4)]

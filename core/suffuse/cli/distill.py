@@ -63,7 +63,7 @@ def distill(
     if method == "progressive":
         data["objective"]["steps"] = calls
     data["sampling"] |= {"solver": SAMPLERS.get(method, {"name": "lcm"}), "steps": calls}
-    data["sampling"]["guidance"] = 1.0
+    data["sampling"] |= {"guidance": 1.0, "guidance_by": []}
     given = data["training"]
     given |= {"start": str(Path(model).resolve()) if Path(model).exists() else model}
     given |= {"condition_dropout": 0.0, "learning_rate": given["learning_rate"] / 4}

@@ -11,6 +11,7 @@ import click
 
 from suffuse.cli.files import found, read
 from suffuse.cli.sample import _conditions, _values, weights
+from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ KEY = "suffuse-edit"
 @click.option("--model", help="A run, a model directory or the name of an installed model.")
 @click.option("-n", "n", type=int, default=1, show_default=True, help="Results for each input.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--solver", help="A registered solver.  [the model's]")
-@click.option("--steps", type=int, help="The most network calls.  [the model's]")
-@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none.  [the model's]")
+@sampling_options
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="An option or condition.")
 @click.option(
     "-o",
@@ -47,9 +46,10 @@ def edit(
     model: str | None,
     n: int,
     seed: int,
-    solver: str | None,
+    solver: dict[str, Any] | None,
     steps: int | None,
     guidance: float | None,
+    guidance_by: list[dict[str, Any]] | None,
     given: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -87,8 +87,11 @@ def edit(
             raise unknown("option or condition", key, [*fields, *loaded.conditions])
     inputs_found = found(paths, loaded.renderer)
     apply = plugins.build("edit", {"name": entry.name, **options}, model=loaded)
-    settings = {"solver": solver, "steps": steps, "guidance": guidance}
-    settings = {key: value for key, value in settings.items() if value is not None}
+    settings = {
+        key: value
+        for key, value in zip(SETTINGS, (solver, steps, guidance, guidance_by), strict=True)
+        if value is not None
+    }
     files, objects = read(inputs_found, loaded.renderer)
     made = apply(objects, n, seed=seed, **settings, **conditions)
     record = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from suffuse.cli.sampling import sampling_options
 from suffuse.errors import SuffuseError
 
 
@@ -15,9 +17,7 @@ from suffuse.errors import SuffuseError
 @click.argument("model")
 @click.option("-n", "n", type=int, help="How many samples.  [as many as held-out examples]")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--solver", help="A registered solver.  [the model's]")
-@click.option("--steps", type=int, help="The most network calls.  [the model's]")
-@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none.  [the model's]")
+@sampling_options
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples made at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write JSON to this file too.")
@@ -25,9 +25,10 @@ def evaluate(
     model: str,
     n: int | None,
     seed: int,
-    solver: str | None,
+    solver: dict[str, Any] | None,
     steps: int | None,
     guidance: float | None,
+    guidance_by: list[dict[str, Any]] | None,
     batch: int,
     as_json: bool,
     out: Path | None,
@@ -45,7 +46,13 @@ def evaluate(
     if not loaded.recipe.evaluators:
         raise SuffuseError(f"the recipe of {model!r} names no evaluators, so there is no figure")
     metrics = loaded.evaluate(
-        n, seed=seed, batch=batch, solver=solver, steps=steps, guidance=guidance
+        n,
+        seed=seed,
+        batch=batch,
+        solver=solver,
+        steps=steps,
+        guidance=guidance,
+        guidance_by=guidance_by,
     )
     rows = [{"name": m.name, **asdict(m)} for m in metrics]
     if out is not None:

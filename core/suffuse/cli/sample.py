@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ KEY = "suffuse"
 @click.argument("model", required=False)
 @click.option("-n", "n", type=int, default=16, show_default=True, help="How many samples.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--solver", help="A registered solver.  [the model's]")
-@click.option("--steps", type=int, help="The most network calls.  [the model's]")
+@sampling_options
 @click.option("--grid", help="How the steps are spread.  [the solver's own]")
-@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is none.  [the model's]")
 @click.option("--negative", help="What to keep away from: words for a model of prompts.")
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A condition.")
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples made at once.")
@@ -51,10 +50,11 @@ def sample(
     model: str | None,
     n: int,
     seed: int,
-    solver: str | None,
+    solver: dict[str, Any] | None,
     steps: int | None,
     grid: str | None,
     guidance: float | None,
+    guidance_by: list[dict[str, Any]] | None,
     negative: str | None,
     given: tuple[str, ...],
     batch: int,
@@ -75,12 +75,13 @@ def sample(
         "steps": steps,
         "grid": grid,
         "guidance": guidance,
+        "guidance_by": guidance_by,
     }
     conditions = _conditions(ctx.args, given, [p.opts[0].lstrip("-") for p in ctx.command.params])
     if origin is not None:
         given_too = [
             name
-            for name in ("n", "seed", "solver", "steps", "grid", "guidance", "negative")
+            for name in ("n", "seed", "grid", "negative", *SETTINGS)
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         ]
         if conditions or given_too:
@@ -95,8 +96,6 @@ def sample(
         raise SuffuseError(
             "sample needs a model: a run directory or a name from `suffuse models list`"
         )
-    if guidance is not None and not abs(guidance) <= 1000:
-        raise SuffuseError(f"--guidance is a number within 1000 of 0, and {guidance} is not")
     import suffuse
 
     loaded = suffuse.load(model)
@@ -272,7 +271,7 @@ def _given(model: Model, name: str, values: Sequence[Any]) -> list[Any]:
 def _full(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with the model's own where none was given, so that a record is complete."""
     usual = model.recipe.sampling
-    own = {"solver": usual.solver, "steps": usual.steps, "guidance": usual.guidance}
+    own = {name: getattr(usual, name) for name in SETTINGS}
     return {key: own.get(key) if value is None else value for key, value in settings.items()}
 
 
@@ -338,6 +337,7 @@ def _checked(text: str | None) -> dict[str, Any] | None:
         steps: int = Field(ge=1)
         grid: str | list[float] | None
         guidance: float
+        guidance_by: list[dict[str, Any]] = []
         negative: dict[str, str] | None = None
 
     class Record(BaseModel):

@@ -1,9 +1,13 @@
 r"""What a plan does to normal data, exactly.
 
 With data N(0, v) the denoiser is linear, d = α v / (α² v + σ²) · x, so that every state of a plan
-is a combination of the first state and of the rows' noises. Propagating these combinations gives
-the variance of every state without a single draw: beside the variance α² v + σ² that it should
-have, it tells how a plan loses or gains scale on its way, and what error remains at the end.
+is a combination of the first state, of the rows' noises, and of what the denoiser says amiss.
+Propagating these combinations tells, without a single draw,
+
+* the variance of every state beside the variance α² v + σ² that it should have: how a plan loses or
+  gains scale on its way, and what error remains at the end (`spread`);
+* how much of an error in one estimate arrives in the sample (`amplification`): a plan is stable
+  where errors of size 1 in all estimates arrive as little more than 1.
 """
 
 from __future__ import annotations
@@ -14,7 +18,29 @@ from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.solvers.table import Array
 from suffuse.errors import SuffuseError
 
-__all__ = ["combinations", "spread"]
+__all__ = ["amplification", "combinations", "spread"]
+
+
+def _propagated(plan: Plan, variance: float) -> Array:
+    """Every state by the first one, the rows' noises and the estimates' errors, [R + 1, 1 + 2R]."""
+    if plan.t.ndim != 1 or not variance > 0:
+        raise SuffuseError(
+            "a plan is analysed on one noise level a sample and on a variance above 0; given "
+            f"levels of shape {plan.t.shape[1:]} and {variance}"
+        )
+    n = len(plan)
+    unit = np.eye(1 + 2 * n)
+    c = [plan.schedule.at(float(t)) for t in plan.t]
+    states, estimates = [unit[0]], []
+    for i in range(n):
+        alpha, sigma = float(c[i].alpha), float(c[i].sigma)
+        gain = alpha * variance / (alpha**2 * variance + sigma**2)
+        estimates.append(gain * states[-1] + unit[1 + n + i])
+        x = plan.C[i] * unit[1 + i]
+        x = x + sum(k * r for k, r in zip(plan.A[i], reversed(states), strict=False))
+        x = x + sum(k * r for k, r in zip(plan.B[i], reversed(estimates), strict=False))
+        states.append(x)
+    return np.stack(states)
 
 
 def combinations(plan: Plan, variance: float) -> Array:
@@ -28,23 +54,15 @@ def combinations(plan: Plan, variance: float) -> Array:
         [rows + 1, rows + 1] float64: row i for the state after i rows; column 0 for the first
         state, column i + 1 for the noise of row i.
     """
-    if plan.t.ndim != 1 or not variance > 0:
-        raise SuffuseError(
-            "a plan is analysed on one noise level a sample and on a variance above 0; given "
-            f"levels of shape {plan.t.shape[1:]} and {variance}"
-        )
-    n = len(plan)
-    c = [plan.schedule.at(float(t)) for t in plan.t]
-    states, estimates = [np.eye(n + 1)[0]], []
-    for i in range(n):
-        alpha, sigma = float(c[i].alpha), float(c[i].sigma)
-        gain = alpha * variance / (alpha**2 * variance + sigma**2)
-        estimates.append(gain * states[-1])
-        x = plan.C[i] * np.eye(n + 1)[i + 1]
-        x = x + sum(k * r for k, r in zip(plan.A[i], reversed(states), strict=False))
-        x = x + sum(k * r for k, r in zip(plan.B[i], reversed(estimates), strict=False))
-        states.append(x)
-    return np.stack(states)
+    return _propagated(plan, variance)[:, : len(plan) + 1]
+
+
+def amplification(plan: Plan, variance: float) -> Array:
+    """∂x_0/∂d_i: what arrives in the sample of an error of 1 in the estimate of row i, [rows].
+
+    Their absolute sum is how much of errors of size 1 in all estimates arrives at most.
+    """
+    return _propagated(plan, variance)[-1, len(plan) + 1 :]
 
 
 def spread(plan: Plan, variance: float) -> Array:

@@ -9,6 +9,9 @@ tokens that is said of log-probabilities, so that the guided estimate is p^w q^(
 of positive power makes a token impossible, one of negative power is left out. States that are
 mappings are guided part by part, their tokens by the weight alone. What the condition "mask" says
 is padding counts for no norm and no deviation.
+
+Recipes, `Model.sample` and ``suffuse sample --guidance-by`` name them with dashes. What takes a
+weight guides; the others (`rescale`, `clip`, `dynamic_threshold`) follow it.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
 __all__ = [
+    "apg",
     "autoguidance",
     "cfg_plus_plus",
     "cfg_zero_star",
@@ -34,8 +38,7 @@ __all__ = [
     "clip",
     "compose",
     "dynamic_threshold",
-    "projected",
-    "rescaled",
+    "rescale",
 ]
 
 Weight = float | Callable[[Tensor], Tensor]
@@ -167,30 +170,37 @@ def classifier_free(
 
 
 def cfg_plus_plus(
-    denoiser: Denoiser, strength: float, null: Mapping[str, Tensor], plan: Plan
+    denoiser: Denoiser, weight: float, null: Mapping[str, Any], plan: Plan | None
 ) -> Denoiser:
     """CFG++: the guided estimate, renoised with the unconditional noise.
 
     For a step from t to s, h = λ_s − λ_t, that is classifier-free guidance with the weight
-    strength / (1 − e^{−h}), since the noise that DDIM would take from the guided estimate is put
+    weight / (1 − e^{−h}), since the noise that DDIM would take from the guided estimate is put
     back. The plan's steps tell h.
 
     Args:
-        strength: between 0 and 1.
+        weight: between 0 and 1.
         plan: the plan that the guided denoiser is sampled with; levels without axes.
+
+    Raises:
+        SuffuseError: for another weight, and without one plan for the whole state.
 
     Source: Chung et al. (2024), arXiv 2406.08070, algorithm 2.
     """
+    if not 0 <= weight <= 1:
+        raise SuffuseError(f"the weight of CFG++ lies between 0 and 1, and {weight} does not")
+    if not isinstance(plan, Plan) or plan.t.ndim > 1:
+        raise SuffuseError("CFG++ is for sampling by one plan of the whole state, and knows none")
     lam = plan.schedule.at(torch.from_numpy(plan.t)).lam
     after = plan.schedule.at(torch.from_numpy(plan.s)).lam
-    table = strength / -torch.expm1(lam - after)
+    table = weight / -torch.expm1(lam - after)
     times = torch.from_numpy(plan.t)
 
-    def weight(t: Tensor) -> Tensor:
+    def by_step(t: Tensor) -> Tensor:
         nearest = (t[..., None].cpu() - times).abs().argmin(-1)
         return table[nearest].to(t)
 
-    return classifier_free(denoiser, weight, null)
+    return classifier_free(denoiser, by_step, null)
 
 
 def cfg_zero_star(
@@ -226,7 +236,7 @@ def cfg_zero_star(
     return _guided(_both(denoiser, null), _extrapolated(weight, combine))
 
 
-def projected(
+def apg(
     denoiser: Denoiser,
     weight: float,
     null: Mapping[str, Any],
@@ -321,18 +331,18 @@ def classifier(
     return guided
 
 
-def rescaled(denoiser: Denoiser, guided: Denoiser, amount: float = 0.7) -> Denoiser:
+def rescale(denoiser: Denoiser, plain: Denoiser, *, amount: float = 0.7) -> Denoiser:
     """The guided estimate with its deviation brought back towards the plain one's.
 
     Args:
-        denoiser: the plain, conditional denoiser.
-        guided: the same, guided.
+        denoiser: guided.
+        plain: the same without guidance.
         amount: from 0 (as guided) to 1 (the plain deviation).
 
     Source: Lin et al. (2023), arXiv 2305.08891, eq. 15 and 16, on the clean estimate.
     """
 
-    def rescale(plain: Tensor, strong: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
+    def combine(plain: Tensor, strong: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
         if not x_t.is_floating_point():
             return strong
         variances = []
@@ -342,7 +352,7 @@ def rescaled(denoiser: Denoiser, guided: Denoiser, amount: float = 0.7) -> Denoi
         ratio = (variances[0] / variances[1]).sqrt()
         return strong * (1 + amount * (ratio - 1))
 
-    return _guided(_of(denoiser, guided), rescale)
+    return _guided(_of(plain, denoiser), combine)
 
 
 def _bounded(denoiser: Denoiser, function: Callable[[Tensor, Any], Tensor]) -> Denoiser:
@@ -356,6 +366,8 @@ def _bounded(denoiser: Denoiser, function: Callable[[Tensor, Any], Tensor]) -> D
 
 def clip(denoiser: Denoiser, low: float, high: float) -> Denoiser:
     """The clean estimate held within the data's range: static thresholding."""
+    if not low < high:
+        raise SuffuseError(f"a range rises; given {low} to {high}")
     return _bounded(denoiser, lambda x_0, mask: x_0.clamp(low, high))
 
 

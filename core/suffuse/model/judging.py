@@ -111,7 +111,7 @@ class Judging(Making):
             n: how many samples; as many as the test split has where None.
             seed: of the samples and of the evaluators.
             batch: how many samples are made at once.
-            settings: handed to `sample` (solver, steps, grid, guidance).
+            settings: handed to `sample` (solver, steps, grid, guidance, guidance_by).
 
         Raises:
             SuffuseError: where no evaluator has a figure; one that fails beside others is logged.
@@ -211,6 +211,5 @@ class Judging(Making):
                 some = [train[i * len(train) // n].conditions for i in range(n)]
                 values = {name: [c.get(name) for c in some] for name in self.conditions}
         prepared: dict[str, Any] = self.prepare(values, n)
-        weight = self.recipe.sampling.guidance if guidance is None else guidance
         x = self.process.prior(Noise(seed, n, device=self.device), self.shape)
-        return self.denoiser(weight), x, prepared
+        return self._guided(guidance, None), x, prepared

@@ -19,6 +19,7 @@ from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser, State, by_name
 from suffuse.diffusion.sampling import Step
 from suffuse.errors import SuffuseError
+from suffuse.model.guiding import Guidance
 from suffuse.model.parts import Parts
 from suffuse.model.rows import batches, repeated
 from suffuse.plugins.contracts import (
@@ -42,6 +43,7 @@ class Making(Parts):
         grid: str | Sequence[float] | None = None,
         begin: float = 1.0,
         guidance: float | None = None,
+        guidance_by: Guidance | None = None,
         negative: Mapping[str, Any] | None = None,
         x: State | None = None,
         sizes: Sequence[int] | None = None,
@@ -56,7 +58,10 @@ class Making(Parts):
             n: how many.
             seed: an integer s, for the samples (s, first), (s, first + 1), ...; or one for each.
             solver, steps, grid, begin: see `plan`.
-            guidance: the weight of classifier-free guidance; 1 is none. The recipe's where None.
+            guidance: the weight of guidance; 1 is none. The recipe's where None.
+            guidance_by: what guides and what follows it, registered names or mappings with options:
+                "apg", [{"name": "classifier-free", "interval": (0.2, 0.8)}, "rescale"]. The
+                recipe's where None; classifier-free guidance where that names nothing.
             negative: conditions to keep away from, by name; guidance leads away from them.
             x: states to start from, [n, *shape]; drawn from the seeds where None.
             sizes: of ragged states, n; drawn from the seeds where None.
@@ -76,6 +81,7 @@ class Making(Parts):
             first=first,
             plan=self.plan(solver, steps, grid=grid, begin=begin),
             guidance=guidance,
+            guidance_by=guidance_by,
             negative=negative,
             sizes=sizes,
             batch=batch,
@@ -98,6 +104,7 @@ class Making(Parts):
         grid: str | Sequence[float] | None = None,
         begin: float = 1.0,
         guidance: float | None = None,
+        guidance_by: Guidance | None = None,
         on_step: Callable[[Step], None] | None = None,
         batch: int = 16,
         **conditions: Any,
@@ -109,8 +116,8 @@ class Making(Parts):
             n: how many; one for each row of the data where None.
             method: one of `suffuse.diffusion.posterior.METHODS`.
             options: of the method.
-            seed, first, solver, steps, grid, begin, guidance, on_step, batch, conditions: as for
-                `sample`.
+            seed, first, solver, steps, grid, begin, guidance, guidance_by, on_step, batch,
+                conditions: as for `sample`.
 
         Raises:
             SuffuseError: as `suffuse.diffusion.posterior.restore`.
@@ -141,6 +148,7 @@ class Making(Parts):
             first=first,
             plan=self.plan(solver, steps, grid=grid, begin=begin),
             guidance=guidance,
+            guidance_by=guidance_by,
             sizes=None,
             batch=batch,
             conditions=conditions,
@@ -228,6 +236,7 @@ class Making(Parts):
         first: int,
         plan: Any,
         guidance: float | None,
+        guidance_by: Guidance | None,
         negative: Mapping[str, Any] | None = None,
         sizes: Sequence[int] | None,
         batch: int,
@@ -241,8 +250,7 @@ class Making(Parts):
             )
         values = {name: repeated(name, value, n) for name, value in conditions.items()}
         prepared = self.prepare(values, n)
-        weight = self.recipe.sampling.guidance if guidance is None else guidance
-        denoise = self.denoiser(weight, negative)
+        denoise = self._guided(guidance, guidance_by, negative, plan)
         noise = Noise(seed, n, first=first, device=self.device)
         made: list[Any] = []
         with torch.inference_mode():
@@ -265,6 +273,22 @@ class Making(Parts):
                 )
                 made += self.decode(state, own)
         return made
+
+    def _guided(
+        self,
+        weight: float | None,
+        by: Guidance | None,
+        negative: Mapping[str, Any] | None = None,
+        plan: Any = None,
+    ) -> Denoiser:
+        """The denoiser with its guidance, the recipe's where None."""
+        usual = self.recipe.sampling
+        return self.denoiser(
+            usual.guidance if weight is None else weight,
+            negative,
+            by=usual.guidance_by if by is None else by,
+            plan=plan,
+        )
 
     def _sizes(self, given: Sequence[int] | None, noise: Noise) -> Tensor | None:
         if not isinstance(self.encoder, RaggedEncoder):

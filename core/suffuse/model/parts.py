@@ -10,16 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from suffuse import plugins
-from suffuse.diffusion import (
-    guidance,
-    prediction,
-    solvers,
-)
+from suffuse.diffusion import prediction, solvers
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser, Process, State, by_name
 from suffuse.diffusion.product import Product
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
+from suffuse.model.guiding import Guidance, guided
 from suffuse.model.network import Network
 from suffuse.plugins.contracts import (
     Condition,
@@ -167,28 +164,36 @@ class Parts:
         }
 
     def denoiser(
-        self, guidance_weight: float = 1.0, negative: Mapping[str, Any] | None = None
+        self,
+        weight: float = 1.0,
+        negative: Mapping[str, Any] | None = None,
+        *,
+        by: Guidance = (),
+        plan: Any = None,
     ) -> Denoiser:
         """(x_t, t, **prepared conditions) -> the clean estimate, guided by the weight.
 
         Args:
-            guidance_weight: of classifier-free guidance; 1 is none.
+            weight: of guidance; 1 is none.
             negative: raw values of conditions to keep away from, by name, instead of from none.
+            by: what guides, see `Sampling.guidance_by`.
+            plan: the table that will be walked, for guidance that depends on it.
 
         Raises:
-            SuffuseError: for negative values without guidance, or of conditions always given.
+            SuffuseError: for negative values without guidance, or of conditions always given; for
+                unknown guidance or options, and two that take the weight.
         """
-        denoise = self.process.denoiser(self.network)
+        plain = self.process.denoiser(self.network)
         for name in negative or {}:
             if name in self.network.conditioners and name not in self.droppable:
                 raise SuffuseError(f"the condition {name!r} is always given, so none is negative")
-        if negative and guidance_weight == 1.0:
+        if negative and weight == 1.0 and not by:
             raise SuffuseError("what to keep away from needs guidance, and 1 is none: give 2 or so")
-        if guidance_weight == 1.0 or not self.droppable:
-            return denoise
+        if weight == 1.0 and not by:
+            return plain
         nothing = self.prepare({name: [value] for name, value in (negative or {}).items()}, 1)
         null = {name: nothing[name] for name in self.droppable}
-        return guidance.classifier_free(denoise, guidance_weight, null)
+        return guided(plain, weight, null, by, self.schedule, plan)
 
     def plan(
         self,

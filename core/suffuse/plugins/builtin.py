@@ -86,7 +86,20 @@ def register_processes(register: Register) -> None:
 
 @hookimpl
 def register_guidance(register: Register) -> None:
-    summaries = {"classifier-free": "away from the unconditional estimate"}
+    summaries = {
+        "apg": "without the part that over-saturates: adaptive projected guidance",
+        "cfg-plus-plus": "renoised with the unconditional noise; the weight is from 0 to 1",
+        "cfg-zero-star": "the unconditional velocity scaled to fit, and a still start",
+        "classifier-free": "away from the unconditional estimate; may be for an interval of times",
+        "clip": "after the others: the estimate held within the data's range",
+        "dynamic-threshold": "after the others: clipped at each sample's own percentile",
+        "rescale": "after the others: with the deviation of the plain estimate",
+    }
+    register(
+        "autoguidance",
+        "suffuse.model.guiding:autoguidance",
+        summary="away from a worse version of the model, which is named",
+    )
     _register_all(register, "suffuse.diffusion.guidance", summaries)
 
 

@@ -172,6 +172,10 @@ class Hooks:
     def register_guidance(self, register: Register) -> None:
         """Guidance: ``target(denoiser, weight, null, **options)`` is another denoiser.
 
+        ``null`` holds the prepared conditions of the estimate to lead away from. A target without
+        ``weight`` changes a denoiser that is guided already, and may take ``plain``, the one that
+        is not. Those that name them are given ``schedule`` and ``plan``, too.
+
         >>> @hookimpl
         ... def register_guidance(register):
         ...     register("toy/inward", "suffuse_toy.guidance:inward")

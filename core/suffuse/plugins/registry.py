@@ -47,7 +47,9 @@ KINDS: Mapping[str, Kind] = {
     "schedule": Kind("register_schedules"),
     "solver": Kind("register_solvers", ("schedule", "grid")),
     "objective": Kind("register_objectives", ("process", "teacher")),
-    "guidance": Kind("register_guidance", ("denoiser", "weight", "null")),
+    "guidance": Kind(
+        "register_guidance", ("denoiser",), ("weight", "null", "plain", "schedule", "plan")
+    ),
     "conditioner": Kind("register_conditioners", ("condition", "width"), ("encoder",)),
     "evaluator": Kind("register_evaluators"),
     "scorer": Kind("register_scorers", ("denoiser", "schedule")),

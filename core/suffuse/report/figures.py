@@ -369,15 +369,26 @@ def distances(made: ArrayLike, real: ArrayLike, *, xlabel: str) -> str:
     return out[0]
 
 
-def table(values: ArrayLike, columns: Sequence[str], rows: Sequence[str], ylabel: str) -> str:
+def table(
+    values: ArrayLike,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    ylabel: str,
+    bars: Mapping[str, ArrayLike] = {},
+) -> str:
     """Numbers as a heat map with the numbers in it: a sampler's coefficients.
 
     Args:
         values: [R, K]; zeros are left blank.
         columns, rows: K and R labels.
+        bars: beside the rows, by title: R numbers each, of which those that are not finite are left
+            out.
     """
     cells = _array(values)
     with _chart("", ylabel) as (axes, out):
+        if axes.figure is not None:
+            width, height = 5.0 + 1.3 * len(bars), max(3.2, 0.24 * len(rows) + 0.8)
+            axes.figure.set_size_inches(width, height)
         top = float(np.abs(cells).max()) or 1.0
         axes.grid(visible=False)
         axes.imshow(cells, cmap="RdBu_r", vmin=-2 * top, vmax=2 * top, aspect="auto")
@@ -386,4 +397,11 @@ def table(values: ArrayLike, columns: Sequence[str], rows: Sequence[str], ylabel
         for (i, j), value in np.ndenumerate(cells):
             if value:
                 axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8)
+        for k, (title, numbers) in enumerate(bars.items()):
+            beside = axes.inset_axes((1.06 + 0.34 * k, 0.0, 0.28, 1.0), sharey=axes)
+            heights = np.nan_to_num(_array(numbers), nan=0.0, posinf=0.0, neginf=0.0)
+            beside.barh(range(len(rows)), heights, height=0.6, color=_colour("blue"))
+            beside.tick_params(length=0, labelleft=False)
+            beside.set_xlabel(title)
+            beside.locator_params(axis="x", nbins=3)
     return out[0]

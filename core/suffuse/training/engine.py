@@ -224,7 +224,8 @@ class _Run:
         if self.model.recipe.objective is not None:
             teacher = copy.deepcopy(self.model)
             teacher.network.requires_grad_(False)
-            guided = teacher.denoiser(start.recipe.sampling.guidance)
+            usual = start.recipe.sampling
+            guided = teacher.denoiser(usual.guidance, by=usual.guidance_by)
             self.objective = plugins.build(
                 "objective",
                 self.model.recipe.objective,

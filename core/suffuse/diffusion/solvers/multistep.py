@@ -222,7 +222,7 @@ def dpmpp_3m_sde(schedule: Schedule, *, tau: float = 1.0) -> Column:
     return _adams(3, tau=_strength(tau))
 
 
-@solver(3)
+@solver(4)
 def unipc(schedule: Schedule, *, order: int = 3, variant: Literal["bh1", "bh2"] = "bh2") -> Column:
     """UniPC: predictor and corrector of one order, the corrector at no further call.
 
@@ -361,7 +361,7 @@ def lms(schedule: Schedule, *, order: int = 4) -> Column:
     return _on_noise("lms", order, weigh)
 
 
-@solver(4)
+@solver(3)
 def deis(schedule: Schedule, *, order: int = 3) -> Column:
     """DEIS (tAB): the polynomial through ε runs in t, integrated against dσ̃.
 
