@@ -20,7 +20,7 @@ SETTINGS = ("solver", "steps", "guidance", "guidance_by")
 """Their names, which are those of `Model.sample`."""
 
 
-class _Part(click.ParamType):
+class _Part(click.ParamType[dict[str, Any]]):
     """NAME or NAME,KEY=VALUE,...: a registered thing with its options."""
 
     name = "part"

@@ -17,13 +17,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "PALETTE",
@@ -386,9 +387,8 @@ def table(
     """
     cells = _array(values)
     with _chart("", ylabel) as (axes, out):
-        if axes.figure is not None:
-            width, height = 5.0 + 1.3 * len(bars), max(3.2, 0.24 * len(rows) + 0.8)
-            axes.figure.set_size_inches(width, height)
+        figure = cast("Figure", axes.figure)
+        figure.set_size_inches(5.0 + 1.3 * len(bars), max(3.2, 0.24 * len(rows) + 0.8))
         top = float(np.abs(cells).max()) or 1.0
         axes.grid(visible=False)
         axes.imshow(cells, cmap="RdBu_r", vmin=-2 * top, vmax=2 * top, aspect="auto")
