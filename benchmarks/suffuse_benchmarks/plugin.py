@@ -34,3 +34,13 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_benchmarks.damage:suite",
         summary="trainings that are killed at random and go on, to the bit",
     )
+
+
+@hookimpl
+def register_launchers(register: Register) -> None:
+    register(
+        "benchmarks/ray",
+        "suffuse_benchmarks.cluster:Ray",
+        extra="ray",
+        summary="a Ray cluster whose machines share the folder",
+    )

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from suffuse import bench, plugins
 from suffuse.bench import Context, Result, Table, environment, report
+from suffuse.bench.launching import Processes
 from suffuse.bench.runner import read
 from suffuse.cli.bench import bench as command
 from suffuse.errors import SuffuseError
@@ -59,6 +60,19 @@ def _summary(records: Any) -> list[Table]:
 halving.summary = _summary  # type: ignore[attr-defined]
 
 
+class Here:
+    """A launcher that does it itself."""
+
+    def launch(self, commands, tell):
+        statuses = []
+        for words in commands:
+            done = CliRunner().invoke(command, list(words[1:]))
+            for line in done.output.splitlines():
+                tell(line)
+            statuses.append(done.exit_code)
+        return statuses
+
+
 @pytest.fixture(autouse=True)
 def suite() -> Iterator[None]:
     """The suite ``toy/halving`` as the only one, and nothing run yet."""
@@ -68,7 +82,12 @@ def suite() -> Iterator[None]:
     def register_benchmarks(register: plugins.Register) -> None:
         register("toy/halving", halving, summary="numbers cut in half")
 
+    @hookimpl
+    def register_launchers(register: plugins.Register) -> None:
+        register("toy/here", Here, summary="one after the other, in this process")
+
     module.suffuse_api = 1  # type: ignore[attr-defined]
+    module.register_launchers = register_launchers  # type: ignore[attr-defined]
     module.register_benchmarks = register_benchmarks  # type: ignore[attr-defined]
     manager = plugins.Manager([plugins.Candidate("toy", lambda: module, version="1.0")])
     assert [status.message for status in manager.statuses] == [""]
@@ -320,6 +339,37 @@ def test_the_command_line_from_suite_to_comparison(tmp_path):
     assert row["value"] == pytest.approx(0.5)
     assert row["verdict"] == "better"
     assert "0.500" in invoke("compare", a, b).output
+
+
+def test_shares_are_all_cases_and_none_twice(tmp_path):
+    for share in ("1/3", "2/3", "3/3"):
+        before = len(RUNS)
+        invoke("run", "halving", "--out", str(tmp_path), "--share", share, code=1)
+        assert len(RUNS) - before == 2
+    assert len(set(RUNS)) == 6
+    for wrong in ("0/3", "4/3", "2", "a/b", "-1/3"):
+        done = CliRunner().invoke(command, ["run", "halving", "--share", wrong])
+        assert "for instance 2/4" in str(done.exception)
+
+
+def test_jobs_are_shares_of_the_share_that_a_launcher_runs(tmp_path):
+    words = ["run", "halving", "--out", str(tmp_path), "--launcher", "toy/here", "--jobs", "8"]
+    done = invoke(*words, "--share", "2/2", "--set", "seeds=4", code=1)
+    whole = list(halving(seeds=4))[1::2]
+    assert sorted(RUNS) == sorted((c.task, c.model, c.seed) for c in whole)
+    assert "ValueError: this one fails" in done.output
+    invoke(*words, "--only", "good")
+    refused = CliRunner().invoke(command, ["run", "halving", "--jobs", "0"])
+    assert "1 or more" in str(refused.exception)
+
+
+def test_processes_of_this_machine_answer_with_their_statuses_and_lines():
+    told: list[str] = []
+    statuses = Processes().launch([["--version"], ["recipes", "lost"]], told.append)
+    assert statuses[0] == 0
+    assert statuses[1] != 0
+    assert any(line.startswith("suffuse") for line in told)
+    assert any("lost" in line for line in told)
 
 
 def test_names_that_are_no_suites_and_no_cases_are_answered_with_a_sentence(tmp_path):

@@ -361,11 +361,6 @@ def test_the_same_name_may_be_given_in_every_kind():
     assert manager.statuses[0].adds == {"dataset": ["good/a"], "recipe": ["good/a"]}
 
 
-def test_a_domain_is_named_by_its_namespace():
-    manager = Manager([candidate("good", datasets("good", "other", "ddim", kind="domains"))])
-    assert names(manager, "domain") == ["good"]
-
-
 def test_the_order_of_discovery_does_not_matter():
     found = [
         candidate("b", datasets("b/x"), distribution="zoo-b"),

@@ -113,18 +113,43 @@ def ls(suite: str | None, options: tuple[str, ...], only: tuple[str, ...], as_js
 @_SET
 @_ONLY
 @click.option("--force", is_flag=True, help="Run cases again that are done.")
+@click.option(
+    "--share",
+    metavar="I/N",
+    default="1/1",
+    help="Every N-th case, from the I-th on: for N machines that share OUT.",
+)
+@click.option("--jobs", type=int, default=1, help="So many shares at once.  [default: 1]")
+@click.option("--launcher", default="processes", show_default=True, help="Where jobs run.")
 def run(
-    suite: str, out: Path, options: tuple[str, ...], only: tuple[str, ...], force: bool
+    suite: str,
+    out: Path,
+    options: tuple[str, ...],
+    only: tuple[str, ...],
+    force: bool,
+    share: str,
+    jobs: int,
+    launcher: str,
 ) -> None:
     """Run the cases of SUITE that are not done, each into a JSON file in the folder OUT.
 
     A case that fails does not stop the others; the exit status is then 1. Ctrl-C keeps what is
-    done.
+    done. Times are only worth something where nothing else runs: leave --jobs at 1 for them.
     """
     from suffuse import bench as runner
 
     suite = _named(suite)
-    cases = _cases(suite, options, only)
+    first, of = _share(share)
+    cases = _cases(suite, options, only)[first - 1 :: of]
+    if jobs < 1:
+        raise SuffuseError(f"--jobs is 1 or more, and {jobs} is not")
+    if jobs > 1:
+        words = ["bench", "run", suite, "--out", str(out), *["--force"] * force]
+        for name, values in (("--set", options), ("--only", only)):
+            words += [word for value in values for word in (name, value)]
+        shares = [f"{first + of * job}/{of * jobs}" for job in range(min(jobs, len(cases)))]
+        _launch(launcher, [[*words, "--share", each] for each in shares])
+        return
     counts = {"done": 0, "kept": 0, "failed": 0}
     interrupted = False
     with _progress(len(cases)) as show:
@@ -144,6 +169,24 @@ def run(
         raise SystemExit(130)
     if counts["failed"]:
         raise SystemExit(1)
+
+
+def _share(text: str) -> tuple[int, int]:
+    """The two numbers of "2/4"."""
+    first, _, of = text.partition("/")
+    if not (first.isdecimal() and of.isdecimal() and 1 <= int(first) <= int(of)):
+        raise SuffuseError(f"--share is I/N with I from 1 to N, for instance 2/4, not {text!r}")
+    return int(first), int(of)
+
+
+def _launch(launcher: str, commands: list[list[str]]) -> None:
+    """Run the commands at once; the worst of their exit statuses is this one's."""
+    from suffuse import plugins
+
+    where = plugins.build("launcher", {"name": launcher})
+    statuses = where.launch(commands, lambda line: click.echo(line, err=True))
+    if any(statuses):
+        raise SystemExit(max(abs(status) for status in statuses))
 
 
 @contextmanager

@@ -123,6 +123,11 @@ def register_scorers(register: Register) -> None:
 
 
 @hookimpl
+def register_launchers(register: Register) -> None:
+    register("processes", "suffuse.bench.launching:Processes", summary="processes of this machine")
+
+
+@hookimpl
 def register_objectives(register: Register) -> None:
     summaries = {
         "consistency": "one step from anywhere: neighbouring times agree",

@@ -8,11 +8,12 @@ the border between the two: a plugin implements them by shape, without inheritin
 * A **conditioner** turns the raw values of one condition into an embedding.
 * An **evaluator** compares made examples with real ones and answers with metrics.
 * A **renderer** draws raw objects and writes them to files.
+* A **launcher** runs commands: on this machine, on a cluster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -29,6 +30,7 @@ __all__ = [
     "Encoder",
     "Evaluator",
     "Example",
+    "Launcher",
     "Metric",
     "RaggedEncoder",
     "Renderer",
@@ -216,3 +218,19 @@ class Renderer(Protocol):
         self, objects: Sequence[Any], captions: Sequence[str] | None = None, columns: int = 0
     ) -> bytes:
         """All objects on one PNG, row by row; `columns` 0 makes it about square."""
+
+
+@runtime_checkable
+class Launcher(Protocol):
+    """Runs commands of Suffuse somewhere."""
+
+    def launch(
+        self, commands: Sequence[Sequence[str]], tell: Callable[[str], None]
+    ) -> Sequence[int]:
+        """Run all commands, at the same time or not, and answer their exit statuses in order.
+
+        Args:
+            commands: the words after ``suffuse``. Each works in the present folder, whose files it
+                reads and writes, on whatever machine it runs.
+            tell: is given what the commands print, line by line.
+        """

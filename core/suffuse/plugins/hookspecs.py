@@ -25,7 +25,7 @@ default values.
 **Names** are ``namespace/name``, in lower-case letters, digits and ``-``; a name may have ``.`` and
 ``_`` too. The name of a plugin's entry point is the namespace that its distribution declares. A
 namespace belongs to the distribution ``suffuse-NAMESPACE``, else to the first, by name, that
-declares it. Names without a namespace are the core's; only a domain has its namespace for a name.
+declares it. Names without a namespace are the core's.
 """
 
 from __future__ import annotations
@@ -80,17 +80,6 @@ class Hooks:
     """The specification of every hook."""
 
     # What a plugin brings
-
-    @hookspec
-    def register_domains(self, register: Register) -> None:
-        """Domains: kinds of data. A domain is named by the plugin's namespace alone.
-
-        >>> @hookimpl
-        ... def register_domains(register):
-        ...     register("toy", "suffuse_toy.domain:Toy")
-        >>> register_domains(print)
-        toy suffuse_toy.domain:Toy
-        """
 
     @hookspec
     def register_datasets(self, register: Register) -> None:
@@ -303,7 +292,7 @@ class Hooks:
 
     @hookspec
     def register_launchers(self, register: Register) -> None:
-        """Where work runs: ``target(**options)`` starts commands on a cluster or elsewhere.
+        """Where the cases of a suite run: ``target(**options)`` is a `contracts.Launcher`.
 
         >>> @hookimpl
         ... def register_launchers(register):

@@ -269,7 +269,7 @@ class Manager:
             extra: str | None = None,
             summary: str = "",
         ) -> None:
-            refusal = self._refusal(candidate, kind, name)
+            refusal = self._refusal(candidate, name)
             if refusal:
                 refusals.append(f"may not register {kind} {name!r}: {refusal}")
                 return
@@ -294,12 +294,12 @@ class Manager:
                         raise _RefusedError(problem) from error
         return list(entries.values()), refusals
 
-    def _refusal(self, candidate: Candidate, kind: str, name: str) -> str:
+    def _refusal(self, candidate: Candidate, name: str) -> str:
         """Why this name is not the plugin's to give; empty where it is."""
         match = _NAME.fullmatch(name)
         if not match:
             return "a name is namespace/name, in lower-case letters, digits and . _ -"
-        namespace = match["namespace"] or (name if kind == "domain" else "")
+        namespace = match["namespace"]
         if candidate is self._core:
             return "the core's names are bare" if namespace else ""
         if not namespace:

@@ -39,7 +39,6 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "domain": Kind("register_domains"),
     "dataset": Kind("register_datasets", ("split",)),
     "encoder": Kind("register_encoders"),
     "denoiser": Kind("register_denoisers", ("shape",), ("encoder",)),
