@@ -108,13 +108,21 @@ def leaves_what_agrees(bench: Workbench, entry: Entry) -> None:
     """Where conditions change nothing it changes nothing, at any weight; shape and dtype stay."""
     x_t = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 2, 3)
     t, arm = torch.tensor([0.3, 0.6], dtype=torch.float64), torch.tensor([0, 1])
+    schedule = schedules.cosine()
+
+    def plain(x: torch.Tensor, t: torch.Tensor, **conditions: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x + 0.1
+
     for weight in (1.0, 2.5):
         guided = plugins.build(
             "guidance",
             bench.options(entry),
-            denoiser=lambda x, t, **conditions: 0.5 * x + 0.1,
+            denoiser=plain,
+            plain=plain,
             weight=weight,
             null={"arm": torch.tensor([2])},
+            schedule=schedule,
+            plan=solvers.plan("ddim", schedule, steps=4),
         )
         found = guided(x_t, t, arm=arm)
         assert found.shape == x_t.shape and found.dtype == x_t.dtype, (
