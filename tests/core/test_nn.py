@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError
 from suffuse.nn import MLP, DiT, Network, UNet
-from suffuse.nn.blocks import Attention, ResidualBlock, attend, convolution, count_groups, halve
+from suffuse.nn.attention import Attention, attend, unit
+from suffuse.nn.blocks import ResidualBlock, convolution, count_groups, halve
 from suffuse.nn.dit import TransformerBlock, patchify, unpatchify
 from suffuse.nn.embedding import LevelEmbedding, fourier, sincos
 
@@ -347,6 +348,24 @@ def test_attention_is_its_formula():
             weights = torch.exp(q @ k.T / math.sqrt(4))
             out[b, :, 4 * head : 4 * head + 4] = weights / weights.sum(1, keepdim=True) @ v
     close(module(x), out @ module.out.weight.T + module.out.bias)
+
+
+@pytest.mark.parametrize("gained", [True, False])
+def test_unit_has_the_derivatives_of_its_formula(gained):
+    """Back, twice back, forward, and under vmap."""
+    x = torch.randn(2, 3, 5, dtype=F64, requires_grad=True)
+    gain = torch.randn(5, dtype=F64, requires_grad=True) if gained else None
+
+    def formula(x, gain=None):
+        y = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        return y if gain is None else y * gain
+
+    given = (x, gain) if gained else (x,)
+    close(unit(*given), formula(*given))
+    assert torch.autograd.gradcheck(unit, given, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(unit, given)
+    for derivative in (torch.func.jacrev, torch.func.jacfwd):
+        close(derivative(unit)(*given), derivative(formula)(*given))
 
 
 def test_loud_queries_do_not_saturate_attention():

@@ -9,7 +9,7 @@ import torch
 
 from suffuse.errors import SuffuseError
 from suffuse.nn import DiT, UNet
-from suffuse.nn.blocks import CrossAttention
+from suffuse.nn.attention import CrossAttention
 
 MAKERS = {
     "dit": lambda: DiT((2, 8, 8), patch=2, width=16, depth=2, heads=2, tokens=6),

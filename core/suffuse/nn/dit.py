@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, layer_norm, pad
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
-from suffuse.nn.blocks import Attention, CrossAttention, zeroed
+from suffuse.nn.attention import Attention, CrossAttention, zeroed
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
 
@@ -85,7 +85,7 @@ class TransformerBlock(nn.Module):
                 scale_m,
                 shift_m,
             )
-        h = gelu(self.linear_0(h), approximate="tanh")
+        h = gelu(self.linear_0(h))
         return torch.addcmul(x, gate_m, self.linear_1(h))
 
 

@@ -13,6 +13,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Encoder
 from suffuse.recipe import Recipe
 from suffuse.training import directory
+from suffuse.training.allocation import keep_freed
 from suffuse.training.directory import Record
 from suffuse.training.progress import Report
 
@@ -55,6 +56,8 @@ def accelerator() -> Any:
             f"{kind.name}; start it by torchrun"
         )
     leave_at_exit()
+    if found.device.type == "cpu":
+        keep_freed()
     return found
 
 

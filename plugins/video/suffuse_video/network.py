@@ -53,7 +53,7 @@ class _Block(nn.Module):
         turned = h.reshape(-1, frames, n, width).transpose(1, 2).reshape(-1, frames, width)
         h = self.time(turned).reshape(-1, n, frames, width).transpose(1, 2).reshape(x.shape)
         x, h = ada_norm(x, scale_m, shift_m, h, gate_t)
-        h = self.linear_1(gelu(self.linear_0(h), approximate="tanh"))
+        h = self.linear_1(gelu(self.linear_0(h)))
         return torch.addcmul(x, gate_m, h)
 
 
