@@ -26,6 +26,7 @@ __all__ = [
     "zeroed",
 ]
 
+
 def convolution(
     axes: int, channels: int, out: int, kernel: int = 3
 ) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
