@@ -90,14 +90,16 @@ class _Unit(torch.autograd.Function):
 
 def _scale(x: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x))
-    return (norm * norm / x.shape[-1] + EPS).rsqrt().to(x.dtype)
+    scale: Tensor = (norm * norm / x.shape[-1] + EPS).rsqrt().to(x.dtype)
+    return scale
 
 
 def _slope(x: Tensor, g: Tensor, r: Tensor) -> Tensor:
     """r³ mean(x g)."""
     wide = _wide(x)
     mean = (x * g).sum(-1, keepdim=True, dtype=wide) / x.shape[-1]
-    return (mean * r.to(wide) ** 3).to(x.dtype)
+    slope: Tensor = (mean * r.to(wide) ** 3).to(x.dtype)
+    return slope
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -109,8 +111,8 @@ def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
 
     On a CPU they are laid out anew at once, which all products and passes over them would else do.
     """
-    split = x.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
-    return (split.contiguous() if x.device.type == "cpu" else split).unbind(0)
+    split = x.view(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4)
+    return torch.unbind(split.contiguous() if x.device.type == "cpu" else split)
 
 
 class Attention(nn.Module):
