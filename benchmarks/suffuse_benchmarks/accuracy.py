@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -54,7 +55,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class _Accuracy:
+class _Accuracy(ABC):
     task: str
     model: str
     seed: int
@@ -65,9 +66,9 @@ class _Accuracy:
         """Whose code decides the errors."""
         return "suffuse.diffusion", "suffuse_benchmarks.mixtures"
 
+    @abstractmethod
     def made(self, problem: Problem, schedule: Schedule, calls: int) -> Tensor | None:
         """The sampler's x_0 from the problem's starting points; None where it cannot."""
-        raise NotImplementedError
 
     def run(self, context: Context) -> Result:
         """Errors at every budget, over all mixtures and starting points."""
@@ -117,7 +118,7 @@ class Solver(_Accuracy):
         denoiser = problem.denoiser(schedule)
         if self.solver == "tuned":
             others = torch.randn(
-                96,
+                256,
                 problem.start.shape[1],
                 generator=torch.Generator().manual_seed(10**6 + self.seed),
                 dtype=torch.float64,

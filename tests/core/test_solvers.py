@@ -22,6 +22,8 @@ from suffuse.diffusion import (
     solvers,
 )
 from suffuse.diffusion.solvers import SOLVERS, exponential_weights
+from suffuse.diffusion.solvers.adams import variable
+from suffuse.diffusion.solvers.quadrature import exponential_quadrature
 from suffuse.errors import SuffuseError
 from suffuse.testing.mathematics import (
     DATA,
@@ -391,11 +393,42 @@ def test_missing_noise_is_told():
 def test_the_default_takes_the_order_that_its_steps_allow():
     """A row redoes the step before it, so that it takes an estimate more than its predictor."""
     schedule = schedules.scaled_linear()
-    for steps, predictor in ((6, 2), (100, 4)):
+    for steps, predictor in ((5, 2), (12, 3), (100, 4)):
         plan = solvers.plan(schedule=schedule, steps=steps)
         assert plan.solver == "adams"
         assert np.count_nonzero(plan.B[steps // 2]) == predictor + 1
-    assert solvers.plan(schedule=schedule, steps=100, reach=0.01).B.shape == (100, 3)
+    short = solvers.plan(schedule=schedule, steps=100, reach=0.01)
+    assert np.count_nonzero(short.B[50]) == 2
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1.0, 0.4), (-math.inf, -1.5), (1.0, math.inf)])
+def test_v1_weights_in_the_variable_of_the_default_are_exact(start, end):
+    """∫ e^{λ − end} f(y(λ)) dλ of a parabola; from pure noise too, and its value in clean data."""
+    mpmath = pytest.importorskip("mpmath")
+
+    def f(y):
+        return 1 + 0.3 * y + 0.2 * y**2
+
+    nodes = variable(np.array([start, *np.random.default_rng().uniform(-2.0, 3.0, 2)]))
+    found = exponential_quadrature(nodes, start, end, variable) @ f(nodes)
+    exact = 1.0
+    if end < math.inf:
+        least = math.exp(start - end)
+        exact = mpmath.quad(lambda p: f(float(variable(end + np.log(float(p))))), [least, 1])
+    assert found == pytest.approx(float(exact), rel=1e-6)
+
+
+@gauges
+def test_the_default_ends_where_a_polynomial_of_its_variable_does(schedule):
+    """The last row carries it to clean data, where other methods take the last estimate."""
+    plan = solvers.plan(schedule=schedule, grid=[1.0, 0.5, 0.4, 0.3, 0.24, 0.2, 0.0], reach=1e3)
+
+    def denoise(x, t):
+        y = torch.from_numpy(variable(schedule.at(t).lam.numpy())).reshape(-1, 1)
+        return (1 + 0.3 * y + 0.2 * y**2).expand_as(x)
+
+    found = sample(denoise, plan, x=torch.zeros(1, 2, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.ones_like(found), rtol=0, atol=1e-12)
 
 
 @gauges

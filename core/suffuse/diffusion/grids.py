@@ -47,7 +47,7 @@ def logsnr(
 
 
 _LAM = np.linspace(-12.0, 12.0, 4801)
-_DENSITY = np.exp(-0.03 * _LAM**2) / (1 + np.exp(-(_LAM + 2.8) / 0.5))
+_DENSITY = np.exp(-0.055 * (_LAM + 0.35) ** 2) / (1 + np.exp(-(_LAM + 2.8) / 0.5))
 _PASSED = np.concatenate([[0.0], np.cumsum(_DENSITY[1:] + _DENSITY[:-1])])
 _PASSED /= _PASSED[-1]
 
@@ -55,16 +55,16 @@ _PASSED /= _PASSED[-1]
 def balanced(schedule: Schedule, n: int, begin: float = 1.0) -> Array:
     """The default: steps as dense as the estimate of standardised data changes, to a λ by n.
 
-    The density of levels is e^{−0.03 λ²} sigmoid((λ + 2.8)/0.5): nearly even in λ, thinner towards
-    clean data, and none where nothing of the data shows. The last level before clean data is
-    λ = 1.4 log n − 0.3, since what that last step leaves out should fall as the rest does. Nothing
-    but λ(begin) is asked of the schedule. Why: docs/decisions.md.
+    The density of levels is e^{−0.055 (λ + 0.35)²} sigmoid((λ + 2.8)/0.5): thinner towards clean
+    data, and none where nothing of the data shows. The last level before clean data is
+    λ = 1.2 log n, since what that last step leaves out should fall as the rest does. Nothing but
+    λ(begin) is asked of the schedule. Why: docs/decisions.md.
     """
     start = float(schedule.at(begin).lam)
     if start > 6:  # all but clean
         return _times(schedule, np.linspace(start, start + 1, n), begin)
     passed = float(np.interp(start, _LAM, _PASSED))
-    top = max(1.4 * math.log(n / (1 - passed)) - 0.3, start + 1, -1.0)
+    top = max(1.2 * math.log(n / (1 - passed)), start + 1, -1.0)
     places = np.linspace(passed, np.interp(top, _LAM, _PASSED), n)
     return _times(schedule, np.interp(places, _PASSED, _LAM), begin)
 

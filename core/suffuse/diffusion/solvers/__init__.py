@@ -22,10 +22,10 @@ import numpy as np
 from suffuse.diffusion.grids import GRIDS
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
+from suffuse.diffusion.solvers.adams import adams
 from suffuse.diffusion.solvers.bridge import bridge
 from suffuse.diffusion.solvers.discrete import ancestral, remask, renoise, reveal, tau_leaping
 from suffuse.diffusion.solvers.multistep import (
-    adams,
     deis,
     dpmpp_2m,
     dpmpp_2m_sde,

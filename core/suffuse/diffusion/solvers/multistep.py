@@ -45,8 +45,12 @@ from suffuse.errors import SuffuseError, unknown
 Weigh = Callable[[Level, Level, list[Level]], Iterable[float]]
 """(t, s, the nodes, the newest first) -> the weight of each node's estimate, without α_s."""
 
+Place = Callable[[Level], float]
+"""The variable in which the polynomials run."""
 
-def _order(name: str, order: int, highest: int) -> None:
+
+def checked_order(name: str, order: int, highest: int) -> None:
+    """Refuse orders that are not from 1 to the highest."""
     if not 1 <= order <= highest:
         raise SuffuseError(f"{name} has the orders 1 to {highest}, and not {order}")
 
@@ -57,15 +61,17 @@ def _strength(tau: float) -> float:
     return tau
 
 
-def _through(levels: Sequence[Level], i: int, nodes: list[int], weigh: Weigh) -> Terms | None:
+def _through(
+    levels: Sequence[Level], i: int, nodes: list[int], weigh: Weigh, place: Place
+) -> Terms | None:
     """What the step from level i takes of the estimates of the rows `nodes`, the newest first.
 
     A polynomial runs through as many of them as it can; None where that is one.
     """
     t, s = levels[i], levels[i + 1]
-    while not usable([levels[r].lam for r in nodes]):
+    while not usable([place(levels[r]) for r in nodes]):
         nodes = nodes[:-1]
-    if len(nodes) < 2 or not usable([t.lam, s.lam]):
+    if len(nodes) < 2 or not usable([place(t), place(s)]):
         return None
     weights = weigh(t, s, [levels[r] for r in nodes])
     return combine(*((s.alpha * k, D(r)) for k, r in zip(weights, nodes, strict=True)))
@@ -79,7 +85,7 @@ def _exact(tau: float) -> Weigh:
     return lambda t, s, nodes: exponential_weights([n.lam for n in nodes], t.lam, s.lam, 1 + tau**2)
 
 
-def _adams(
+def predict_and_correct(
     predictor: int,
     corrector: int = 0,
     *,
@@ -87,9 +93,8 @@ def _adams(
     predict: Weigh | None = None,
     correct: Weigh | None = None,
     keep: Callable[[Level, Level], tuple[float, float]] | None = None,
+    place: Place = lambda level: level.lam,
     taper: bool = False,
-    reach: float = math.inf,
-    first: bool = False,
 ) -> Column:
     """Predictor and corrector on the clean estimate.
 
@@ -98,9 +103,8 @@ def _adams(
     Args:
         predict, correct: the weights; exact where None.
         keep: (t, s) -> what is kept of x, and the noise; by tau where None.
+        place: of nodes; those where it is not finite are left out.
         taper: lower the predictor's order over the last steps.
-        reach: how far in λ from its end a step looks back beyond the two newest estimates.
-        first: correct a first step from pure noise, where the estimate is affine in e^λ.
     """
     predict, correct = predict or _exact(tau), correct or _exact(tau)
 
@@ -114,15 +118,13 @@ def _adams(
         for i, (t, s) in enumerate(pairwise(levels)):
             state = X(i)
             if corrector and last:
-                better = _through(levels, i - 1, [i, *_newest(i - 1, corrector)], correct)
-                if better is None and first and i == 1 and levels[0].alpha == 0:
-                    better = combine((t.alpha / 2, D(1)), (t.alpha / 2, D(0)))
+                known = [i, *_newest(i - 1, corrector)]
+                better = _through(levels, i - 1, known, correct, place)
                 state = combine((1.0, state), (-1.0, last), (1.0, better or last))
             kept, noise = (1.0, 0.0) if t.lam == s.lam else (keep or by_tau)(t, s)
             nodes = _newest(i, min(predictor, len(levels) - 1 - i) if taper else predictor)
-            nodes = nodes[:2] + [r for r in nodes[2:] if s.lam - levels[r].lam <= reach]
             last = combine((s.alpha - t.alpha * kept, D(i)))
-            last = _through(levels, i, nodes, predict) or last
+            last = _through(levels, i, nodes, predict, place) or last
             rows.append(Entry(t.t, s.t, combine((kept, state), (1.0, last)), noise))
         return rows
 
@@ -142,33 +144,8 @@ def multistep(schedule: Schedule, *, order: int = 3, tau: float = 0.0) -> Column
     Sources: Hochbruck, Ostermann, "Exponential integrators", Acta Numerica 19 (2010), section 2.5;
     Zhang, Chen (2023), arXiv 2204.13902; with noise: Xue et al. (2023), arXiv 2309.05019, eq. 14.
     """
-    _order("multistep", order, 4)
-    return _adams(order, tau=_strength(tau))
-
-
-@solver(3, grid="balanced")
-def adams(schedule: Schedule, *, order: int = 4, reach: float = 1.25) -> Column:
-    """The default: exponential Adams, predictor and corrector, whose order follows the steps.
-
-    The predictor's polynomial runs through the two newest estimates, and through older ones as
-    long as they lie within `reach` of the step's end: where steps are long, the estimate bends
-    between them and a higher order only swings. Two estimates are weighed as in `dpmpp_2m`, whose
-    slope is a little flatter than the exact one, for the same reason. The corrector runs through
-    the new estimate and the two before it.
-
-    Args:
-        order: how many estimates the predictor runs through at most, 1 to 4.
-        reach: in λ, above 0.
-    """
-    _order("adams", order, 4)
-    if not reach > 0:
-        raise SuffuseError(f"reach, a span of λ, is above 0, and not {reach}")
-    half, exact = _half(1.0), _exact(0.0)
-
-    def predict(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
-        return (half if len(nodes) == 2 else exact)(t, s, nodes)
-
-    return _adams(order, 2, predict=predict, reach=reach, first=True)
+    checked_order("multistep", order, 4)
+    return predict_and_correct(order, tau=_strength(tau))
 
 
 def _half(rate: float) -> Weigh:
@@ -191,7 +168,7 @@ def dpmpp_2m(schedule: Schedule) -> Column:
 
     Source: Lu et al., "DPM-Solver++" (2022), arXiv 2211.01095, algorithm 2.
     """
-    return _adams(2, predict=_half(1.0))
+    return predict_and_correct(2, predict=_half(1.0))
 
 
 @solver(1, stochastic=True)
@@ -203,13 +180,13 @@ def dpmpp_2m_sde(schedule: Schedule, *, tau: float = 1.0) -> Column:
 
     Source: Lu et al. (2022), arXiv 2211.01095, appendix.
     """
-    return _adams(2, tau=_strength(tau), predict=_half(1 + tau**2))
+    return predict_and_correct(2, tau=_strength(tau), predict=_half(1 + tau**2))
 
 
 @solver(3, exponential=True)
 def dpmpp_3m(schedule: Schedule) -> Column:
     """DPM-Solver++ of third order, with the divided differences' factors right: `multistep`."""
-    return _adams(3)
+    return predict_and_correct(3)
 
 
 @solver(1, exponential=True, stochastic=True)
@@ -219,7 +196,7 @@ def dpmpp_3m_sde(schedule: Schedule, *, tau: float = 1.0) -> Column:
     Args:
         tau: the strength of the noise; at 0 it is `dpmpp_3m`.
     """
-    return _adams(3, tau=_strength(tau))
+    return predict_and_correct(3, tau=_strength(tau))
 
 
 @solver(4)
@@ -236,7 +213,7 @@ def unipc(schedule: Schedule, *, order: int = 3, variant: Literal["bh1", "bh2"] 
 
     Source: Zhao et al. (2023), arXiv 2302.04867, algorithms 1 and 2.
     """
-    _order("unipc", order, 4)
+    checked_order("unipc", order, 4)
     if variant not in ("bh1", "bh2"):
         raise unknown("variant", variant, ["bh1", "bh2"])
 
@@ -252,7 +229,7 @@ def unipc(schedule: Schedule, *, order: int = 3, variant: Literal["bh1", "bh2"] 
 
         return weigh
 
-    return _adams(order, order, predict=half(False), correct=half(True), taper=True)
+    return predict_and_correct(order, order, predict=half(False), correct=half(True), taper=True)
 
 
 @solver(3, exponential=True, stochastic=True)
@@ -266,9 +243,9 @@ def sa(schedule: Schedule, *, predictor: int = 3, corrector: int = 3, tau: float
 
     Source: Xue et al. (2023), arXiv 2309.05019, algorithm 1.
     """
-    _order("the predictor", predictor, 4)
-    _order("the corrector", corrector or 1, 4)
-    return _adams(predictor, corrector, tau=_strength(tau))
+    checked_order("the predictor", predictor, 4)
+    checked_order("the corrector", corrector or 1, 4)
+    return predict_and_correct(predictor, corrector, tau=_strength(tau))
 
 
 @solver(1, stochastic=True)
@@ -283,7 +260,7 @@ def er_sde(schedule: Schedule, *, order: int = 3) -> Column:
 
     Source: Cui et al. (2023), arXiv 2309.06169, eq. 13 and "ER-SDE-5" of table 1.
     """
-    _order("er-sde", order, 3)
+    checked_order("er-sde", order, 3)
 
     def log_phi(lam: Array) -> Array:
         ratio = np.exp(-lam)
@@ -311,7 +288,7 @@ def er_sde(schedule: Schedule, *, order: int = 3) -> Column:
         w *= (1 - fall(t, s)) / w.sum()  # a constant estimate is taken exactly
         return w
 
-    return _adams(order, predict=predict, keep=keep)
+    return predict_and_correct(order, predict=predict, keep=keep)
 
 
 def _ratio(lam: Array) -> Array:
@@ -325,7 +302,7 @@ def noise_estimate(row: int, level: Level) -> Terms:
 
 def _on_noise(name: str, order: int, weigh: Weigh) -> Column:
     """x̃_s = x̃_t + Σ_j w_j ε_j."""
-    _order(name, order, 4)
+    checked_order(name, order, 4)
 
     def column(levels: Sequence[Level]) -> list[Entry]:
         def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:

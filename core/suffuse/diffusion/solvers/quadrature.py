@@ -9,7 +9,7 @@ import numpy as np
 
 from suffuse.diffusion.solvers.table import Array
 
-__all__ = ["exponential_weights", "quadrature_weights", "usable"]
+__all__ = ["exponential_quadrature", "exponential_weights", "quadrature_weights", "usable"]
 
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 
@@ -49,6 +49,35 @@ def _moments(k: int, h: float) -> Array:
     return np.array(out)
 
 
+def exponential_quadrature(
+    nodes: Sequence[float] | Array, start: float, end: float, variable: Callable[[Array], Array]
+) -> Array:
+    """Weights w with Σ_j w_j f(nodes_j) = ∫ e^{λ − end} f(variable(λ)) dλ from `start` to `end`.
+
+    Exact up to quadrature with 32 points where f is a polynomial in `variable`, of degree below the
+    number of nodes; nodes are values of that variable. Where it is finite at λ = ±∞, `start` and
+    `end` may be infinite: the integral then begins in pure noise, or is the value in clean data.
+    """
+    if end == math.inf:
+        share, values = np.ones(1), variable(np.array([math.inf]))
+    else:
+        least = math.exp(start - end)
+        share = (1 - least) * _WEIGHTS / 2
+        values = variable(end + np.log(least + (1 - least) * (_POINTS + 1) / 2))
+    return _basis(nodes, values) @ share
+
+
+def _basis(nodes: Sequence[float] | Array, values: Array) -> Array:
+    """The polynomials of Lagrange through the nodes, at some values, [nodes, values]."""
+    rows = []
+    for j, node in enumerate(nodes):
+        others = [n for i, n in enumerate(nodes) if i != j]
+        rows.append(
+            np.prod([np.ones_like(values), *((values - n) / (node - n) for n in others)], 0)
+        )
+    return np.stack(rows)
+
+
 def quadrature_weights(
     nodes: Sequence[float],
     start: float,
@@ -62,11 +91,4 @@ def quadrature_weights(
     number of nodes; nodes are values of that variable.
     """
     lam = start + (end - start) * (_POINTS + 1) / 2
-    weight = _WEIGHTS / 2 * (end - start) * density(lam)
-    values = variable(lam)
-    out = np.empty(len(nodes))
-    for j, node in enumerate(nodes):
-        others = [n for i, n in enumerate(nodes) if i != j]
-        basis = np.prod([(values - n) / (node - n) for n in others], axis=0)
-        out[j] = np.sum(weight * basis)
-    return out
+    return _basis(nodes, variable(lam)) @ (_WEIGHTS / 2 * (end - start) * density(lam))
