@@ -121,11 +121,11 @@ class _Fit:
         least = sum(self.errors(plan))
         for _ in range(rounds):
             normal, right = self._normal(plan)
-            steps = [
-                part * np.linalg.solve(normal + damping * np.diag(np.diag(normal)), right)
+            whole = [
+                np.linalg.solve(normal + damping * np.diag(np.diag(normal)), right)
                 for damping in DAMPING
-                for part in (1.0, 0.3)
             ]
+            steps = [np.asarray(part * by, np.float64) for by in whole for part in (1.0, 0.3)]
             tried = [after for after in (_shifted(plan, by) for by in steps) if after is not None]
             errors = [sum(self.errors(after)) for after in tried]
             if not errors or not min(errors) < 0.99 * least:
