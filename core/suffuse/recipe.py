@@ -78,7 +78,8 @@ class Training(_Checked):
             gradients being added up; 0 is all. Halved, and said so, where memory runs out.
         learning_rate: its highest value.
         warmup: steps over which it rises from 0.
-        decay: after that, "cosine" to 0 at the last step, or "constant".
+        decay: after that, "cosine" to 0 at the last step, "constant", or "cooldown", which is
+            constant until the last quarter and falls to 0 in it.
         weight_decay: AdamW's.
         clip: the largest gradient norm; 0 is no clipping.
         condition_dropout: how often an example is shown without its conditions, so that the model
@@ -100,7 +101,7 @@ class Training(_Checked):
     micro_batch: NotNegative = 0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: NotNegative = 100
-    decay: Literal["cosine", "constant"] = "cosine"
+    decay: Literal["cosine", "constant", "cooldown"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(ge=0)] = 1.0
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

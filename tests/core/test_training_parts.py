@@ -90,7 +90,7 @@ def test_the_average_is_the_closed_form(std: float, seed: int) -> None:
 # Learning rate
 
 
-@pytest.mark.parametrize("decays", ["cosine", "constant"])
+@pytest.mark.parametrize("decays", ["cosine", "constant", "cooldown"])
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (100, 0), (5, 100), (1, 0), (1, 1)])
 def test_the_learning_rate(decays: str, steps: int, warmup: int) -> None:
     training = Training.model_validate(
@@ -101,6 +101,9 @@ def test_the_learning_rate(decays: str, steps: int, warmup: int) -> None:
     np.testing.assert_allclose(rising, [0.5 * (k + 1) / warmup for k in range(len(rising))])
     if decays == "constant":
         assert rest == [0.5] * len(rest)
+    elif decays == "cooldown":
+        line = [0.5 * min(1.0, (steps - k) / (steps / 4)) for k in range(warmup, steps)]
+        np.testing.assert_allclose(rest, line)
     else:
         turn = [0.5 * math.cos(math.pi / 2 * k / max(len(rest), 1)) ** 2 for k in range(len(rest))]
         np.testing.assert_allclose(rest, turn, atol=1e-15)

@@ -6,9 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from suffuse.errors import SuffuseError
-from suffuse_image.emoji import HELD_OUT, STYLES, Emoji, index
+from suffuse_image.emoji import HELD_OUT, STYLES, Emoji, index, variants
 
 
 def pairs(dataset):
@@ -53,6 +54,35 @@ def test_each_view_has_another_caption_and_the_same_picture():
     pictures = [np.asarray(dataset[row + k * size].data) for k in range(3)]
     assert (pictures[0] == pictures[1]).all()
     assert (pictures[0] == pictures[2]).all()
+
+
+def test_later_views_are_other_pictures_and_say_so():
+    dataset = Emoji("train", views=7, styles=["twemoji", "fluent-high-contrast"])
+    size = len(dataset) // 7
+    names = set(dataset.conditions["prompt"].names)
+    assert {variants.MIRRORED, *variants.COLOURS} <= names
+    for row in range(0, size, 9):
+        plain = dataset[row].data
+        for view in range(3, 7):
+            example = dataset[row + view * size]
+            words = example.conditions["prompt"].split()
+            if variants.MIRRORED in words:
+                assert example.data.tobytes() == variants.mirrored(plain).tobytes()
+            elif words[0] == "a" and words[1] in variants.COLOURS:
+                assert variants.named(variants.hue(example.data)) == words[1]
+            else:
+                assert example.data.tobytes() == plain.tobytes()
+
+
+def test_a_hue_is_found_and_turned():
+    for colour, degrees in variants.COLOURS.items():
+        patch = Image.new("HSV", (8, 8), (round(degrees * 255 / 360), 200, 220)).convert("RGB")
+        found = variants.hue(patch)
+        assert abs((found - degrees + 180) % 360 - 180) < 4
+        assert variants.named(found) == colour
+    assert variants.hue(Image.new("RGB", (8, 8), "grey")) is None
+    with pytest.raises(ValueError, match="without colour"):
+        variants.recoloured(Image.new("RGB", (8, 8), "white"), "red")
 
 
 def test_the_vocabulary_has_the_words_of_all_captions():

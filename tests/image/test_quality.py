@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from suffuse.errors import SuffuseError
-from suffuse_image import bench, quality
+from suffuse_image import bench, bench_restoring, quality
 
 
 def noise(size=(12, 9), seed=0):
@@ -47,7 +47,7 @@ def test_all_get_worse_with_noise():
     random = np.random.default_rng(0)
     found = []
     for deviation in (5, 20, 60):
-        made = bench._noisy(image, random, deviation)
+        made = bench_restoring.noisy(image, random, deviation)
         far = quality.feature_distance([made], [image])[0]
         found.append((quality.psnr(made, image), quality.ssim(made, image), -far))
     assert found == sorted(found, reverse=True)
@@ -71,15 +71,15 @@ def test_classical_ways_undo_some_of_the_damage():
         gains = []
         for i in range(0, 60, 3):
             true = dataset[i].data
-            spoilt = bench._DAMAGES[damage](true, random)
-            made = bench._CLASSICAL[damage](spoilt)
+            spoilt = bench_restoring.DAMAGES[damage](true, random)
+            made = bench_restoring.FILTERS[damage]["filter"](spoilt)
             gains.append(quality.psnr(made, true) - quality.psnr(spoilt, true))
         assert np.mean(gains) > 0.3, (damage, np.mean(gains))
 
 
 def test_a_fill_reaches_the_middle_and_leaves_the_rest():
     image = noise((32, 32)).filter(ImageFilter.GaussianBlur(4))
-    made = bench._filled(bench._holed(image, None))
+    made = bench_restoring._filled(bench_restoring._holed(image, None))
     changed = (np.asarray(made) != np.asarray(image)).any(2)
     assert not changed[:8].any()
     assert not changed[:, 24:].any()

@@ -26,7 +26,11 @@ from suffuse.plugins.contracts import (
     RaggedEncoder,
 )
 
-__all__ = ["Making"]
+__all__ = ["POSTERIOR", "Making"]
+
+POSTERIOR: Mapping[str, Any] = {"name": "ddim", "eta": 1.0}
+"""The solver of `restore`: with fresh noise in every step, which takes back what a learned
+network's estimate got wrong. A deterministic one carries it on to the end."""
 
 
 class Making(Parts):
@@ -105,6 +109,7 @@ class Making(Parts):
         begin: float = 1.0,
         guidance: float | None = None,
         guidance_by: Guidance | None = None,
+        x: State | None = None,
         on_step: Callable[[Step], None] | None = None,
         batch: int = 16,
         **conditions: Any,
@@ -116,8 +121,12 @@ class Making(Parts):
             n: how many; one for each row of the data where None.
             method: one of `suffuse.diffusion.posterior.METHODS`.
             options: of the method.
-            seed, first, solver, steps, grid, begin, guidance, guidance_by, on_step, batch,
-                conditions: as for `sample`.
+            solver: `POSTERIOR` where None.
+            guidance: 1, none, where None: it sharpens p(x_0 | y), of which it is no part.
+            x: clean states [1 or n, *shape] that are noised to the time `begin` to start from; the
+                prior is drawn where None.
+            seed, first, steps, grid, begin, guidance_by, on_step, batch, conditions: as for
+                `sample`.
 
         Raises:
             SuffuseError: as `suffuse.diffusion.posterior.restore`.
@@ -134,20 +143,27 @@ class Making(Parts):
         if rows not in (1, n):
             raise SuffuseError(f"the observation is of {rows} states, and {n} are asked for")
 
-        def run(denoiser: Denoiser, plan: Plan, *, y: Tensor, **settings: Any) -> Tensor:
+        def run(
+            denoiser: Denoiser, plan: Plan, *, y: Tensor, x: State | None = None, **settings: Any
+        ) -> Tensor:
             seen = dataclasses.replace(observation, y=y)
+            if x is not None:
+                x = self._noised(x, plan.begin, settings["noise"])
             return posterior.restore(
-                denoiser, plan, seen, method=method, options=options, **settings
+                denoiser, plan, seen, method=method, options=options, x=x, **settings
             )
 
         return self._made(
             run,
             n,
-            {"y": observation.y.to(self.device).expand(n, *observation.y.shape[1:])},
+            {
+                "y": observation.y.to(self.device).expand(n, *observation.y.shape[1:]),
+                "x": None if x is None else by_name(lambda k: k.expand(n, *k.shape[1:]), x),
+            },
             seed=seed,
             first=first,
-            plan=self.plan(solver, steps, grid=grid, begin=begin),
-            guidance=guidance,
+            plan=self.plan(POSTERIOR if solver is None else solver, steps, grid=grid, begin=begin),
+            guidance=1.0 if guidance is None else guidance,
             guidance_by=guidance_by,
             sizes=None,
             batch=batch,
@@ -219,12 +235,15 @@ class Making(Parts):
         settings: Mapping[str, Any],
     ) -> list[Any]:
         n = len(x_0 if isinstance(x_0, Tensor) else next(iter(x_0.values())))
-        noise = Noise(seed, n, device=self.device)
-        drawn = self.process.noise(noise, x_0, step=0, stream=Stream.PRIOR)
-        t = torch.full((n,), begin, dtype=torch.float64, device=self.device)
-        x = self.process.corrupt(x_0, t, drawn)
+        x = self._noised(x_0, begin, Noise(seed, n, device=self.device))
         own = None if sizes is None else sizes.tolist()
         return self.sample(n, seed=seed, x=x, begin=begin, sizes=own, **settings)
+
+    def _noised(self, x_0: State, begin: float, noise: Noise) -> State:
+        """Clean states brought to the time `begin`."""
+        drawn = self.process.noise(noise, x_0, step=0, stream=Stream.PRIOR)
+        t = torch.full((len(noise),), begin, dtype=torch.float64, device=self.device)
+        return self.process.corrupt(x_0, t, drawn)
 
     def _made(
         self,

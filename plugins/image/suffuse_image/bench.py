@@ -14,41 +14,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
 
-import suffuse
-from suffuse import stats
 from suffuse.bench import Case, Context, Result
 from suffuse.plugins.contracts import Example, Metric
 
-from . import edits, quality
 from .alignment import Alignment, StyleAccuracy
+from .bench_restoring import DAMAGES, Restoring, noisy, ways
+from .bench_shared import CODE, MODEL, data, mean, share, shipped
 from .emoji import Emoji
 from .evaluators import KID
 from .modes import eight_bit
 
 __all__ = ["image", "quick"]
-
-MODEL = "image/emoji"
-_CODE = ("suffuse_image", "suffuse_text", "suffuse.diffusion", "suffuse.nn")
-
-
-def _model(context: Context) -> Any:
-    return context.once(MODEL, lambda: suffuse.load(MODEL))
-
-
-def _data(context: Context, split: Any) -> Emoji:
-    return context.once(("emoji", split), lambda: Emoji(split))
-
-
-def _mean(name: str, values: Sequence[float], better: Any, unit: str = "") -> Metric:
-    found = stats.mean(np.asarray(values, dtype=np.float64), seed=0)
-    return Metric(name, found.value, found.low, found.high, better, len(values), unit=unit)
-
-
-def _share(name: str, hits: int, n: int) -> Metric:
-    found = stats.proportion(hits, n)
-    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
 
 
 @dataclass(frozen=True)
@@ -61,16 +39,16 @@ class Prompts:
     split: str
     guidance: float
     n: int = 140
-    measures: ClassVar[Sequence[str]] = _CODE
+    measures: ClassVar[Sequence[str]] = CODE
 
     def run(self, context: Context) -> Result:
         """The own prompt picked among 100, and the style recognised; beside real pictures."""
-        test, train = _data(context, "test"), _data(context, "train")
+        test, train = data(context, "test"), data(context, "train")
         source = test if self.split == "test" else train
         rows = np.random.default_rng(self.seed).permutation(len(source))[: self.n]
         asked = [source[int(i)].conditions for i in rows]
         words: dict[str, Any] = {k: [c[k] for c in asked] for k in ("prompt", "style")}
-        made = _model(context).sample(len(rows), seed=self.seed, guidance=self.guidance, **words)
+        made = shipped(context).sample(len(rows), seed=self.seed, guidance=self.guidance, **words)
         samples = [Example(m, c) for m, c in zip(made, asked, strict=True)]
         metrics: list[Metric] = []
         for judge in (Alignment(), StyleAccuracy()):
@@ -88,7 +66,7 @@ class Wishes:
     weight: float
     negative: bool = False
     n: int = 28
-    measures: ClassVar[Sequence[str]] = _CODE
+    measures: ClassVar[Sequence[str]] = CODE
 
     def run(self, context: Context) -> Result:
         """The share of blue pixels among coloured ones."""
@@ -98,124 +76,14 @@ class Wishes:
         words: dict[str, Any] = {"prompt": f"heart (blue:{self.weight})", "style": styles}
         if self.negative:
             words |= {"prompt": "heart", "negative": {"prompt": "blue"}}
-        made = _model(context).sample(self.n, seed=self.seed, guidance=2.0, **words)
+        made = shipped(context).sample(self.n, seed=self.seed, guidance=2.0, **words)
         shares = []
         for picture in made:
             p = np.asarray(picture, dtype=int)
             coloured = np.ptp(p, axis=2) > 60
             blue = coloured & (p.argmax(2) == 2)
             shares.append(100 * blue.sum() / max(1, coloured.sum()))
-        return Result([_mean("blue pixels", shares, "higher", "%")])
-
-
-@dataclass(frozen=True)
-class Restoring:
-    """A damage to held-out pictures, undone: by a method with the model, or the classical way."""
-
-    task: str
-    model: str
-    seed: int
-    damage: str
-    method: str
-    steps: int = 16
-    n: int = 32
-    measures: ClassVar[Sequence[str]] = _CODE
-
-    def run(self, context: Context) -> Result:
-        """PSNR, SSIM and the distance on features."""
-        test = _data(context, "test")
-        rows = np.random.default_rng(self.seed).permutation(len(test))[: self.n]
-        examples = [test[int(i)] for i in rows]
-        true = [example.data for example in examples]
-        random = np.random.default_rng(self.seed)
-        spoilt = [_DAMAGES[self.damage](image, random) for image in true]
-        begin = time.process_time()
-        if self.method == "classical":
-            made = [_CLASSICAL[self.damage](image) for image in spoilt]
-        else:
-            made = self._by_model(_model(context), spoilt, examples)
-        seconds = (time.process_time() - begin) / self.n
-        pairs = list(zip(made, true, strict=True))
-        return Result(
-            [
-                _mean("PSNR", [quality.psnr(*pair) for pair in pairs], "higher", "dB"),
-                _mean("SSIM", [quality.ssim(*pair) for pair in pairs], "higher"),
-                _mean("distance (dual/1)", list(quality.feature_distance(made, true)), "lower"),
-                Metric("processor time", seconds, seconds, seconds, "lower", self.n, unit="s"),
-            ]
-        )
-
-    def _by_model(
-        self, model: Any, spoilt: Sequence[Image.Image], examples: Sequence[Example]
-    ) -> list[Image.Image]:
-        with TemporaryDirectory() as folder:
-            if self.damage == "inpaint":
-                mask = f"{folder}/mask.png"
-                _hole().save(mask)
-                edit: Any = edits.Inpaint(model, mask=mask, method=self.method)
-            elif self.damage == "x4":
-                edit = edits.Upscale(model, factor=4, method=self.method)
-            elif self.damage == "noise 25":
-                edit = edits.Denoise(model, noise=25.0, method=self.method)
-            else:
-                edit = edits.Deblur(model, blur=1.5, noise=2.0, method=self.method)
-            return [
-                edit([image], seed=self.seed + i, steps=self.steps, **example.conditions)[0]
-                for i, (image, example) in enumerate(zip(spoilt, examples, strict=True))
-            ]
-
-
-def _hole() -> Image.Image:
-    """A quarter of the picture, in its middle."""
-    mask = Image.new("L", (32, 32), 0)
-    mask.paste(255, (8, 8, 24, 24))
-    return mask
-
-
-def _holed(image: Image.Image, random: Any) -> Image.Image:
-    out = image.copy()
-    out.paste((0, 0, 0), (8, 8, 24, 24))
-    return out
-
-
-def _filled(image: Image.Image) -> Image.Image:
-    """The hole filled from its border inwards, by the mean of the neighbours that are known."""
-    p = np.asarray(image, dtype=np.float64).copy()
-    known = np.asarray(_hole()) == 0
-    while not known.all():
-        total, count = np.zeros_like(p), np.zeros(known.shape)
-        for shift in (-1, 1):
-            for axis in (0, 1):
-                near = np.roll(known, shift, axis)
-                total += np.roll(p, shift, axis) * near[..., None]
-                count += near
-        fresh = ~known & (count > 0)
-        p[fresh] = total[fresh] / count[fresh][:, None]
-        known = known | fresh
-    return Image.fromarray(p.round().astype(np.uint8))
-
-
-def _noisy(image: Image.Image, random: Any, deviation: float) -> Image.Image:
-    noisy = np.asarray(image) + random.normal(0, deviation, (image.height, image.width, 3))
-    return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
-
-
-def _blurred(image: Image.Image, random: Any) -> Image.Image:
-    return _noisy(image.filter(ImageFilter.GaussianBlur(1.5)), random, 2.0)
-
-
-_DAMAGES: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
-    "inpaint": _holed,
-    "x4": lambda image, random: image.resize((8, 8), Image.Resampling.BOX),
-    "noise 25": lambda image, random: _noisy(image, random, 25.0),
-    "blur 1.5": _blurred,
-}
-_CLASSICAL: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "inpaint": _filled,
-    "x4": lambda image: image.resize((32, 32), Image.Resampling.BICUBIC),
-    "noise 25": quality.median,
-    "blur 1.5": lambda image: quality.wiener(image, 1.5),
-}
+        return Result([mean("blue pixels", shares, "higher", "%")])
 
 
 @dataclass(frozen=True)
@@ -228,14 +96,14 @@ class Budget:
     solver: str
     steps: int
     n: int = 137
-    measures: ClassVar[Sequence[str]] = _CODE
+    measures: ClassVar[Sequence[str]] = CODE
 
     def run(self, context: Context) -> Result:
         """KID on pixels, and the own prompt picked among 100."""
-        test, train = _data(context, "test"), _data(context, "train")
+        test, train = data(context, "test"), data(context, "train")
         asked = [test[i].conditions for i in range(min(self.n, len(test)))]
         words: dict[str, Any] = {k: [c[k] for c in asked] for k in ("prompt", "style")}
-        made = _model(context).sample(
+        made = shipped(context).sample(
             len(asked), seed=self.seed, solver=self.solver, steps=self.steps, **words
         )
         samples = [Example(m, c) for m, c in zip(made, asked, strict=True)]
@@ -279,7 +147,7 @@ class Finding:
             index.by_image(_CHANGES[self.change](pictures[name], random), 1)[0].name == name
             for name in index.names[: self.n]
         )
-        return Result([_share("first", hits, min(self.n, len(index.names)))])
+        return Result([share("first", hits, min(self.n, len(index.names)))])
 
 
 def _crop(image: Image.Image, random: Any) -> Image.Image:
@@ -296,7 +164,7 @@ def _recoloured(image: Image.Image, random: Any) -> Image.Image:
 
 _CHANGES: dict[str, Callable[[Image.Image, Any], Image.Image]] = {
     "half of the area": _crop,
-    "noise 20": lambda image, random: _noisy(image, random, 20.0),
+    "noise 20": lambda image, random: noisy(image, random, 20.0),
     "hue turned": _recoloured,
 }
 
@@ -319,7 +187,7 @@ class Asking:
             begin = time.perf_counter()
             (vectors @ vectors[i]).topk(10)
             times.append(1000 * (time.perf_counter() - begin))
-        return Result([_mean("answered in", times[2:], "lower", "ms")])
+        return Result([mean("answered in", times[2:], "lower", "ms")])
 
 
 @dataclass(frozen=True)
@@ -330,11 +198,11 @@ class Speed:
     model: str
     seed: int
     batch: int
-    measures: ClassVar[Sequence[str]] = _CODE
+    measures: ClassVar[Sequence[str]] = CODE
 
     def run(self, context: Context) -> Result:
         """Processor seconds with the recipe's sampler, and of as many calls of the network."""
-        model = _model(context)
+        model = shipped(context)
         steps, guided = model.recipe.sampling.steps, model.recipe.sampling.guidance != 1
         rows = self.batch * (2 if guided else 1)
         x, level = torch.randn(rows, *model.shape), torch.zeros(rows)
@@ -351,8 +219,8 @@ class Speed:
                 alone.append((time.process_time() - begin) / self.batch)
         return Result(
             [
-                _mean("seconds a picture", totals[1:], "lower", "s"),
-                _mean("of which the network", alone[1:], "lower", "s"),
+                mean("seconds a picture", totals[1:], "lower", "s"),
+                mean("of which the network", alone[1:], "lower", "s"),
             ]
         )
 
@@ -370,9 +238,9 @@ def image(seeds: int = 1) -> Iterator[Case]:
         for weight in (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0):
             yield Wishes("weights/blue heart", f"weight {weight:g}", seed, weight)
         yield Wishes("weights/blue heart", "negative", seed, 0.0, negative=True)
-        for damage in _DAMAGES:
-            for method in ("classical", "mmps", "pigdm", "diffpir"):
-                yield Restoring(f"restoring/{damage}", method, seed, damage, method)
+        for damage in DAMAGES:
+            for way in ways(damage):
+                yield Restoring(f"restoring/{damage}", way, seed, damage, way)
         for solver in ("multistep", "dpmpp-2m", "unipc"):
             for steps in (5, 8, 10, 20, 35):
                 yield Budget(f"budget/{steps} calls", solver, seed, solver, steps)
@@ -387,9 +255,9 @@ def quick() -> Iterator[Case]:
     """A few minutes of the same."""
     for guidance in (1.0, 1.5, 3.0):
         yield Prompts("prompts/test", f"guidance {guidance:g}", 0, "test", guidance, n=100)
-    for damage in _DAMAGES:
-        for method in ("classical", "mmps"):
-            yield Restoring(f"restoring/{damage}", method, 0, damage, method, steps=12, n=12)
+    for damage in DAMAGES:
+        for way in ("filter", "ddrm"):
+            yield Restoring(f"restoring/{damage}", way, 0, damage, way, n=12)
     for change in _CHANGES:
         yield Finding("finding/among 1,000", change, 0, change, n=200)
     yield Asking("finding/time", "100,000 vectors", 0)

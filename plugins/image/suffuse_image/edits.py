@@ -1,47 +1,39 @@
-"""Edits of pictures by a model of pictures: filling, restoring, changing.
+"""Edits of pictures by a model of pictures: what all share, and those that change a whole picture.
 
 Each edit is made for a model, with options, and is called with pictures:
 
     Inpaint(model, mask="mask.png")([photo], n=4, seed=0, prompt="a hat") -> 4 pictures
 
 Keywords beside n and seed go to the model: steps, solver, guidance, and its conditions. A model
-works at one size. Filling keeps the size of the picture: the square around what is to be filled is
-brought to the model's size and back, and pixels outside of the mask are those of the picture, bit
-for bit. What restores answers at the model's size.
-
-A state's channel is x = (p - mean) / std. Means over pixels (blur, pooling) pass such maps by, so
-that they act on states as on pictures; a mixture of channels is corrected for them.
+works at one size: see `filling` and `restoring` for what becomes of the picture's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from suffuse.diffusion import operators
+from suffuse.diffusion.inversion import invert
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
 from .modes import eight_bit
 from .pixels import Pixels, crop_to
-from .reading import read
 
-__all__ = ["Blend", "Colorize", "Deblur", "Denoise", "Inpaint", "Outpaint", "Upscale", "Vary"]
+__all__ = ["STEPS", "Blend", "Edit", "Rephrase", "Vary", "seeds"]
 
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601: grey from red, green and blue, as Pillow mixes them."""
+STEPS = 32
+"""Network calls of posterior sampling, unless told otherwise."""
 
 
-class _Edit:
+class Edit:
     """What edits share: the model, its encoder and the method of posterior sampling."""
 
-    def __init__(self, model: Any, method: str = "diffpir") -> None:
+    def __init__(self, model: Any, method: str = "ddrm") -> None:
         if not isinstance(model.encoder, Pixels):
             raise SuffuseError(
                 "pictures are edited by models of pixels, and this one has the encoder "
@@ -50,252 +42,29 @@ class _Edit:
         self.model, self.method = model, method
         self.size: tuple[int, int] = model.encoder.size
 
-    def _fit(self, image: Image.Image) -> Image.Image:
+    def fit(self, image: Image.Image) -> Image.Image:
         """The picture in the model's channels and size."""
         return crop_to(eight_bit(image, self.model.encoder.channels), self.size)
 
-    def _restored(
-        self, seen: Observation, n: int, seed: Any, settings: dict[str, Any]
+    def restored(
+        self, seen: Observation, n: int, seeds: list[int], settings: dict[str, Any]
     ) -> list[Image.Image]:
         """n pictures for one observation."""
         found: list[Image.Image] = self.model.restore(
-            seen, n=n, method=self.method, seed=seed, **settings
+            seen, n=n, method=self.method, seed=seeds, **{"steps": STEPS, **settings}
         )
         return found
 
-    def _std(self) -> Tensor:
+    def std(self) -> Tensor:
+        """Of the state's channels, [C, 1, 1]."""
         return torch.tensor(self.model.encoder.std)[:, None, None]
 
-    def _mean(self) -> Tensor:
+    def mean(self) -> Tensor:
+        """Of the state's channels, [C, 1, 1]."""
         return torch.tensor(self.model.encoder.mean)[:, None, None]
 
 
-class Inpaint(_Edit):
-    """Fill what a mask marks.
-
-    Args:
-        model: of pixels.
-        mask: a picture of the size of the one to fill; what is white in it is filled.
-        context: the side of the square that the model sees, as a multiple of the mask's.
-        method: of posterior sampling.
-    """
-
-    def __init__(
-        self, model: Any, *, mask: str, context: float = 2.0, method: str = "diffpir"
-    ) -> None:
-        super().__init__(model, method)
-        if not context >= 1:
-            raise SuffuseError(f"context is 1 or more, and {context} is not")
-        self.context = context
-        self.mask, self.name = np.asarray(eight_bit(read(Path(mask)), 1)) >= 128, mask
-        if not self.mask.any():
-            raise SuffuseError(
-                f"the mask {mask} is black all over, so there is nothing to fill: paint white what "
-                "is to be filled"
-            )
-
-    def __call__(
-        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
-    ) -> list[Image.Image]:
-        """n pictures for each, of its size; raises where the mask has another size."""
-        out = []
-        for k, image in enumerate(objects):
-            picture = eight_bit(image, self.model.encoder.channels)
-            if (picture.height, picture.width) != self.mask.shape:
-                raise SuffuseError(
-                    f"the mask {self.name} has {self.mask.shape[1]}x{self.mask.shape[0]} pixels, "
-                    f"and the picture {picture.width}x{picture.height}: they have to agree"
-                )
-            out += self._filled(
-                picture, self.mask, n, [seed + 1000 * k + i for i in range(n)], settings
-            )
-        return out
-
-    def _filled(
-        self,
-        picture: Image.Image,
-        mask: np.ndarray,
-        n: int,
-        seeds: list[int],
-        settings: dict[str, Any],
-    ) -> list[Image.Image]:
-        box = self._box(mask)
-        part = Image.fromarray(mask.astype(np.uint8) * 255).crop(box)
-        # A pixel of the model is known where all that it covers is.
-        small = part.resize(self.size[::-1], Image.Resampling.BOX)
-        known = torch.from_numpy(np.array(small) == 0)
-        if (picture.height, picture.width) == self.size:
-            known = torch.from_numpy(~mask)
-        region = picture.crop(box).resize(self.size[::-1], Image.Resampling.LANCZOS)
-        seen = Observation(operators.mask(known.to(self.model.device)), self.model.encode([region]))
-        out = []
-        for made in self._restored(seen, n, seeds, settings):
-            large = made.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BICUBIC)
-            result = picture.copy()
-            result.paste(large, box[:2], part)
-            out.append(result)
-        return out
-
-    def _box(self, mask: np.ndarray) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of what the model sees: the whole picture where it is small."""
-        height, width = mask.shape
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        side = max(np.ptp(rows) + 1, np.ptp(columns) + 1) * self.context
-        least = max(self.size)
-        high, wide = (int(min(n, max(round(side), least))) for n in (height, width))
-        top = int(np.clip((rows[0] + rows[-1] + 1 - high) // 2, 0, height - high))
-        left = int(np.clip((columns[0] + columns[-1] + 1 - wide) // 2, 0, width - wide))
-        return left, top, left + wide, top + high
-
-
-class Outpaint(Inpaint):
-    """Go on beyond the borders.
-
-    Args:
-        model: of pixels.
-        factor: how many times as large the result is; the picture is in its middle.
-        method: of posterior sampling.
-    """
-
-    def __init__(self, model: Any, *, factor: float = 1.5, method: str = "diffpir") -> None:
-        _Edit.__init__(self, model, method)
-        if not 1 < factor <= 4:
-            raise SuffuseError(f"factor is above 1 and at most 4, and {factor} is not")
-        self.factor, self.context = factor, 1.0
-
-    def __call__(
-        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
-    ) -> list[Image.Image]:
-        """n larger pictures for each."""
-        out = []
-        for k, image in enumerate(objects):
-            picture = eight_bit(image, self.model.encoder.channels)
-            size = tuple(round(self.factor * side) for side in picture.size)
-            at = tuple((a - b) // 2 for a, b in zip(size, picture.size, strict=True))
-            # Filled by the edge, so that resampling at the border brings in nothing foreign.
-            pads = [
-                (at[1], size[1] - at[1] - picture.height),
-                (at[0], size[0] - at[0] - picture.width),
-            ]
-            values = np.asarray(picture)
-            padded = np.pad(values, [*pads, *[(0, 0)] * (values.ndim - 2)], mode="edge")
-            mask = np.ones((size[1], size[0]), dtype=bool)
-            mask[at[1] : at[1] + picture.height, at[0] : at[0] + picture.width] = False
-            out += self._filled(Image.fromarray(padded), mask, n, _seeds(seed, k, n), settings)
-        return out
-
-
-class _Restore(_Edit):
-    """An edit that restores each picture from an observation of it."""
-
-    def observe(self, image: Image.Image) -> Observation:
-        """What is known of the state."""
-        raise NotImplementedError
-
-    def __call__(
-        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
-    ) -> list[Image.Image]:
-        """n pictures for each, of the model's size."""
-        out = []
-        for k, image in enumerate(objects):
-            out += self._restored(self.observe(image), n, _seeds(seed, k, n), settings)
-        return out
-
-
-class Upscale(_Restore):
-    """Details for a picture that is `factor` times smaller than the model's.
-
-    Args:
-        model: of pixels.
-        factor: of each side; it divides the model's size.
-        noise: deviation of the noise in the small picture, in levels of 255.
-        method: of posterior sampling.
-    """
-
-    def __init__(
-        self, model: Any, *, factor: int = 2, noise: float = 0.0, method: str = "diffpir"
-    ) -> None:
-        super().__init__(model, method)
-        if factor < 2 or any(side % factor for side in self.size):
-            raise SuffuseError(
-                f"factor is 2 or more and divides the model's size {self.size}; given {factor}"
-            )
-        self.factor, self.noise = factor, noise
-
-    def observe(self, image: Image.Image) -> Observation:
-        """The picture as the means of blocks."""
-        height, width = (side // self.factor for side in self.size)
-        encoder = self.model.encoder
-        small = crop_to(eight_bit(image, encoder.channels), (height, width))
-        own = Pixels([height, width], encoder.channels, encoder.mean, encoder.std)
-        # Means of 8-bit pixels are rounded: half a level at most.
-        noise = max(self.noise, 0.29) / 255 / self._std()
-        return Observation(operators.pool(self.factor), own.encode([small]), noise)
-
-
-class Denoise(_Restore):
-    """Take away grain.
-
-    Args:
-        model: of pixels.
-        noise: its deviation in levels of 255; estimated from the picture where None.
-        method: of posterior sampling.
-    """
-
-    def __init__(self, model: Any, *, noise: float | None = None, method: str = "diffpir") -> None:
-        super().__init__(model, method)
-        if noise is not None and not 0 < noise < 256:
-            raise SuffuseError(f"noise is above 0 and below 256 levels, and {noise} is not")
-        self.noise = noise
-
-    def observe(self, image: Image.Image) -> Observation:
-        """The picture as its clean self with normal noise."""
-        fitted = self._fit(image)
-        noise = noise_level(fitted) if self.noise is None else self.noise
-        levels = torch.as_tensor(max(noise, 0.29) / 255) / self._std()
-        return Observation(operators.identity(), self.model.encode([fitted]), levels)
-
-
-class Deblur(_Restore):
-    """Undo a Gaussian blur.
-
-    Args:
-        model: of pixels.
-        blur: its deviation in pixels of the model's size.
-        noise: deviation of the noise in the picture, in levels of 255.
-        method: of posterior sampling.
-    """
-
-    def __init__(
-        self, model: Any, *, blur: float = 1.5, noise: float = 1.0, method: str = "diffpir"
-    ) -> None:
-        super().__init__(model, method)
-        self.operator, self.noise = operators.blur(blur, self.size), noise
-
-    def observe(self, image: Image.Image) -> Observation:
-        """The picture as a blurred one."""
-        noise = max(self.noise, 0.29) / 255 / self._std()
-        return Observation(self.operator, self.model.encode([self._fit(image)]), noise)
-
-
-class Colorize(_Restore):
-    """Colours for a grey picture; its brightness stays."""
-
-    def __init__(self, model: Any, *, method: str = "diffpir") -> None:
-        super().__init__(model, method)
-        if model.encoder.channels != 3:
-            raise SuffuseError("this model makes grey pictures, which have no colours to give")
-
-    def observe(self, image: Image.Image) -> Observation:
-        """The picture's brightness: a mixture of the state's channels."""
-        grey = np.asarray(crop_to(eight_bit(image, 1), self.size)) / 255
-        luma = torch.tensor(LUMA)[:, None, None]
-        weights = (luma * self._std()).reshape(1, 3)
-        y = torch.from_numpy(grey).float() - (luma * self._mean()).sum()
-        return Observation(operators.mix(weights, axis=-3), y[None, None], 1 / 255)
-
-
-class Vary(_Edit):
+class Vary(Edit):
     """Noise a picture in part and make it clean again.
 
     Args:
@@ -313,12 +82,12 @@ class Vary(_Edit):
         """n variations of each, of the model's size."""
         out = []
         for k, image in enumerate(objects):
-            seeds = _seeds(seed, k, n)
-            out += self.model.vary([image] * n, self.strength, seed=seeds, **settings)
+            drawn = seeds(seed, k, n)
+            out += self.model.vary([image] * n, self.strength, seed=drawn, **settings)
         return out
 
 
-class Blend(_Edit):
+class Blend(Edit):
     """Pictures on the way from one to another.
 
     Args:
@@ -342,19 +111,67 @@ class Blend(_Edit):
         return made[1:-1]
 
 
-def _seeds(seed: int, picture: int, n: int) -> list[int]:
+class Rephrase(Edit):
+    """Change what the words say, and keep the rest: a red car that was blue.
+
+    The picture is walked back to the noise that the model makes it of under the words that describe
+    it, `source`; from there it is made anew, led from those words to the new ones:
+    d(source) + guidance · (d(prompt) − d(source)), Ho, Salimans (2022), arXiv 2207.12598. With the
+    same words the picture comes back.
+
+    Args:
+        model: of pixels, with a prompt.
+        source: the prompt of the picture as it is.
+        strength: from 0 to 1: how far it is walked back.
+        rounds: network calls for each step back; more make the way exact.
+    """
+
+    def __init__(self, model: Any, *, source: str, strength: float = 0.8, rounds: int = 4) -> None:
+        super().__init__(model)
+        words = [name for name, about in model.conditions.items() if about.kind == "text"]
+        if len(words) != 1:
+            raise SuffuseError(
+                f"words are replaced by a model with one condition of text; this one has "
+                f"{len(words)}"
+            )
+        if not 0 < strength <= 1:
+            raise SuffuseError(f"strength is above 0 and at most 1, and {strength} is not")
+        self.words, self.source = words[0], source
+        self.strength, self.rounds = strength, rounds
+
+    def __call__(
+        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Image.Image]:
+        """One picture for each, of the model's size; nothing is drawn, so that n is 1."""
+        if n != 1:
+            raise SuffuseError("replacing words draws nothing: there is one result, and not more")
+        if self.words not in settings:
+            raise SuffuseError(f"--{self.words} says what the picture is to become")
+        model, count = self.model, len(objects)
+        steps = settings.pop("steps", None) or max(24, model.recipe.sampling.steps)
+        guidance = settings.pop("guidance", None) or 1.5
+        how = {"solver": "ddim", "steps": steps, "begin": self.strength}
+        others = {k: v for k, v in settings.items() if k in model.conditions and k != self.words}
+        told = model.prepare({self.words: [self.source] * count, **_repeated(others, count)}, count)
+        with torch.inference_mode():
+            x = invert(
+                model.denoiser(1.0),
+                model.plan(**how),
+                model.encode(objects),
+                iterations=self.rounds,
+                **told,
+            )
+        negative = {self.words: self.source, **others}
+        found: list[Image.Image] = model.sample(
+            count, seed=seed, x=x, guidance=guidance, negative=negative, **how, **settings
+        )
+        return found
+
+
+def _repeated(values: Mapping[str, Any], n: int) -> dict[str, list[Any]]:
+    return {name: [value] * n for name, value in values.items()}
+
+
+def seeds(seed: int, picture: int, n: int) -> list[int]:
     """A seed for each of the n results of a picture; results of different pictures differ."""
     return [(seed * 1_000_003 + picture * 1009 + i) % 2**63 for i in range(n)]
-
-
-def noise_level(image: Image.Image) -> float:
-    """The deviation of a picture's noise in levels of 255, from its finest diagonal details.
-
-    Half the difference of neighbouring diagonals has the deviation of the noise, and of the picture
-    itself little but at edges, which the median leaves out: 1.4826 times the median of its
-    magnitudes is the deviation of normal noise (Donoho, Johnstone (1994), "Ideal spatial
-    adaptation by wavelet shrinkage").
-    """
-    p = np.asarray(image, dtype=np.float64)
-    detail = (p[:-1, :-1] - p[1:, :-1] - p[:-1, 1:] + p[1:, 1:]) / 2
-    return float(1.4826 * np.median(np.abs(detail)))

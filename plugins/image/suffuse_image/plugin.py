@@ -106,18 +106,23 @@ def register_renderers(register: Register) -> None:
 
 @hookimpl
 def register_edits(register: Register) -> None:
-    for name, attribute, summary in (
-        ("inpaint", "Inpaint", "fill what a mask marks; all else stays, bit for bit"),
-        ("outpaint", "Outpaint", "go on beyond the borders"),
-        ("upscale", "Upscale", "details for a small picture"),
-        ("denoise", "Denoise", "take away grain, of known or of estimated level"),
-        ("deblur", "Deblur", "undo a Gaussian blur"),
-        ("colorize", "Colorize", "colours for a grey picture"),
-        ("img2img", "Vary", "make a picture anew in part, by the prompt"),
-        ("vary", "Vary", "variations of a picture"),
-        ("blend", "Blend", "pictures between two"),
+    for name, target, summary in (
+        ("inpaint", "filling:Inpaint", "fill what a mask marks; all else stays, bit for bit"),
+        ("outpaint", "filling:Outpaint", "go on beyond the borders"),
+        ("pan", "filling:Pan", "turn the view, and make what comes into it"),
+        ("zoom", "filling:Zoom", "step back, and make what comes into view"),
+        ("tile", "filling:Tile", "make a picture that repeats without a seam"),
+        ("upscale", "restoring:Upscale", "details for a small picture"),
+        ("denoise", "restoring:Denoise", "take away grain, of known or of estimated level"),
+        ("deblur", "restoring:Deblur", "undo a Gaussian blur"),
+        ("dejpeg", "restoring:Dejpeg", "undo what a JPEG of low quality left out"),
+        ("colorize", "restoring:Colorize", "colours for a grey picture"),
+        ("img2img", "edits:Vary", "make a picture anew in part, by the prompt"),
+        ("vary", "edits:Vary", "variations of a picture"),
+        ("blend", "edits:Blend", "pictures between two"),
+        ("rephrase", "edits:Rephrase", "change what the words say, and keep the rest"),
     ):
-        register(f"image/{name}", f"suffuse_image.edits:{attribute}", summary=summary)
+        register(f"image/{name}", f"suffuse_image.{target}", summary=summary)
 
 
 @hookimpl

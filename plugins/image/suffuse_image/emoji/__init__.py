@@ -10,7 +10,9 @@ its style with other concepts. By concept: all pictures of a concept are held ou
 ``"image/emoji/CONCEPT"`` is below 0.08.
 
 A picture's caption is the concept's name; with ``views`` above 1 it occurs that many times, also
-with a longer sentence and with further words for the thing (from emojibase).
+with a longer sentence and with further words for the thing (from emojibase). From the fourth view
+on it is another picture as well, by turns mirrored ("fox mirrored") and in another colour ("a blue
+fox"): see `variants`.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from PIL import Image
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
+from suffuse_image.emoji.variants import COLOURS, MIRRORED, hue, mirrored, named, recoloured
 
 __all__ = ["HELD_OUT", "STYLES", "Emoji"]
 
 HELD_OUT = 0.08
+CAPTIONS = 3
+"""So many views show a picture as it was drawn."""
 STYLES = (
     "noto",
     "fxemoji",
@@ -52,7 +57,8 @@ class Emoji:
         concepts: "common" for the 259 that are easy to name, or "all".
         held_out: what the test split holds: "pair" or "concept".
         styles: only these; all where None.
-        views: how often each picture occurs in the training split, each time with another caption.
+        views: how often each picture occurs in the training split, each time with another caption;
+            beyond `CAPTIONS`, mirrored or in another colour.
 
     >>> test = Emoji("test")
     >>> test[0].data.size, sorted(test.conditions)
@@ -105,11 +111,12 @@ class Emoji:
         view, row = divmod(index % len(self), len(self._chosen))
         which = self._chosen[row]
         concept, style = self._index["pictures"][which]
-        caption = _captions(concept, self._index["concepts"][concept]["tags"])
-        return Example(
-            Image.fromarray(_pixels()[which]),
-            {"prompt": caption[view % len(caption)], "style": style},
-        )
+        image = Image.fromarray(_pixels()[which])
+        if view < CAPTIONS:
+            captions = _captions(concept, self._index["concepts"][concept]["tags"])
+            return Example(image, {"prompt": captions[view % len(captions)], "style": style})
+        image, caption = _variant(image, concept, style, view - CAPTIONS)
+        return Example(image, {"prompt": caption, "style": style})
 
     def concept(self, index: int) -> str:
         """The concept of an example."""
@@ -160,6 +167,20 @@ def _captions(concept: str, tags: list[str]) -> list[str]:
     return out
 
 
+def _variant(image: Image.Image, concept: str, style: str, which: int) -> tuple[Image.Image, str]:
+    """The mirrored picture by an even number, one in another colour, if it has any, by an odd."""
+    name = concept.replace("-", " ")
+    if which % 2 == 0:
+        return mirrored(image), f"{name} {MIRRORED}"
+    own = hue(image)
+    if own is None or not COLOURS.keys().isdisjoint(name.split()):
+        return image, name
+    others = [colour for colour in COLOURS if colour != named(own)]
+    first = int(_fraction(f"image/emoji/{concept}/{style}/colour") * len(others))
+    colour = others[(first + which // 2) % len(others)]
+    return recoloured(image, colour), f"a {colour} {name}"
+
+
 def _vocabulary(concepts: set[str], about: Any, views: int) -> tuple[str, ...]:
     """The words of the captions, sorted; without the articles."""
     found = {
@@ -168,4 +189,6 @@ def _vocabulary(concepts: set[str], about: Any, views: int) -> tuple[str, ...]:
         for caption in _captions(concept, about[concept]["tags"])[:views]
         for word in re.findall(r"[^\W_]+", caption.casefold())
     }
+    if views > CAPTIONS:
+        found |= {MIRRORED, *COLOURS}
     return tuple(sorted(found - {"a", "an", "and", "of", "in", "on", "with", "the", "to", "at"}))

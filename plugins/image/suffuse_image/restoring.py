@@ -1,0 +1,264 @@
+"""Edits that restore: what was lost, made again in agreement with what is left.
+
+Each states what was observed, y = A x + noise, and draws pictures that agree with it
+(`suffuse.diffusion.posterior`). A state's channel is x = (p - mean) / std, p in [0, 1]; data here
+are pictures less the mean, so that A begins with a multiplication by std, and the noise is one
+number for all channels: its deviation in levels, over 255.
+
+A draw is one of the pictures that it may have been, as sharp as any. The mean of several draws is
+nearer to the truth in squared error, and softer: `average`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from suffuse.diffusion import operators
+from suffuse.diffusion.operators import Operator
+from suffuse.diffusion.posterior import Observation
+from suffuse.errors import SuffuseError
+
+from . import jpeg
+from .edits import Edit, seeds
+from .modes import eight_bit
+from .pixels import crop_to
+
+__all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "noise_level"]
+
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601: grey from red, green and blue, as Pillow mixes them."""
+
+ROUNDING = 0.29
+"""The deviation, in levels, of the rounding of 8-bit values."""
+
+
+class Restore(Edit):
+    """An edit that restores each picture from an observation of it.
+
+    Args:
+        model: of pixels.
+        average: each result is the mean of so many draws.
+        method: of posterior sampling.
+    """
+
+    def __init__(self, model: Any, *, average: int = 1, method: str = "ddrm") -> None:
+        super().__init__(model, method)
+        if average < 1:
+            raise SuffuseError(f"average is 1 draw or more, and not {average}")
+        self.average = average
+
+    def observe(self, image: Image.Image) -> Observation:
+        """What is known of the state."""
+        raise NotImplementedError
+
+    def __call__(
+        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Image.Image]:
+        """n pictures for each, of the model's size."""
+        out = []
+        for k, image in enumerate(objects):
+            drawn = seeds(seed, k, n * self.average)
+            made = self.restored(self.observe(image), n * self.average, drawn, settings)
+            groups = [made[i::n] for i in range(n)]
+            out += [_mean(group) for group in groups]
+        return out
+
+    def _whole(self, x: Operator | None = None) -> Operator:
+        """The operator on pictures, of states; every pixel where None."""
+        units = operators.mix(torch.diag(self.std().flatten()), axis=-3)
+        return units if x is None else x @ units
+
+    def _data(self, image: Image.Image) -> Tensor:
+        """A picture less the mean, [1, C, H, W]."""
+        p = np.array(eight_bit(image, self.model.encoder.channels), dtype=np.float32) / 255
+        y = torch.from_numpy(p).reshape(image.height, image.width, -1).permute(2, 0, 1)
+        return (y - self.mean())[None].to(self.model.device)
+
+
+def _mean(pictures: Sequence[Image.Image]) -> Image.Image:
+    if len(pictures) == 1:
+        return pictures[0]
+    total = np.mean([np.asarray(picture, dtype=np.float64) for picture in pictures], axis=0)
+    return Image.fromarray(total.round().astype(np.uint8))
+
+
+class Upscale(Restore):
+    """Details for a picture that is `factor` times smaller than the model's.
+
+    Args:
+        model: of pixels.
+        factor: of each side; it divides the model's size.
+        noise: deviation of the noise in the small picture, in levels of 255.
+        average, method: see `Restore`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        factor: int = 2,
+        noise: float = 0.0,
+        average: int = 1,
+        method: str = "ddrm",
+    ) -> None:
+        super().__init__(model, average=average, method=method)
+        if factor < 2 or any(side % factor for side in self.size):
+            raise SuffuseError(
+                f"factor is 2 or more and divides the model's size {self.size}; given {factor}"
+            )
+        self.small = tuple(side // factor for side in self.size)
+        self.operator = self._whole(operators.resample(self.size, self.small, kernel="box"))
+        self.noise = max(noise, ROUNDING) / 255
+
+    def observe(self, image: Image.Image) -> Observation:
+        """The picture as the means of blocks."""
+        small = crop_to(eight_bit(image, self.model.encoder.channels), self.small)
+        return Observation(self.operator, self._data(small), self.noise)
+
+
+class Denoise(Restore):
+    """Take away grain.
+
+    A picture with normal noise is a state of the model's own at that level: one call of the network
+    gives the mean of all pictures that it may have been, which nothing surpasses in squared error.
+
+    Args:
+        model: of pixels.
+        noise: its deviation in levels of 255; estimated from the picture where None.
+        average, method: "mean" is that one call; for draws, see `Restore`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        noise: float | None = None,
+        average: int = 1,
+        method: str = "mean",
+    ) -> None:
+        super().__init__(model, average=average, method=method)
+        if noise is not None and not 0 < noise < 256:
+            raise SuffuseError(f"noise is above 0 and below 256 levels, and {noise} is not")
+        self.noise = noise
+
+    def observe(self, image: Image.Image) -> Observation:
+        """The picture as its clean self with normal noise."""
+        fitted = self.fit(image)
+        level = noise_level(fitted) if self.noise is None else self.noise
+        return Observation(self._whole(), self._data(fitted), max(level, ROUNDING) / 255)
+
+    def restored(
+        self, seen: Observation, n: int, seeds: list[int], settings: dict[str, Any]
+    ) -> list[Image.Image]:
+        """n pictures, all the same by the method "mean"."""
+        if self.method != "mean":
+            return super().restored(seen, n, seeds, settings)
+        return [self._expected(seen, settings)] * n
+
+    def _expected(self, seen: Observation, settings: dict[str, Any]) -> Image.Image:
+        """E[x_0 | y], from the level of the channels' mean noise variance in the model's units."""
+        model, schedule = self.model, self.model.schedule
+        words = {k: v for k, v in settings.items() if k in model.conditions}
+        prepared = model.prepare({k: [v] for k, v in words.items()}, 1)
+        x = seen.y / self.std().to(seen.y)
+        deviation = float((float(seen.noise) ** 2 / self.std() ** 2).mean().sqrt())
+        t = torch.as_tensor(schedule.t(-float(np.log(deviation))), dtype=torch.float64)
+        t = t.reshape(1).to(x.device)
+        # x is clean plus noise; α x is a state of the level where σ/α is that noise.
+        alpha = float(schedule.at(float(t)).alpha)
+        denoise = model.denoiser(settings.get("guidance", 1.0))
+        with torch.inference_mode():
+            found: Image.Image = model.decode(denoise(alpha * x, t, **prepared))[0]
+        return found
+
+
+class Deblur(Restore):
+    """Undo a Gaussian blur.
+
+    Args:
+        model: of pixels.
+        blur: its deviation in pixels of the model's size.
+        noise: deviation of the noise in the picture, in levels of 255.
+        average, method: see `Restore`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        blur: float = 1.5,
+        noise: float = 1.0,
+        average: int = 1,
+        method: str = "ddrm",
+    ) -> None:
+        super().__init__(model, average=average, method=method)
+        self.operator = self._whole(operators.blur(blur, self.size))
+        self.noise = max(noise, ROUNDING) / 255
+
+    def observe(self, image: Image.Image) -> Observation:
+        """The picture as a blurred one."""
+        return Observation(self.operator, self._data(self.fit(image)), self.noise)
+
+
+class Colorize(Restore):
+    """Colours for a grey picture; its brightness stays.
+
+    Args:
+        model: of pixels in colour.
+        average, method: see `Restore`.
+    """
+
+    def __init__(self, model: Any, *, average: int = 1, method: str = "ddrm") -> None:
+        super().__init__(model, average=average, method=method)
+        if model.encoder.channels != 3:
+            raise SuffuseError("this model makes grey pictures, which have no colours to give")
+
+    def observe(self, image: Image.Image) -> Observation:
+        """The picture's brightness: a mixture of the state's channels."""
+        grey = np.array(crop_to(eight_bit(image, 1), self.size), dtype=np.float32) / 255
+        luma = torch.tensor(LUMA)[:, None, None]
+        y = torch.from_numpy(grey) - (luma * self.mean()).sum()
+        weights = (luma * self.std()).reshape(1, 3)
+        y = y[None, None].to(self.model.device)
+        return Observation(operators.mix(weights, axis=-3), y, 1 / 255)
+
+
+class Dejpeg(Restore):
+    """Undo what a JPEG of low quality left out: blocks, rings, smeared colours.
+
+    Args:
+        model: of pixels; the picture is brought to its size before, so that the blocks of 8x8
+            pixels are those of pictures of that size.
+        quality: that the picture was saved with, 1 to 100.
+        average, method: see `Restore`; one for noise that differs between data.
+    """
+
+    def __init__(
+        self, model: Any, *, quality: int = 20, average: int = 1, method: str = "diffpir"
+    ) -> None:
+        super().__init__(model, average=average, method=method)
+        self.operator, self.noise = jpeg.operator(self.size, self.std(), quality)
+
+    def observe(self, image: Image.Image) -> Observation:
+        """The cosine coefficients of the picture's blocks, each with its rounding as noise."""
+        y = self.operator(self._data(self.fit(image)) / self.std().to(self.model.device))
+        return Observation(self.operator, y, self.noise.to(self.model.device))
+
+
+def noise_level(image: Image.Image) -> float:
+    """The deviation of a picture's noise in levels of 255, from its finest diagonal details.
+
+    Half the difference of neighbouring diagonals has the deviation of the noise, and of the picture
+    itself little but at edges, which the median leaves out: 1.4826 times the median of its
+    magnitudes is the deviation of normal noise (Donoho, Johnstone (1994), "Ideal spatial
+    adaptation by wavelet shrinkage").
+    """
+    p = np.asarray(image, dtype=np.float64)
+    detail = (p[:-1, :-1] - p[1:, :-1] - p[:-1, 1:] + p[1:, 1:]) / 2
+    return float(1.4826 * np.median(np.abs(detail)))
