@@ -15,7 +15,7 @@ from suffuse.cli import main
 from suffuse.errors import SuffuseError
 from suffuse_image import dual
 from suffuse_image.emoji import Emoji
-from suffuse_image.search import INDEX, Index, views
+from suffuse_image.search import INDEX, Index, describe, views
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,30 @@ def test_files_that_cannot_be_read_are_left_out_and_named(index):
     assert list(index.skipped) == ["broken.png"]
 
 
+def test_copies_are_found_and_nothing_else(tmp_path):
+    dataset = Emoji("train", styles=["noto"])
+    for k in (0, 40, 80):
+        dataset[k].data.resize((64, 64)).save(tmp_path / f"{k:02d}.png")
+    dataset[40].data.resize((50, 50)).save(tmp_path / "copy.jpg", quality=90)
+    found = Index(tmp_path)
+    assert found.duplicates() == [["40.png", "copy.jpg"]]
+    assert found.duplicates(1.0) == []
+    with pytest.raises(SuffuseError, match="cosine"):
+        found.duplicates(0.0)
+
+
+def test_a_picture_is_described_by_the_caption_it_was_trained_with():
+    dataset = Emoji("train", styles=["twemoji"])
+    rows = range(0, len(dataset), 10)
+    names = [dataset.concept(i) for i in range(len(dataset))]
+    told = describe([dataset[i].data for i in rows], names, 3)
+    right = sum(names[i] in dict(best) for i, best in zip(rows, told, strict=True))
+    assert right > 0.4 * len(rows)  # chance is 1 %
+    assert all(best == sorted(best, key=lambda pair: -pair[1]) for best in told)
+    with pytest.raises(SuffuseError, match="no captions"):
+        describe([dataset[0].data], ["", " - "])
+
+
 def test_what_cannot_be_searched_is_refused(folder, index, tmp_path):
     with pytest.raises(SuffuseError, match="no folder"):
         Index(tmp_path / "none")
@@ -164,6 +188,22 @@ def test_the_command(folder, index, capsys, tmp_path):
     assert Image.open(sheet).width > 100
     code, out, _ = run(capsys, "search", folder, "--text", "rose", "-n", 2)
     assert (code, len(out.splitlines())) == (0, 2)
+
+
+def test_the_commands_for_captions_and_copies(folder, capsys, tmp_path):
+    picture = next((folder / "noto").glob("*.png"))
+    code, out, _ = run(capsys, "describe", picture, "-n", 2, "--json")
+    assert code == 0
+    assert len(json.loads(out)[0]["captions"]) == 2
+    (tmp_path / "names.txt").write_text("a cat\na dog\n")
+    code, out, _ = run(capsys, "describe", picture, "--captions", tmp_path / "names.txt")
+    assert "a cat (" in out
+    code, _, err = run(capsys, "describe", picture, "--captions", tmp_path / "none.txt")
+    assert code == 1
+    assert "cannot read the captions" in err
+    for name in ("a", "b"):
+        Image.new("RGB", (20, 20), "red").save(tmp_path / f"{name}.png")
+    assert run(capsys, "search", tmp_path, "--duplicates")[:2] == (0, "a.png  b.png\n")
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def register_benchmarks(register: Register) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from suffuse_image.commands import search
+    from suffuse_image.commands import describe, search
 
     cli.add_command(search)
+    cli.add_command(describe)

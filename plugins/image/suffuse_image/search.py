@@ -28,13 +28,14 @@ from .dual import FEATURES, NAME, pretrained
 from .modes import eight_bit
 from .reading import SUFFIXES, read
 
-__all__ = ["INDEX", "Found", "Index", "views"]
+__all__ = ["INDEX", "Found", "Index", "describe", "views"]
 
 INDEX = ".suffuse-search.sqlite"
 """The name of the index in the folder that it is of."""
 
 PARTS = 10
 BATCH = 64
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,33 @@ class Index:
         scores = (self.vectors.reshape(-1, FEATURES) @ query).reshape(-1, PARTS)
         return self._best(scores.amax(1), n)
 
+    def duplicates(self, above: float = 0.985) -> list[list[str]]:
+        """Groups of pictures that show the same: as wholes, with at least this cosine.
+
+        A picture is in a group if it is alike to one of it; names are sorted.
+
+        Raises:
+            SuffuseError: for a threshold that is not between 0 and 1.
+        """
+        if not 0 < above <= 1:
+            raise SuffuseError(f"pictures count as the same above a cosine of 0 to 1, not {above}")
+        wholes, group = self.vectors[:, 0], list(range(len(self.names)))
+
+        def root(i: int) -> int:
+            while group[i] != i:
+                i = group[i]
+            return i
+
+        for start in range(0, len(wholes), BLOCK):
+            alike = wholes[start : start + BLOCK] @ wholes.T >= above
+            for i, j in alike.nonzero().tolist():
+                a, b = sorted((root(start + i), root(j)))
+                group[b] = a
+        found: dict[int, list[str]] = {}
+        for i, name in enumerate(self.names):
+            found.setdefault(root(i), []).append(name)
+        return [names for names in found.values() if len(names) > 1]
+
     def _best(self, scores: Tensor, n: int) -> list[Found]:
         if n < 1:
             raise SuffuseError(f"at least one picture is asked for, and not {n}")
@@ -189,3 +217,24 @@ class Index:
             database.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?, ?)", rows)
             if progress is not None:
                 progress(min(start + BATCH, len(new)), len(new))
+
+
+def describe(
+    images: Sequence[Image.Image], captions: Sequence[str], n: int = 5
+) -> list[list[tuple[str, float]]]:
+    """The n captions that fit each picture best, best first, with their cosines.
+
+    Raises:
+        SuffuseError: where there are no captions, or n is below 1.
+    """
+    told = sorted({caption.strip() for caption in captions if any(map(str.isalnum, caption))})
+    if not told:
+        raise SuffuseError("there are no captions to choose from")
+    if n < 1:
+        raise SuffuseError(f"at least one caption is asked for, and not {n}")
+    fit = pretrained().pictures(images) @ pretrained().texts(told).T
+    value, which = fit.topk(min(n, len(told)))
+    return [
+        [(told[i], score) for i, score in zip(row, scores, strict=True)]
+        for row, scores in zip(which.tolist(), value.tolist(), strict=True)
+    ]
