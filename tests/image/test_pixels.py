@@ -199,7 +199,7 @@ def test_misuse_is_named():
     with pytest.raises(SuffuseError, match="ndarray"):
         Pixels(2, 1, [0.0], [1.0]).encode([np.zeros((2, 2))])
     with pytest.raises(ValueError, match="expected states"):
-        Pixels(2, 1, [0.0], [1.0]).decode(torch.zeros(1, 1, 3, 3))
+        Pixels(2, 1, [0.0], [1.0]).decode(torch.zeros(1, 3, 2, 2))
 
 
 # Modes

@@ -39,6 +39,21 @@ KEY = "suffuse"
     help="One file where the suffix is known, else a folder with one file a sample.",
 )
 @click.option(
+    "--size", help="Height x width, as 48x96, larger than the model's; made in windows of its size."
+)
+@click.option("--circular", is_flag=True, help="Let the ends meet, for what repeats.")
+@click.option(
+    "--csv",
+    "table",
+    type=click.Path(path_type=Path),
+    help="A table of conditions: a column for each, a row for each sample.",
+)
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path),
+    help="A .png that shows after each step what the samples will look like.",
+)
+@click.option(
     "--from",
     "origin",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -59,6 +74,10 @@ def sample(
     given: tuple[str, ...],
     batch: int,
     out: Path,
+    size: str | None,
+    circular: bool,
+    table: Path | None,
+    preview: Path | None,
     origin: Path | None,
 ) -> None:
     """Make samples with MODEL: a run, a model directory or the name of an installed model.
@@ -68,6 +87,7 @@ def sample(
     \b
     suffuse sample runs/a -n 16 --label 7 --seed 0 -o out/
     suffuse sample runs/a -n 100 --label all -o grid.png
+    suffuse sample image/emoji --csv prompts.csv -o out/
     suffuse sample --from out/00003.png -o again/
     """
     settings: dict[str, Any] = {
@@ -81,9 +101,10 @@ def sample(
     if origin is not None:
         given_too = [
             name
-            for name in ("n", "seed", "grid", "negative", *SETTINGS)
+            for name in ("n", "seed", "grid", "negative", "size", "circular", *SETTINGS)
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         ]
+        given_too += ["csv"] * (table is not None)
         if conditions or given_too:
             raise SuffuseError(
                 "--from remakes a file as it was: give no conditions or settings with it, but "
@@ -100,9 +121,20 @@ def sample(
 
     loaded = suffuse.load(model)
     values = {name: _values(name, text, loaded, ctx) for name, text in conditions.items()}
+    if table is not None:
+        from suffuse.cli.table import read_table
+
+        columns = read_table(table, loaded)
+        for name in columns.keys() & values.keys():
+            raise SuffuseError(f"the condition {name!r} is given twice: in {table} and by --{name}")
+        values |= columns
+        if ctx.get_parameter_source("n") is ParameterSource.DEFAULT:
+            n = len(next(iter(columns.values())))
     if negative is not None:
         settings["negative"] = {_prompt(loaded): negative}
-    _make(loaded, model, n, seed, 0, batch, out, settings, values)
+    if size is not None or circular:
+        settings |= {"size": None if size is None else _sides(size), "circular": circular}
+    _make(loaded, model, n, seed, 0, batch, out, settings, values, preview)
 
 
 def _prompt(model: Model) -> str:
@@ -114,6 +146,14 @@ def _prompt(model: Model) -> str:
             f"{len(names)}"
         )
     return names[0]
+
+
+def _sides(text: str) -> list[int]:
+    """48x96 as [48, 96]."""
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise SuffuseError(f"--size is whole numbers, as 48x96 (height x width); given {text!r}")
+    return [int(part) for part in parts]
 
 
 def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
@@ -159,6 +199,7 @@ def _make(
     out: Path,
     settings: Mapping[str, Any],
     conditions: Mapping[str, Any],
+    preview: Path | None = None,
 ) -> None:
     """Sample, each process its share, and write the files batch by batch."""
     import torch
@@ -207,7 +248,8 @@ def _make(
             "conditions": {key: values[i] for key, values in every.items()},
         }
 
-    with sampling_progress(end - begin, batch, main) as on_step:
+    with sampling_progress(end - begin, batch, main) as told:
+        on_step = told if preview is None or not main else _shown(model, preview, told)
         for at in range(0, -(-n // world), batch):  # as often in every process
             part = range(min(begin + at, end), min(begin + at + batch, end))
             objects: list[Any] = []
@@ -238,6 +280,29 @@ def _make(
         return
     made.sort(key=lambda each: each[0])
     _write([data for _, data in made], [record(i) for i in range(n)], renderer, out, single)
+
+
+def _shown(model: Model, preview: Path, then: Any) -> Any:
+    """An `on_step` that also draws the clean estimates of the batch at hand.
+
+    Raises:
+        SuffuseError: for a file that is no .png, and a model whose states have no one size.
+    """
+    from suffuse import storage
+    from suffuse.plugins.contracts import RaggedEncoder
+
+    if preview.suffix.lower() != ".png" or isinstance(model.encoder, RaggedEncoder):
+        raise SuffuseError(
+            f"--preview is a .png, for a model whose samples have one size; given {str(preview)!r}"
+        )
+    storage.ensure_writable(preview)
+
+    def on_step(step: Any) -> None:
+        storage.write_bytes(preview, model.renderer.sheet(model.decode(step.denoised)))
+        if then is not None:
+            then(step)
+
+    return on_step
 
 
 def _tell_older(out: Path, n: int, suffix: str) -> None:
@@ -339,6 +404,8 @@ def _checked(text: str | None) -> dict[str, Any] | None:
         guidance: float
         guidance_by: list[dict[str, Any]] = []
         negative: dict[str, str] | None = None
+        size: list[int] | None = None
+        circular: bool = False
 
     class Record(BaseModel):
         version: str

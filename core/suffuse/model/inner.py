@@ -98,7 +98,8 @@ def read(
     """
     if not 0 < t < 1 or not isinstance(model.shape, tuple):
         raise SuffuseError(f"readings are of states that are tensors, at t in (0, 1); given t {t}")
-    n, found = len(objects), []
+    n = len(objects)
+    found: list[Tensor] = []
     prepared = model.prepare({k: repeated(k, v, n) for k, v in conditions.items()}, n)
     noise = Noise(seed, n, device=model.device)
     denoise = model.denoiser(1.0)

@@ -18,13 +18,12 @@ from suffuse.diffusion.noise import Stream
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser, State, by_name
 from suffuse.diffusion.sampling import Step
+from suffuse.diffusion.windows import windowed
 from suffuse.errors import SuffuseError
 from suffuse.model.guiding import Guidance
 from suffuse.model.parts import Parts
 from suffuse.model.rows import batches, repeated
-from suffuse.plugins.contracts import (
-    RaggedEncoder,
-)
+from suffuse.plugins.contracts import RaggedEncoder, Shape
 
 __all__ = ["POSTERIOR", "Making"]
 
@@ -52,6 +51,8 @@ class Making(Parts):
         x: State | None = None,
         sizes: Sequence[int] | None = None,
         project: Callable[[State, State, Any], State] | None = None,
+        size: Sequence[int] | None = None,
+        circular: bool = False,
         on_step: Callable[[Step], None] | None = None,
         batch: int = 64,
         **conditions: Any,
@@ -70,6 +71,9 @@ class Making(Parts):
             x: states to start from, [n, *shape]; drawn from the seeds where None.
             sizes: of ragged states, n; drawn from the seeds where None.
             project: (clean estimate, x_t, t) -> the clean estimate to go on with.
+            size: of the axes of states that are larger than the model's: estimated in windows of
+                its size (`suffuse.diffusion.windows`). The model's where None.
+            circular: whether the ends of these axes meet, so that samples repeat without a seam.
             on_step: called after each row of each batch.
             batch: how many samples are made at once.
             conditions: raw values by name: one for all samples, or a list that is repeated to n.
@@ -90,6 +94,8 @@ class Making(Parts):
             sizes=sizes,
             batch=batch,
             conditions=conditions,
+            size=size,
+            circular=circular,
             on_step=on_step,
             **({} if project is None else {"project": project}),
         )
@@ -110,6 +116,8 @@ class Making(Parts):
         guidance: float | None = None,
         guidance_by: Guidance | None = None,
         x: State | None = None,
+        size: Sequence[int] | None = None,
+        circular: bool = False,
         on_step: Callable[[Step], None] | None = None,
         batch: int = 16,
         **conditions: Any,
@@ -125,8 +133,8 @@ class Making(Parts):
             guidance: 1, none, where None: it sharpens p(x_0 | y), of which it is no part.
             x: clean states [1 or n, *shape] that are noised to the time `begin` to start from; the
                 prior is drawn where None.
-            seed, first, steps, grid, begin, guidance_by, on_step, batch, conditions: as for
-                `sample`.
+            seed, first, steps, grid, begin, guidance_by, size, circular, on_step, batch,
+                conditions: as for `sample`.
 
         Raises:
             SuffuseError: as `suffuse.diffusion.posterior.restore`.
@@ -148,7 +156,7 @@ class Making(Parts):
         ) -> Tensor:
             seen = dataclasses.replace(observation, y=y)
             if x is not None:
-                x = self._noised(x, plan.begin, settings["noise"])
+                x = self._noised(x, begin, settings["noise"])
             return posterior.restore(
                 denoiser, plan, seen, method=method, options=options, x=x, **settings
             )
@@ -168,6 +176,8 @@ class Making(Parts):
             sizes=None,
             batch=batch,
             conditions=conditions,
+            size=size,
+            circular=circular,
             on_step=on_step,
         )
 
@@ -260,6 +270,8 @@ class Making(Parts):
         sizes: Sequence[int] | None,
         batch: int,
         conditions: Mapping[str, Any],
+        size: Sequence[int] | None = None,
+        circular: bool = False,
         **settings: Any,
     ) -> list[Any]:
         """n raw objects by run(denoiser, plan, ...) batch by batch, each with its share of rows."""
@@ -270,6 +282,9 @@ class Making(Parts):
         values = {name: repeated(name, value, n) for name, value in conditions.items()}
         prepared = self.prepare(values, n)
         denoise = self._guided(guidance, guidance_by, negative, plan)
+        shape = self.shape
+        if size is not None or circular:
+            shape, denoise = self._large(denoise, size, circular, batch)
         noise = Noise(seed, n, first=first, device=self.device)
         made: list[Any] = []
         with torch.inference_mode():
@@ -285,13 +300,28 @@ class Making(Parts):
                     denoise,
                     plan,
                     noise=noise[part],
-                    shape=self.shape,
+                    shape=shape,
                     process=self.process,
                     **settings,
                     **given,
                 )
                 made += self.decode(state, own)
         return made
+
+    def _large(
+        self, denoise: Denoiser, size: Sequence[int] | None, circular: bool, batch: int
+    ) -> tuple[Shape, Denoiser]:
+        """The shape of states of another size, and a denoiser of them."""
+        own = self.shape
+        if not isinstance(own, tuple) or isinstance(self.encoder, RaggedEncoder):
+            raise SuffuseError("a size of its own is for models whose states are tensors of one")
+        size = own[1:] if size is None else tuple(size)
+        if len(size) != len(own) - 1 or any(a < b for a, b in zip(size, own[1:], strict=True)):
+            raise SuffuseError(
+                f"size is at least the model's, {' x '.join(map(str, own[1:]))}; given "
+                f"{' x '.join(map(str, size))}"
+            )
+        return (own[0], *size), windowed(denoise, own[1:], circular=circular, batch=batch)
 
     def _guided(
         self,

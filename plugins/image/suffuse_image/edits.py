@@ -29,6 +29,10 @@ __all__ = ["STEPS", "Blend", "Edit", "Rephrase", "Vary", "seeds"]
 STEPS = 32
 """Network calls of posterior sampling, unless told otherwise."""
 
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"ddrm": {"eta": 1.0}}
+"""Of methods, where others than the published ones measured better on training pictures: all of the
+noise afresh in every step, in what is filled (by 0.7 dB) and in what is enlarged (by 0.6 dB)."""
+
 
 class Edit:
     """What edits share: the model, its encoder and the method of posterior sampling."""
@@ -51,7 +55,12 @@ class Edit:
     ) -> list[Image.Image]:
         """n pictures for one observation."""
         found: list[Image.Image] = self.model.restore(
-            seen, n=n, method=self.method, seed=seeds, **{"steps": STEPS, **settings}
+            seen,
+            n=n,
+            method=self.method,
+            options=OPTIONS.get(self.method),
+            seed=seeds,
+            **{"steps": STEPS, **settings},
         )
         return found
 

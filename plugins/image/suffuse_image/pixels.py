@@ -142,13 +142,17 @@ class Pixels:
         return ((x / 255 - mean) / std).contiguous()
 
     def decode(self, x: Tensor) -> list[Image.Image]:
-        """Pictures in mode "L" or "RGB" from states of shape [B, C, H, W] of any float type.
+        """Pictures in mode "L" or "RGB" from states [B, C, height, width] of any float type.
+
+        Their size is that of the states, which may be another than the encoder's.
 
         Raises:
             SuffuseError: if a state holds NaN or infinity, which no picture can show.
         """
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"expected states of shape [B, {self.shape}], got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != self.channels:
+            raise ValueError(
+                f"expected states of shape [B, {self.channels}, H, W], got {tuple(x.shape)}"
+            )
         mean, std = self._statistics()
         values = x.detach().float().cpu() * std + mean
         if not torch.isfinite(values).all():
