@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from suffuse.errors import SuffuseError
+from suffuse_molecules.affinity_command import affinity
+from suffuse_molecules.docking_command import dock
 
 if TYPE_CHECKING:
     from rdkit import Chem
@@ -269,6 +271,10 @@ def report(file: Path, reference: Path | None, column: str | None, out: Path) ->
         raise SuffuseError(f"a page is written as .html, and {str(out)!r} is another kind")
     write(file, out, reference, column)
     click.echo(f"the page is {out}")
+
+
+molecules.add_command(affinity)
+molecules.add_command(dock)
 
 
 def _edit(

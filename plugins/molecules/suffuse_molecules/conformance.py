@@ -23,6 +23,7 @@ def _file(folder: Path) -> dict[str, Any]:
 CONFORMANCE = Conformance(
     settings={
         "recipe molecules/nci": _TINY,
+        "recipe molecules/moses": _file,
         "recipe molecules/qm9": _file,
         "recipe molecules/smiles": _file,
         "dataset molecules/nci": {"dataset.largest": 8},

@@ -12,6 +12,7 @@ A model of up to N atoms makes molecules of up to N atoms, the known part includ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from suffuse.model import Model
 
 from .chemistry import REASONS, canonical, parse, problem, quiet, refusal
 from .graph import ORDERS, RAW, Graph
+from .network import GraphTransformer
 
 __all__ = ["Known", "Made", "decorate", "hop", "known_of", "link", "make", "vary"]
 
@@ -155,9 +157,11 @@ def make(
     for part in range(rounds):
         first = part * n
         sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
-        for mol in model.sample(
-            n, seed=seed, first=first, sizes=sizes, project=project, **settings
-        ):
+        with _unordered(model):  # new atoms come after the known ones, whatever joins them
+            sampled = model.sample(
+                n, seed=seed, first=first, sizes=sizes, project=project, **settings
+            )
+        for mol in sampled:
             tried += 1
             reason = mol.GetProp(RAW)
             raw += reason == "valid"
@@ -273,6 +277,11 @@ def vary(
         if len(kept) >= n:
             break
     return Made([*kept.values()][:n], tried, None, raw, reasons)
+
+
+def _unordered(model: Model) -> Any:
+    backbone = model.network.backbone
+    return backbone.unordered() if isinstance(backbone, GraphTransformer) else nullcontext()
 
 
 def _encoder(model: Model) -> Graph:

@@ -31,7 +31,7 @@ from .graph import RAW
 from .properties import PROPERTIES, property_of
 from .reading import _lines, read
 
-__all__ = ["Files", "is_valid", "shapes", "smiles"]
+__all__ = ["Files", "is_valid", "posed", "shapes", "smiles"]
 
 _COLUMNS = ("logp", "qed", "tpsa", "sa", "weight", "rings")
 _LARGEST = 6000  # pixels along a sheet
@@ -141,6 +141,13 @@ def shapes(mol: Chem.Mol, name: str, found: Conformers) -> str:
         }
         out.append(_record(Chem.MolToMolBlock(copy), fields))
     return "".join(out)
+
+
+def posed(mol: Chem.Mol, name: str, fields: Mapping[str, str]) -> str:
+    """One pose as a block of an SDF, with its hydrogens and data fields."""
+    copy = Chem.Mol(mol)
+    copy.SetProp("_Name", name)
+    return _record(Chem.MolToMolBlock(copy), {"SMILES": smiles(Chem.RemoveHs(copy)), **fields})
 
 
 def _drawn(

@@ -11,6 +11,12 @@ is √(P^k_ij P^k_ji) of the random walk P, and on the diagonal the probability 
 steps; and for each atom the sum of its bonds' orders, its number of bonds, and how far the sum is
 above the capacity of its type.
 
+**Order of the atoms.** Without it the network is equivariant to permutations. With `ordered` it
+also sees each atom's place and each pair's distance of places, in the order in which the data's
+SMILES write the molecules: canonical ones are walks along the bonds, so that most bonds join
+neighbours. In training a share of the examples goes without, so that known parts, whose order is
+another, can be completed too (`unordered`).
+
 Sources: Dwivedi, Bresson, "A generalization of transformer networks to graphs" (2020),
 arXiv 2012.09699; Vignac et al., "DiGress" (2023), arXiv 2209.14734, section 5; relative random-walk
 features: Ma et al., "Graph inductive biases in transformers without message passing" (2023),
@@ -19,7 +25,8 @@ arXiv 2305.17589, section 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -144,7 +151,11 @@ class GraphTransformer(nn.Module):
         depth: how many blocks.
         heads: attention heads; they divide `width`.
         walks: K, the powers of the random walk among the features.
+        ordered: whether places in the order of the atoms are among the features.
     """
+
+    unseen = 0.15
+    """The share of examples that are shown without their order in training."""
 
     def __init__(
         self,
@@ -156,6 +167,7 @@ class GraphTransformer(nn.Module):
         depth: int = 6,
         heads: int = 8,
         walks: int = 8,
+        ordered: bool = False,
     ) -> None:
         super().__init__()
         if encoder.types is None or encoder.capacity is None:
@@ -175,6 +187,10 @@ class GraphTransformer(nn.Module):
         self.bonds = nn.Embedding(ORDERS + 1, edge)
         self.edge = nn.Linear(walks, edge)
         self.ends = nn.Linear(width, edge)
+        self.ordered = ordered
+        if ordered:
+            self.places = nn.Embedding(shape["atoms"][0], width)
+            self.distances = nn.Embedding(shape["atoms"][0], edge)
         self.steering = zeroed(nn.Linear(width, 6 * width + 3 * edge))
         self.blocks = nn.ModuleList(Block(width, edge, heads) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width + 2 * edge))
@@ -215,6 +231,10 @@ class GraphTransformer(nn.Module):
         y = (y + self.graph(whole.to(y.dtype)))[:, None]
         h = self.atoms(atoms) + self.node(node.to(y.dtype))
         e = self.bonds(bonds[:, first, second]) + self.edge(walk[:, first, second].to(y.dtype))
+        if self.ordered:
+            seen = self._seen(len(atoms), h)
+            h = h + seen * self.places.weight[:n]
+            e = e + seen * self.distances(second - first)
         e = e + sum(_ends(self.ends(h), pairs))
         steering = self.steering(y)
         for block in self.blocks:
@@ -228,6 +248,22 @@ class GraphTransformer(nn.Module):
             "atoms": self.atoms_out(_modulated(h, shift, scale)),
             "bonds": logits.index_select(1, place.flatten()).unflatten(1, (n, n)),
         }
+
+    @contextmanager
+    def unordered(self) -> Iterator[None]:
+        """Within this context the network goes by no order."""
+        before, self.ordered = self.ordered, False
+        try:
+            yield
+        finally:
+            self.ordered = before
+
+    def _seen(self, count: int, like: Tensor) -> Tensor:
+        """1 for the examples whose order is shown, [B, 1, 1]."""
+        seen = torch.ones(count, 1, 1, dtype=like.dtype, device=like.device)
+        if self.training:
+            seen[torch.rand(count, device=like.device) < self.unseen] = 0
+        return seen
 
     @torch.no_grad()
     def _features(self, atoms: Tensor, bonds: Tensor, there: Tensor) -> tuple[Tensor, ...]:

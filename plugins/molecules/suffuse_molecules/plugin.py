@@ -52,6 +52,16 @@ def register_processes(register: Register) -> None:
         "suffuse_molecules.process:molecular",
         summary="atoms x bonds, each forgotten towards its frequencies",
     )
+    register(
+        "molecules/torus",
+        "suffuse_molecules.torus:torus",
+        summary="angles: the wrapped normal distribution",
+    )
+    register(
+        "molecules/so3",
+        "suffuse_molecules.so3:so3",
+        summary="rotations: the isotropic Gaussian IGSO3",
+    )
 
 
 @hookimpl
@@ -113,6 +123,11 @@ def register_recipes(register: Register) -> None:
         "molecules/nci",
         _RECIPES / "nci.toml",
         summary="NCI, graphs of up to 20 atoms; the data come with rdkit",
+    )
+    register(
+        "molecules/moses",
+        _RECIPES / "moses.toml",
+        summary="drug-like molecules of up to 27 atoms (MOSES), by properties: --data FILE",
     )
     register(
         "molecules/smiles",

@@ -1,0 +1,319 @@
+r"""How strongly a molecule binds to a protein: boosted trees on similarities, with an interval.
+
+No diffusion here, since nothing says that it would help. A molecule is told by its Tanimoto
+similarities to those of the training table (Morgan fingerprints of radius 2), a protein by the
+cosines of its counts of three letters with those of the table's proteins, on their principal axes.
+Members of an ensemble, one for each fold, are gradient boosted trees; their mean is the answer.
+
+The interval is that of cross-conformal prediction: the errors of each pair of the table by the
+member that did not see it, in units of a spread s that follows from the members' disagreement, have
+the quantile q; the answer is y ± q s. It holds for pairs like those of the table. A molecule or a
+protein unlike any of them gets a warning by its largest similarity, and no promise.
+
+Sources: He et al., "SimBoost" (2017), doi 10.1186/s13321-017-0209-z, for boosting on similarities;
+Vovk, "Cross-conformal predictors" (2015), doi 10.1007/s10472-013-9368-4; the data of the model that
+ships: Davis et al., "Comprehensive analysis of kinase inhibitor selectivity" (2011), doi
+10.1038/nbt.1990.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rdkit import Chem, DataStructs
+from rdkit.Chem import rdFingerprintGenerator
+
+from suffuse.errors import SuffuseError
+
+from .chemistry import REASONS, parse, refusal
+
+__all__ = ["Affinity", "Answer", "Features", "Trees", "concordance", "molecule_of", "sequence_of"]
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWYBJOUXZ"
+_SHIPPED = Path(__file__).parent / "pretrained" / "davis"
+_FAR = 0.35
+"""Below these similarities to all of the table a molecule or protein is called unlike it."""
+_FAR_PROTEIN = 0.2
+
+
+class Answer(NamedTuple):
+    """pKd (−log10 of the dissociation constant in mol/l), its interval, and how near the table is.
+
+    Attributes:
+        value, low, high: pKd and the ends of the interval.
+        molecule, protein: the largest similarity to a molecule and to a protein of the table.
+    """
+
+    value: float
+    low: float
+    high: float
+    molecule: float
+    protein: float
+
+    @property
+    def warning(self) -> str:
+        """What is unlike the table, as a sentence; else empty."""
+        far = [
+            name
+            for name, near, least in (
+                ("molecule", self.molecule, _FAR),
+                ("protein", self.protein, _FAR_PROTEIN),
+            )
+            if near < least
+        ]
+        if not far:
+            return ""
+        return (
+            f"the {' and the '.join(far)} is unlike the training table: the interval is no promise"
+        )
+
+
+def sequence_of(text: str) -> str:
+    """A protein's sequence in one-letter codes, from text, FASTA text or the path of such a file.
+
+    Raises:
+        SuffuseError: for letters that stand for no amino acid, or fewer than 20.
+
+    >>> sequence_of("> kinase\\nMKTAYIAKQR QISFVKSHFS\\n")
+    'MKTAYIAKQRQISFVKSHFS'
+    """
+    if len(text) < 260 and not text.lstrip().startswith(">") and Path(text).is_file():
+        text = Path(text).read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.strip().splitlines() if not line.startswith(">")]
+    found = "".join("".join(lines).split()).upper().rstrip("*")
+    strange = sorted(set(found) - set(LETTERS))
+    if strange or len(found) < 20:
+        what = f"has the letters {' '.join(strange)}" if strange else f"has {len(found)} letters"
+        raise SuffuseError(
+            "a protein's sequence is one-letter codes of at least 20 amino acids, or a FASTA file; "
+            f"this one {what}: {text[:40]!r}"
+        )
+    return found
+
+
+def concordance(wanted: Any, found: Any) -> float:
+    """The share of pairs of different truth that are in the right order; ties count half.
+
+    >>> concordance([1, 2, 3], [1, 3, 2]), concordance([1, 2], [5, 5])
+    (0.6666666666666666, 0.5)
+    """
+    wanted, found = np.asarray(wanted, float), np.asarray(found, float)
+    right = total = 0.0
+    for start in range(0, len(wanted), 1000):
+        more = wanted[start : start + 1000, None] > wanted
+        far = found[start : start + 1000, None] - found
+        total += more.sum()
+        right += (more & (far > 0)).sum() + 0.5 * (more & (far == 0)).sum()
+    return float(right / total)
+
+
+class Features:
+    """Numbers of pairs, by similarity to a table's molecules and proteins.
+
+    Args:
+        smiles, sequences: those of the table.
+        axes: principal axes [P, K] and mean [P] of the proteins' similarities; found where None.
+        components: K.
+    """
+
+    def __init__(
+        self,
+        smiles: Sequence[str],
+        sequences: Sequence[str],
+        axes: tuple[Any, Any] | None = None,
+        components: int = 48,
+    ) -> None:
+        self.smiles, self.sequences = tuple(smiles), tuple(sequences)
+        self._prints = [_print(molecule_of(s)) for s in self.smiles]
+        self._counts = [_words(s) for s in self.sequences]
+        if axes is None:
+            similar = np.array([self._protein(s) for s in self.sequences])
+            mean = similar.mean(0)
+            found = np.linalg.svd(similar - mean, full_matrices=False)[2]
+            axes = found[:components].T.astype(np.float32), mean.astype(np.float32)
+        self.axes = axes
+
+    def molecule(self, smiles: str) -> Any:
+        """Similarities to the table's molecules, [M]."""
+        own = _print(molecule_of(smiles))
+        return np.array(DataStructs.BulkTanimotoSimilarity(own, self._prints), np.float32)
+
+    def protein(self, sequence: str) -> tuple[Any, float]:
+        """Coordinates on the principal axes, [K], and the largest similarity to the table."""
+        similar = self._protein(sequence)
+        return (similar - self.axes[1]) @ self.axes[0], float(similar.max())
+
+    def _protein(self, sequence: str) -> Any:
+        own = _words(sequence)
+        return np.array([_cosine(own, other) for other in self._counts], np.float32)
+
+
+@lru_cache(maxsize=4096)
+def molecule_of(smiles: str) -> Chem.Mol:
+    """The molecule of a SMILES; of a salt its largest piece."""
+    mol = parse(smiles)
+    reason = refusal(mol)
+    if mol is not None and reason == "fragments":
+        return max(Chem.GetMolFrags(mol, asMols=True), key=lambda m: m.GetNumHeavyAtoms())
+    if mol is None or reason not in (None, "isotope"):
+        raise SuffuseError(
+            f"the molecule {smiles!r} is not taken ({reason}): {REASONS[reason or 'unreadable']}"
+        )
+    return mol
+
+
+def _print(mol: Chem.Mol) -> Any:
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetFingerprint(mol)
+
+
+@lru_cache(maxsize=4096)
+def _words(sequence: str) -> Counter[str]:
+    return Counter(sequence[i : i + 3] for i in range(len(sequence) - 2))
+
+
+def _cosine(a: Counter[str], b: Counter[str]) -> float:
+    shared = sum(count * b[word] for word, count in a.items() if word in b)
+    norms = sum(v * v for v in a.values()) * sum(v * v for v in b.values())
+    return shared / norms**0.5 if norms else 0.0
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Regression trees as arrays, the nodes of all one after the other.
+
+    Attributes:
+        feature: of each node, int32; −1 for a leaf.
+        threshold: values up to it go left, float32.
+        left: the node of the left child, int32; the right one follows it.
+        value: of a leaf, float32.
+        roots: the first node of each tree, int32.
+        base: what the sum of the trees is added to.
+    """
+
+    feature: Any
+    threshold: Any
+    left: Any
+    right: Any
+    value: Any
+    roots: Any
+    base: float
+
+    def __call__(self, x: Any) -> Any:
+        """Predictions [N] for features [N, F]."""
+        out = np.full(len(x), self.base)
+        for start in range(0, len(x), 512):
+            part = x[start : start + 512]
+            rows = np.arange(len(part))[:, None]
+            node = np.broadcast_to(self.roots, (len(part), len(self.roots))).copy()
+            while True:
+                feature = self.feature[node]
+                inner = feature >= 0
+                if not inner.any():
+                    break
+                goes_left = part[rows, np.maximum(feature, 0)] <= self.threshold[node]
+                after = np.where(goes_left, self.left[node], self.right[node])
+                node = np.where(inner, after, node)
+            out[start : start + 512] += self.value[node].sum(1)
+        return out
+
+
+class Affinity:
+    """A fitted model of affinities.
+
+    Args:
+        features: of pairs.
+        members: the trees of each fold.
+        quantile: q of the interval, for the coverage.
+        floor: added to the members' disagreement, in pKd.
+        coverage: of the interval, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        members: Sequence[Trees],
+        quantile: float,
+        floor: float,
+        coverage: float,
+    ) -> None:
+        self.features, self.members = features, tuple(members)
+        self.quantile, self.floor, self.coverage = quantile, floor, coverage
+
+    def __call__(self, smiles: str, sequence: str) -> Answer:
+        """The affinity of one pair.
+
+        Raises:
+            SuffuseError: for a molecule or a sequence that is none.
+        """
+        similar = self.features.molecule(smiles)
+        place, near = self.features.protein(sequence_of(sequence))
+        found = self.spread(np.concatenate([similar, place])[None])
+        value, width = float(found[0][0]), float(found[1][0]) * self.quantile
+        return Answer(value, value - width, value + width, float(similar.max()), near)
+
+    def spread(self, x: Any) -> tuple[Any, Any]:
+        """The answer and s for features [N, F]."""
+        each = np.stack([member(x) for member in self.members])
+        return each.mean(0), each.std(0) + self.floor
+
+    def save(self, path: str | Path) -> None:
+        """Write model.safetensors and config.json into a folder."""
+        from safetensors.numpy import save
+
+        from suffuse.storage import write_bytes
+
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        tables = {"axes": self.features.axes[0], "mean": self.features.axes[1]}
+        for k, member in enumerate(self.members):
+            for name in ("feature", "threshold", "left", "right", "value", "roots"):
+                tables[f"{k}.{name}"] = getattr(member, name)
+        config = {
+            "kind": "molecules/affinity",
+            "smiles": self.features.smiles,
+            "sequences": self.features.sequences,
+            "bases": [member.base for member in self.members],
+            "quantile": self.quantile,
+            "floor": self.floor,
+            "coverage": self.coverage,
+        }
+        write_bytes(folder / "model.safetensors", save(tables))
+        write_bytes(folder / "config.json", (json.dumps(config) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> Affinity:
+        """The model of a folder, or the one that ships.
+
+        Raises:
+            SuffuseError: where the folder holds none.
+        """
+        from safetensors.numpy import load_file
+
+        folder = _SHIPPED if path is None else Path(path)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            tables = load_file(folder / "model.safetensors")
+            if config["kind"] != "molecules/affinity":
+                raise KeyError("kind")
+        except (OSError, ValueError, KeyError) as error:
+            raise SuffuseError(
+                f"{str(folder)!r} holds no model of affinities ({error}); fit one by "
+                "`suffuse molecules affinity --fit TABLE -o FOLDER`"
+            ) from None
+        members = [
+            Trees(
+                *(tables[f"{k}.{n}"] for n in ("feature", "threshold", "left", "right", "value")),
+                tables[f"{k}.roots"],
+                base,
+            )
+            for k, base in enumerate(config["bases"])
+        ]
+        features = Features(config["smiles"], config["sequences"], (tables["axes"], tables["mean"]))
+        return cls(features, members, config["quantile"], config["floor"], config["coverage"])

@@ -1,0 +1,215 @@
+"""Fitting a model of affinities to a table, and judging it on pairs, molecules or proteins unseen.
+
+Needs scikit-learn, the extra `affinity`.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from suffuse.errors import SuffuseError
+
+from .affinity import Affinity, Features, Trees, concordance, molecule_of, sequence_of
+
+__all__ = ["Pairs", "fit", "judged", "read_pairs"]
+
+_COLUMNS = {
+    "smiles": ("smiles", "ligand", "drug", "compound"),
+    "sequence": ("sequence", "protein", "target_sequence", "target"),
+}
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A table of affinities.
+
+    Attributes:
+        smiles, sequences: the different ones.
+        molecule, protein: of each pair, the place in these, int [N].
+        value: pKd, [N].
+    """
+
+    smiles: tuple[str, ...]
+    sequences: tuple[str, ...]
+    molecule: Any
+    protein: Any
+    value: Any
+
+    def of(self, index: Any) -> Pairs:
+        """Some of the pairs, with the same molecules and proteins."""
+        return Pairs(
+            self.smiles,
+            self.sequences,
+            self.molecule[index],
+            self.protein[index],
+            self.value[index],
+        )
+
+
+def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
+    """A CSV with the columns smiles, sequence, and pkd or kd_nm; and what was skipped, by line.
+
+    Raises:
+        SuffuseError: where the file or a column is missing, or too few pairs can be taken.
+    """
+    path = Path(path)
+    try:
+        rows = [*csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
+    names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    found = {
+        kind: next((names[n] for n in known if n in names), None)
+        for kind, known in _COLUMNS.items()
+    }
+    target = next((names[n] for n in ("pkd", "kd_nm") if n in names), None)
+    if None in found.values() or target is None:
+        raise SuffuseError(
+            f"a table of affinities has the columns smiles, sequence, and pkd or kd_nm; "
+            f"{str(path)!r} has {', '.join(names) or 'none'}"
+        )
+    molecules: dict[str, int] = {}
+    proteins: dict[str, int] = {}
+    kept, skipped = [], []
+    for line, row in enumerate(rows, start=2):
+        try:
+            number = float(row[target])
+            value = number if target == names.get("pkd") else 9 - math.log10(number)
+            smiles, sequence = row[found["smiles"]].strip(), sequence_of(row[found["sequence"]])
+            molecule_of(smiles)
+        except (SuffuseError, ValueError, TypeError, AttributeError) as error:
+            skipped.append(f"line {line}: {str(error)[:120]}")
+            continue
+        kept.append(
+            (
+                molecules.setdefault(smiles, len(molecules)),
+                proteins.setdefault(sequence, len(proteins)),
+                value,
+            )
+        )
+    if len(kept) < 50:
+        raise SuffuseError(
+            f"{len(kept)} pairs of {str(path)!r} can be taken, and fitting takes 50 or more; "
+            + "; ".join(skipped[:3])
+        )
+    molecule, protein, value = (np.array(part) for part in zip(*kept, strict=True))
+    return Pairs(tuple(molecules), tuple(proteins), molecule, protein, value), skipped
+
+
+def fit(
+    pairs: Pairs,
+    *,
+    coverage: float = 0.9,
+    seed: int = 0,
+    folds: Sequence[Any] | None = None,
+    trees: int = 400,
+) -> Affinity:
+    """A model of all pairs of a table.
+
+    Args:
+        pairs: the table.
+        coverage: of the interval.
+        seed: of the folds and the trees.
+        folds: the places of each fold's pairs; random ones where None.
+        trees: of each member.
+    """
+    used_m, used_p = np.unique(pairs.molecule), np.unique(pairs.protein)
+    features = Features([pairs.smiles[i] for i in used_m], [pairs.sequences[i] for i in used_p])
+    x = matrix(features, pairs)
+    if folds is None:
+        order = np.random.default_rng(seed).permutation(len(x))
+        folds = np.array_split(order, _FOLDS)
+    members, own = [], np.empty(len(x))
+    for k, fold in enumerate(folds):
+        rest = np.setdiff1d(np.arange(len(x)), fold)
+        members.append(_boosted(x[rest], pairs.value[rest], seed + k, trees))
+        own[fold] = members[-1](x[fold])
+    errors = np.abs(own - pairs.value)
+    floor = float(np.median(errors)) + 1e-6
+    model = Affinity(features, members, 1.0, floor, coverage)
+    ratios = errors / model.spread(x)[1]
+    level = min(1.0, coverage * (1 + 1 / len(ratios)))
+    model.quantile = float(np.quantile(ratios, level))
+    return model
+
+
+def matrix(features: Features, pairs: Pairs) -> Any:
+    """The features of all pairs, float32 [N, F]."""
+    molecules = {i: features.molecule(pairs.smiles[i]) for i in np.unique(pairs.molecule)}
+    proteins = {i: features.protein(pairs.sequences[i])[0] for i in np.unique(pairs.protein)}
+    return np.concatenate(
+        [
+            np.stack([molecules[i] for i in pairs.molecule]),
+            np.stack([proteins[i] for i in pairs.protein]),
+        ],
+        axis=1,
+    ).astype(np.float32)
+
+
+def judged(model: Affinity, pairs: Pairs) -> dict[str, float]:
+    """Concordance, mean squared error, the share of intervals that hold the truth, their width."""
+    value, spread = model.spread(matrix(model.features, pairs))
+    error = np.abs(value - pairs.value)
+    return {
+        "pairs": float(len(pairs.value)),
+        "concordance": concordance(pairs.value, value),
+        "mse": float((error**2).mean()),
+        "covered": float((error <= model.quantile * spread).mean()),
+        "width": float(2 * model.quantile * spread.mean()),
+    }
+
+
+def _boosted(x: Any, y: Any, seed: int, trees: int) -> Trees:
+    try:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+    except ImportError:
+        raise SuffuseError(
+            "fitting needs scikit-learn: pip install 'suffuse-molecules[affinity]'"
+        ) from None
+    made = HistGradientBoostingRegressor(
+        max_iter=trees,
+        learning_rate=0.1,
+        max_leaf_nodes=48,
+        min_samples_leaf=5,
+        max_features=0.3,
+        early_stopping=False,
+        random_state=seed,
+    ).fit(x, y)
+    return _arrays(made)
+
+
+def _arrays(made: Any) -> Trees:
+    """The trees of scikit-learn's regressor, as arrays."""
+    parts: dict[str, list[Any]] = {name: [] for name in ("f", "t", "l", "r", "v")}
+    roots, first = [], 0
+    for (tree,) in made._predictors:
+        nodes = tree.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        parts["f"].append(np.where(leaf, -1, nodes["feature_idx"].astype(np.int64)))
+        parts["t"].append(nodes["num_threshold"])
+        parts["l"].append(nodes["left"].astype(np.int64) + first)
+        parts["r"].append(nodes["right"].astype(np.int64) + first)
+        parts["v"].append(np.where(leaf, nodes["value"], 0.0))
+        roots.append(first)
+        first += len(nodes)
+    joined = {name: np.concatenate(part) for name, part in parts.items()}
+    # a threshold in float32 must leave every float32 value on its side: round towards below
+    exact = joined["t"].astype(np.float32)
+    low = np.where(exact > joined["t"], np.nextafter(exact, np.float32(-np.inf)), exact)
+    return Trees(
+        joined["f"].astype(np.int16),
+        low.astype(np.float32),
+        joined["l"].astype(np.int32),
+        joined["r"].astype(np.int32),
+        joined["v"].astype(np.float32),
+        np.array(roots, np.int32),
+        float(np.ravel(made._baseline_prediction)[0]),
+    )

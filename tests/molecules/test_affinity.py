@@ -1,0 +1,156 @@
+"""Affinities: trees as arrays against scikit-learn, intervals, tables, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from suffuse.cli import cli
+from suffuse.errors import SuffuseError
+from suffuse_molecules.affinity import Affinity, Features, concordance, sequence_of
+
+sklearn = pytest.importorskip("sklearn.ensemble")
+
+MOLECULES = ["CCO", "CCN", "c1ccccc1O", "CC(=O)Nc1ccc(O)cc1", "OCC(O)CO", "c1ccncc1", "CCCCCC"]
+LETTERS = np.array([*"ACDEFGHIKLMNPQRSTVWY"])
+
+
+@pytest.fixture(scope="module")
+def proteins() -> list[str]:
+    source = np.random.default_rng(0)
+    return ["".join(source.choice(LETTERS, 60)) for _ in range(9)]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, proteins):
+    """Affinities that follow from the length of the SMILES and the place of the protein."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    lines = ["smiles,sequence,pkd"]
+    for i, protein in enumerate(proteins):
+        lines += [f"{mol},{protein},{5 + 0.1 * len(mol) + 0.2 * i:.2f}" for mol in MOLECULES]
+    lines.insert(4, "C(,MKTAYIAKQRQISFVKSHFS,6")
+    lines.insert(9, "CCO,MKTAYIAKQR1ISFVKSHFS,6")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def _run(*words: object) -> str:
+    args = ["molecules", "affinity", *map(str, words)]
+    return CliRunner().invoke(cli, args, catch_exceptions=False).output
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, table):
+    out = tmp_path_factory.mktemp("model") / "m"
+    return out, _run("--fit", table, "-o", out)
+
+
+def test_concordance_is_counted_over_all_pairs() -> None:
+    source = np.random.default_rng(3)
+    wanted, found = source.integers(0, 5, 40), source.integers(0, 5, 40)
+    right = total = 0.0
+    for i in range(40):
+        for j in range(40):
+            if wanted[i] > wanted[j]:
+                total += 1
+                right += (found[i] > found[j]) + 0.5 * (found[i] == found[j])
+    assert concordance(wanted, found) == pytest.approx(right / total)
+
+
+def test_trees_as_arrays_answer_as_scikit_learn_does() -> None:
+    from suffuse_molecules.affinity_fit import _arrays
+
+    source = np.random.default_rng(1)
+    x = source.normal(size=(600, 5)).astype(np.float32)
+    x[:, 1] = x[:, 1].round(1)  # values that lie on thresholds
+    y = np.sin(x[:, 0]) + x[:, 1] ** 2
+    made = sklearn.HistGradientBoostingRegressor(max_iter=30, random_state=0).fit(x, y)
+    np.testing.assert_allclose(_arrays(made)(x), made.predict(x), atol=1e-5)
+
+
+def test_a_fitted_model_tells_lines_that_it_skipped_and_answers(fitted, proteins) -> None:
+    out, said = fitted
+    assert "63 pairs of 7 molecules and 9 proteins" in said
+    assert "line 5" in said
+    assert "line 10" in said
+    model = Affinity.load(out)
+    answer = model("CCO", proteins[0])
+    assert answer.low < answer.value < answer.high
+    assert answer.molecule == pytest.approx(1)
+    assert answer.protein == pytest.approx(1, abs=1e-5)
+    assert not answer.warning
+    far = model("FC(F)(F)S(=O)(=O)C#C", "W" * 40)
+    assert "the molecule and the protein" in far.warning
+    again = Affinity.load(out)("CCO", proteins[0])
+    assert again == answer
+
+
+def test_intervals_hold_about_as_many_as_they_say() -> None:
+    from suffuse_molecules.affinity_fit import Pairs, fit, judged
+
+    source = np.random.default_rng(5)
+    sequences = tuple("".join(source.choice(LETTERS, 50)) for _ in range(30))
+    molecules = tuple("C" * k + "O" for k in range(1, 31))
+    m, p = (part.ravel() for part in np.meshgrid(np.arange(30), np.arange(30)))
+    effect = source.normal(size=(2, 30))
+    value = effect[0][m] + effect[1][p] + source.normal(size=900)
+    order = source.permutation(900)
+    pairs = Pairs(molecules, sequences, m, p, value)
+    model = fit(pairs.of(order[:600]), coverage=0.8, trees=30)
+    found = judged(model, pairs.of(order[600:]))
+    assert 0.7 < found["covered"] < 0.92
+
+
+def test_the_command_answers_one_and_many(fitted, proteins, tmp_path) -> None:
+    out, _ = fitted
+    said = _run("--sequence", proteins[0], "--smiles", "CCO", "--model", out)
+    assert "pKd" in said
+    assert "nM" in said
+    found = json.loads(_run("--sequence", proteins[0], "--smiles", "CCO", "--model", out, "--json"))
+    assert found[0]["low"] <= found[0]["pkd"] <= found[0]["high"]
+    many = tmp_path / "in.smi"
+    many.write_text("CCO ethanol\nC(\nCCN\n")
+    table = tmp_path / "out.csv"
+    _run("--sequence", proteins[0], "--ligands", many, "--model", out, "-o", table)
+    lines = table.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("CCO,ethanol,")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--smiles", "CCO"], "give a protein"),
+        (["--sequence", "MKT", "--smiles", "CCO"], "at least 20"),
+        (["--sequence", "MKTAYIAKQRQISFVKSHFS1", "--smiles", "CCO"], "letters 1"),
+        (["--sequence", "M" * 30, "--smiles", "C("], "unreadable"),
+        (["--sequence", "M" * 30, "--smiles", "CCO", "--coverage", "2"], "coverage"),
+        (["--sequence", "M" * 30, "--smiles", "CCO", "--model", "none"], "no model of affinities"),
+        (["--fit", "none.csv", "-o", "m"], "cannot read"),
+        (["--fit", "few.csv", "-o", "m"], "50 or more"),
+        (["--fit", "other.csv", "-o", "m"], "columns smiles, sequence"),
+    ],
+)
+def test_bad_input_is_answered_with_a_sentence(tmp_path, monkeypatch, fitted, words, said) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few.csv").write_text("smiles,sequence,pkd\nCCO,MKTAYIAKQRQISFVKSHFS,6\n")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    if "--model" not in words and "--fit" not in words:
+        words = [*words, "--model", str(fitted[0])]
+    with pytest.raises(SuffuseError, match=said):
+        _run(*words)
+
+
+def test_sequences_are_read_from_text_and_fasta(tmp_path) -> None:
+    path = tmp_path / "a.fasta"
+    path.write_text(">one two\nMKTAYIAKQR\nQISFVKSHFS\n")
+    assert sequence_of(str(path)) == sequence_of("mktayiakqr qisfvkshfs") == "MKTAYIAKQRQISFVKSHFS"
+
+
+def test_features_are_similarities(proteins) -> None:
+    features = Features(MOLECULES, proteins, components=4)
+    assert features.molecule("CCO")[0] == 1
+    place, near = features.protein(proteins[2])
+    assert place.shape == (4,)
+    assert near == pytest.approx(1, abs=1e-6)
