@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -119,14 +119,30 @@ def vary(molecule: str, strength: float, **options: Any) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--distinct", type=float, default=0.1, show_default=True, help="Å between shapes.")
 @click.option("--column", help="Of a table, the column with SMILES.")
+@click.option(
+    "--method",
+    type=click.Choice(["etkdg", "torsional", "both"]),
+    default="etkdg",
+    show_default=True,
+    help="torsional: ETKDG's rings and angles, torsions by diffusion; both: half of each.",
+)
+@click.option("--torsions", type=_FILE, help="A folder of fit-torsions.  [the one that ships]")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def conformers(
-    file: Path, k: int, seed: int, distinct: float, column: str | None, out: Path
+    file: Path,
+    k: int,
+    seed: int,
+    distinct: float,
+    column: str | None,
+    method: Literal["etkdg", "torsional", "both"],
+    torsions: Path | None,
+    out: Path,
 ) -> None:
-    """Shapes of the molecules in FILE, into an SDF with energies (ETKDG, then MMFF94s or UFF).
+    """Shapes of the molecules in FILE, into an SDF with energies (relaxed by MMFF94s or UFF).
 
     \b
     suffuse molecules conformers in.smi -k 10 -o confs.sdf
+    suffuse molecules conformers in.smi -k 10 --method torsional -o confs.sdf
     """
     from suffuse.storage import write_bytes
     from suffuse_molecules import reading
@@ -137,12 +153,16 @@ def conformers(
         raise SuffuseError(f"shapes are written as .sdf, and {str(out)!r} is another kind")
     if k < 1 or not 0 <= seed < 2**31 - 1:
         raise SuffuseError(f"k is 1 or more and the seed 0 to 2^31 - 2; given {k} and {seed}")
+    if method != "etkdg":
+        from suffuse_molecules.torsional import load
+
+        load(torsions)  # says what is missing before any work
     found = reading.read(file, column=column)
     _say(found.account())
     text, total, failed = [], 0, []
     for record, mol in zip(found.records, reading.molecules(found), strict=True):
         try:
-            shaped = work(mol, k, seed=seed, distinct=distinct)
+            shaped = work(mol, k, seed=seed, distinct=distinct, method=method, torsions=torsions)
         except SuffuseError as error:
             failed.append(f"line {record.line}: {error}")
             continue
@@ -155,6 +175,29 @@ def conformers(
     write_bytes(out, "".join(text).encode())
     without = f"; {len(failed)} have none" if failed else ""
     click.echo(f"{total} shapes of {len(text)} molecules in {out}{without}")
+
+
+@molecules.command("fit-torsions")
+@click.option("-o", "--out", type=_FILE, required=True, help="The folder of the model.")
+@click.option("--ligands", type=int, default=4500, show_default=True, help="The most to learn of.")
+@click.option("--steps", type=int, default=2500, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def fit_torsions(out: Path, ligands: int, steps: int, seed: int) -> None:
+    """Train the model of torsions on crystal ligands, those that come with biotite (an extra).
+
+    \b
+    suffuse molecules fit-torsions -o torsions
+    suffuse molecules conformers in.smi --method torsional --torsions torsions -o shapes.sdf
+    """
+    from suffuse_molecules.torsion_fit import fit
+
+    if ligands < 1 or steps < 1 or not 0 <= seed < 2**31:
+        raise SuffuseError(
+            f"--ligands and --steps are 1 or more and --seed 0 or more; given {ligands}, {steps} "
+            f"and {seed}"
+        )
+    fit(out, ligands=ligands, steps=steps, seed=seed, said=click.echo)
+    click.echo(f"the model is in {out}")
 
 
 @molecules.command("filter")

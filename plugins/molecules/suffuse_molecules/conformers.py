@@ -3,14 +3,15 @@
 ETKDG (Riniker and Landrum, "Better informed distance geometry: using what we know to improve
 conformation generation" (2015), doi 10.1021/acs.jcim.5b00654), version 3, embeds; MMFF94s, or UFF
 where it has no parameters, relaxes; shapes that are nearer to a lower one than `distinct` are left
-out. This is what a learned sampler of torsions will be measured against.
+out. Torsions may also be drawn by a learned sampler (`suffuse_molecules.torsional`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from rdkit import Chem
@@ -20,7 +21,7 @@ from suffuse.errors import SuffuseError
 
 from .chemistry import quiet
 
-__all__ = ["Conformers", "conformers"]
+__all__ = ["Conformers", "conformers", "embedded"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,14 @@ class Conformers:
 
 
 def conformers(
-    mol: Chem.Mol, k: int = 10, *, seed: int = 0, distinct: float = 0.1, relax: bool = True
+    mol: Chem.Mol,
+    k: int = 10,
+    *,
+    seed: int = 0,
+    distinct: float = 0.1,
+    relax: bool = True,
+    method: Literal["etkdg", "torsional", "both"] = "etkdg",
+    torsions: str | Path | None = None,
 ) -> Conformers:
     """Up to k conformers of a molecule.
 
@@ -50,6 +58,10 @@ def conformers(
         distinct: leave out what is nearer than so many Å (root mean square over heavy atoms, after
             the best alignment and over symmetries) to one that is lower.
         relax: in the force field.
+        method: "torsional" draws the torsions by diffusion (`suffuse_molecules.torsional`), "both"
+            half of them; molecules without torsions, or with elements that its model does not know,
+            are shaped by ETKDG.
+        torsions: the folder of the model of torsions; the one that ships where None.
 
     Raises:
         SuffuseError: where not one shape can be embedded.
@@ -59,16 +71,11 @@ def conformers(
     >>> found.mol.GetNumAtoms(), found.energies[0], found.field
     (9, 0.0, 'MMFF94s')
     """
+    whole = embedded(mol, k, seed)
+    if method != "etkdg":
+        _retorsioned(whole, method == "both", seed, torsions)
+    ids = [conformer.GetId() for conformer in whole.GetConformers()]
     with quiet():
-        whole = Chem.AddHs(mol)
-        settings: Any = rdDistGeom.ETKDGv3()
-        settings.randomSeed = seed + 1  # with 0, all shapes would be one
-        ids = list(rdDistGeom.EmbedMultipleConfs(whole, k, settings))
-        if not ids:  # rings and cages that the distances alone do not lead to
-            settings.useRandomCoords = True
-            ids = list(rdDistGeom.EmbedMultipleConfs(whole, k, settings))
-        if not ids:
-            raise SuffuseError(f"no shape can be embedded for {Chem.MolToSmiles(mol)!r}")
         field, found = _relaxed(whole) if relax else ("none", [math.nan] * len(ids))
         order = np.argsort(found, kind="stable") if field != "none" else np.arange(len(ids))
         kept = _different(Chem.RemoveHs(whole), [ids[i] for i in order], distinct)
@@ -80,6 +87,34 @@ def conformers(
         out.AddConformer(whole.GetConformer(i), assignId=True)
         energies.append(float(found[ids.index(i)] - low))
     return Conformers(out, tuple(energies), field)
+
+
+def embedded(mol: Chem.Mol, k: int, seed: int = 0) -> Chem.Mol:
+    """The molecule with hydrogens and up to k conformers of ETKDG (version 3), not relaxed.
+
+    Raises:
+        SuffuseError: where not one can be embedded.
+    """
+    with quiet():
+        whole = Chem.AddHs(mol)
+        settings: Any = rdDistGeom.ETKDGv3()
+        settings.randomSeed = seed + 1  # with 0, all shapes would be one
+        if not len(rdDistGeom.EmbedMultipleConfs(whole, k, settings)):
+            settings.useRandomCoords = True  # rings and cages that distances alone do not lead to
+            rdDistGeom.EmbedMultipleConfs(whole, k, settings)
+    if not whole.GetNumConformers():
+        raise SuffuseError(f"no shape can be embedded for {Chem.MolToSmiles(mol)!r}")
+    return whole
+
+
+def _retorsioned(whole: Chem.Mol, half: bool, seed: int, torsions: str | Path | None) -> None:
+    """Give the conformers, or every second one, torsions drawn by diffusion; in place."""
+    from .torsional import knows, load, redraw
+
+    every = [conformer.GetId() for conformer in whole.GetConformers()]
+    chosen = every[1::2] if half else every
+    if chosen and knows(whole):
+        redraw(whole, chosen, seed=seed, network=load(torsions))
 
 
 def _relaxed(whole: Chem.Mol) -> tuple[str, list[float]]:

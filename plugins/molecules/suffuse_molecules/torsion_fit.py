@@ -15,9 +15,10 @@ from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
 
 from .chemistry import quiet
+from .conformers import embedded
 from .torsion_data import Ligand, crystal_ligands
 from .torsion_network import Batch, TorsionNetwork, batch_of, turn
-from .torsional import CLOCK, embedded, save, torsional
+from .torsional import CLOCK, redraw, save
 from .torus import Torus
 
 __all__ = ["compared", "fit", "nearest"]
@@ -122,8 +123,10 @@ def compared(
     for ligand in ligands:
         plain = Chem.Mol(ligand.mol)
         plain.RemoveAllConformers()
-        one = nearest(ligand.mol, embedded(plain, k, seed))
-        other = nearest(ligand.mol, torsional(plain, k, seed=seed, network=network))
+        shaped = embedded(plain, k, seed)
+        one = nearest(ligand.mol, shaped)
+        redraw(shaped, [c.GetId() for c in shaped.GetConformers()], seed=seed, network=network)
+        other = nearest(ligand.mol, shaped)
         found["etkdg"].append(min(one))
         found["torsional"].append(min(other))
         found["union"].append(min(one[: k // 2] + other[: k - k // 2]))

@@ -11,24 +11,23 @@ Source: Jing et al., "Torsional diffusion" (2022), arXiv 2206.01729.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom
 from torch import Tensor
 
 from suffuse.diffusion import Noise, sample, schedules, solvers
 from suffuse.errors import SuffuseError
 
-from .chemistry import quiet
+from .flexible import flexible, rotatable, turned
 from .torsion_network import ELEMENTS, Batch, TorsionNetwork, batch_of, turn
 from .torus import Torus
 
-__all__ = ["CLOCK", "STEPS", "embedded", "load", "save", "torsional"]
+__all__ = ["CLOCK", "STEPS", "knows", "load", "redraw", "sampled", "save"]
 
 CLOCK = schedules.geometric(sigma_min=0.05, sigma_max=np.pi)
 """σ of the torsions, in radians."""
@@ -76,77 +75,42 @@ def load(path: str | Path | None = None) -> TorsionNetwork:
     return network.eval()
 
 
-def embedded(mol: Chem.Mol, k: int, seed: int = 0) -> Chem.Mol:
-    """The molecule with hydrogens and up to k conformers of ETKDG (version 3), not relaxed.
-
-    Raises:
-        SuffuseError: where not one can be embedded.
-    """
-    with quiet():
-        whole = Chem.AddHs(mol)
-        settings: Any = rdDistGeom.ETKDGv3()
-        settings.randomSeed = seed + 1
-        if not len(rdDistGeom.EmbedMultipleConfs(whole, k, settings)):
-            settings.useRandomCoords = True
-            rdDistGeom.EmbedMultipleConfs(whole, k, settings)
-    if not whole.GetNumConformers():
-        raise SuffuseError(f"no shape can be embedded for {Chem.MolToSmiles(mol)!r}")
-    return whole
+def knows(mol: Chem.Mol) -> bool:
+    """Whether the network knows all elements of a molecule, and there is a torsion to turn."""
+    symbols = {atom.GetSymbol() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1}
+    return symbols <= set(ELEMENTS) and bool(rotatable(mol))
 
 
-def torsional(
-    mol: Chem.Mol,
-    k: int = 10,
+def redraw(
+    whole: Chem.Mol,
+    conformers: Sequence[int],
     *,
     seed: int = 0,
     steps: int = STEPS,
     network: TorsionNetwork | None = None,
-) -> Chem.Mol:
-    """The molecule with hydrogens and up to k conformers, whose torsions were drawn by diffusion.
+) -> None:
+    """Give conformers of a molecule new torsions, in place.
 
     Args:
-        mol: sanitised.
-        k: how many.
-        seed: of the embedding and the diffusion.
+        whole: with hydrogens, which come along.
+        conformers: which, by their ids.
+        seed: of the diffusion.
         steps: network calls.
         network: the one that ships where None.
-
-    Raises:
-        SuffuseError: for elements that the network does not know, or where nothing is embedded.
     """
-    strange = {a.GetSymbol() for a in mol.GetAtoms() if a.GetAtomicNum() > 1} - set(ELEMENTS)
-    if strange:
-        raise SuffuseError(
-            f"the model of torsions knows {', '.join(ELEMENTS)}, and not {', '.join(strange)}"
-        )
     network = network or load()
-    whole = embedded(mol, k, seed)
     heavy = Chem.RemoveHs(whole)
-    own = [Chem.Mol(heavy, confId=c.GetId()) for c in heavy.GetConformers()]
-    batch = batch_of(own)
-    if not bool(batch.turning.any()):
-        return whole
+    batch = batch_of([Chem.Mol(heavy, confId=i) for i in conformers])
     angles = sampled(network, batch, seed, steps)
-    # the hydrogens come along
-    from .flexible import flexible, turned
-
-    chain = flexible(whole)
-    light = flexible(heavy)
-    place = {tuple(pair): i for i, pair in enumerate(light.bonds.tolist())}
-    order = [_signed(place, pair) for pair in chain.bonds.tolist()]
-    x = torch.tensor(
-        np.stack([c.GetPositions() for c in whole.GetConformers()]), dtype=torch.float32
-    )
-    moved = turned(x, chain.bonds, chain.moving, angles[:, order])
-    for conformer, at in zip(whole.GetConformers(), moved.double().numpy(), strict=True):
-        conformer.SetPositions(at)
-    return whole
-
-
-def _signed(place: dict[tuple[int, ...], int], pair: list[int]) -> int:
-    """A torsion's angle is the same from either side."""
-    a, b = pair
-    return place[(a, b)] if (a, b) in place else place[(b, a)]
+    chain, light = flexible(whole), flexible(heavy)
+    # the same bond may be told from either side, and turns by the same angle
+    place = {frozenset(pair): i for i, pair in enumerate(light.bonds.tolist())}
+    order = [place[frozenset(pair)] for pair in chain.bonds.tolist()]
+    x = np.stack([whole.GetConformer(i).GetPositions() for i in conformers])
+    at = torch.tensor(x, dtype=torch.float32)
+    moved = turned(at, chain.bonds, chain.moving, angles[:, order]).double().numpy()
+    for i, positions in zip(conformers, moved, strict=True):
+        whole.GetConformer(i).SetPositions(positions)
 
 
 @torch.no_grad()

@@ -1,0 +1,163 @@
+"""Torsions: the symmetries of the score, what it learns, and conformers with new torsions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from rdkit import Chem
+from rdkit.Chem import AllChem, rdMolTransforms
+
+from suffuse.cli import cli
+from suffuse.diffusion import Noise
+from suffuse.errors import SuffuseError
+from suffuse_molecules.conformers import conformers, embedded
+from suffuse_molecules.so3 import rotation_of
+from suffuse_molecules.torsion_data import scaffold, taken
+from suffuse_molecules.torsion_fit import _loss, nearest
+from suffuse_molecules.torsion_network import TorsionNetwork, batch_of, turn
+from suffuse_molecules.torsional import knows, load, redraw, save
+
+SMILES = ["CCOC(=O)c1ccccc1", "CCCCN", "OCC(O)CNc1ccncc1"]
+
+
+def _shaped(smiles: str) -> Chem.Mol:
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    return Chem.RemoveHs(mol)
+
+
+@pytest.fixture(scope="module")
+def network() -> TorsionNetwork:
+    torch.manual_seed(0)
+    made = TorsionNetwork(width=16, depth=2)
+    torch.nn.init.normal_(made.out.weight, std=0.3)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("torsions")
+    save(network, path)
+    return path
+
+
+@torch.no_grad()
+def test_the_score_ignores_moves_changes_sign_with_the_mirror_and_padding(network) -> None:
+    batch = batch_of([_shaped(smiles) for smiles in SMILES])
+    sigma = torch.tensor([0.2, 0.9, 2.5])
+    score = network(batch, batch.x, sigma)
+    assert float(score.abs().max()) > 0.01
+    turned = batch.x @ rotation_of(torch.tensor([0.4, -1.0, 2.0])).T + 3.0
+    torch.testing.assert_close(network(batch, turned, sigma), score, atol=1e-3, rtol=1e-3)
+    mirrored = batch.x * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(network(batch, mirrored, sigma), -score, atol=1e-4, rtol=1e-4)
+    alone = batch_of([_shaped(SMILES[1])])
+    there = batch.turning[1]
+    torch.testing.assert_close(network(alone, alone.x, sigma[1:2])[0], score[1][there])
+
+
+def test_turning_a_batch_turns_each_dihedral_by_its_angle() -> None:
+    mols = [_shaped(smiles) for smiles in SMILES]
+    batch = batch_of(mols)
+    angles = torch.linspace(-2, 2, batch.turning.numel()).reshape(batch.turning.shape)
+    x = turn(batch, batch.x, angles)
+    for row, mol in enumerate(mols):
+        after = Chem.Conformer(mol.GetConformer())
+        after.SetPositions(x[row, : mol.GetNumAtoms()].double().numpy())
+        for k in batch.turning[row].nonzero()[:, 0].tolist():
+            a, b = batch.torsions[row, k].tolist()
+            i = next(n.GetIdx() for n in mol.GetAtomWithIdx(a).GetNeighbors() if n.GetIdx() != b)
+            j = next(n.GetIdx() for n in mol.GetAtomWithIdx(b).GetNeighbors() if n.GetIdx() != a)
+            change = rdMolTransforms.GetDihedralRad(after, i, a, b, j)
+            change -= rdMolTransforms.GetDihedralRad(mol.GetConformer(), i, a, b, j)
+            assert math.cos(change - float(angles[row, k])) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_untrained_network_has_the_loss_of_no_answer_and_training_lowers_it() -> None:
+    torch.manual_seed(0)
+    batch = batch_of([_shaped("CCCCN"), _shaped("CCOC(=O)c1ccccc1")])
+    network = TorsionNetwork(width=16, depth=1)
+
+    def loss(first: int, many: int = 40) -> float:
+        with torch.no_grad():
+            found = [_loss(network, batch, Noise(7, 2, first=first + 2 * k)) for k in range(many)]
+        return float(np.mean([float(value) for value in found]))
+
+    before = loss(0, 300)
+    assert before == pytest.approx(1, abs=0.15)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for step in range(60):
+        value = _loss(network, batch, Noise(1, 2, first=2 * step))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert loss(0) < 0.85 * before
+
+
+def test_new_torsions_leave_bonds_angles_and_rings(network) -> None:
+    whole = embedded(Chem.MolFromSmiles(SMILES[2]), 3)
+    before = [c.GetPositions().copy() for c in whole.GetConformers()]
+    redraw(whole, [0, 1], seed=4, network=network, steps=4)
+    steps = Chem.GetDistanceMatrix(whole)
+    near = (steps > 0) & (steps < 3)
+    for k, (conformer, old) in enumerate(zip(whole.GetConformers(), before, strict=True)):
+        x = conformer.GetPositions()
+        apart, was = (np.linalg.norm(p[:, None] - p, axis=-1) for p in (x, old))
+        np.testing.assert_allclose(apart[near], was[near], atol=1e-3)
+        moved = np.abs(apart - was).max()
+        assert moved > 0.3 if k < 2 else moved == 0
+
+
+def test_the_same_seed_gives_the_same_shapes_alone_or_among_others(network) -> None:
+    mol = Chem.MolFromSmiles(SMILES[1])
+    one, two = embedded(mol, 2), embedded(mol, 2)
+    redraw(one, [0, 1], seed=4, network=network, steps=4)
+    redraw(two, [0], seed=4, network=network, steps=4)
+    np.testing.assert_allclose(
+        one.GetConformer(0).GetPositions(), two.GetConformer(0).GetPositions(), atol=1e-3
+    )
+
+
+def test_distances_to_a_crystal_are_symmetric_and_aligned() -> None:
+    mol = embedded(Chem.MolFromSmiles("CC(C)c1ccccc1"), 1)
+    crystal = Chem.RemoveHs(mol)
+    x = crystal.GetConformer().GetPositions()
+    spun = rotation_of(torch.tensor([0.1, 2.0, 0.3]).double()).numpy()
+    crystal.GetConformer().SetPositions(x @ spun.T + 5)
+    order = [2, 1, 0, *range(3, crystal.GetNumAtoms())]  # the two methyls exchanged
+    assert nearest(Chem.RenumberAtoms(crystal, order), mol) == pytest.approx([0], abs=1e-4)
+
+
+def test_what_is_taken_to_learn_of() -> None:
+    assert taken(Chem.MolFromSmiles("CCCCc1ccccc1"))
+    assert not taken(Chem.MolFromSmiles("c1ccc2ccccc2c1"))  # nothing turns
+    assert not taken(Chem.MolFromSmiles("CCCC"))
+    assert not taken(Chem.MolFromSmiles("CCCCCCCC[Pt]CCCC"))
+    assert scaffold(Chem.MolFromSmiles("CCc1ccccc1")) == scaffold(Chem.MolFromSmiles("Oc1ccccc1"))
+    assert not knows(Chem.MolFromSmiles("CC[Se]CCC"))
+
+
+def test_the_command_draws_torsions_by_a_folder(folder, tmp_path) -> None:
+    (tmp_path / "in.smi").write_text("CCCCN\nc1ccccc1\n")
+    out = tmp_path / "o.sdf"
+    words = ["molecules", "conformers", tmp_path / "in.smi", "-k", 4, "--method", "torsional"]
+    words += ["--torsions", folder, "-o", out]
+    said = CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False).output
+    assert "of 2 molecules" in said
+    made = [*Chem.SDMolSupplier(str(out), removeHs=False)]
+    assert made[0].GetProp("force_field") == "MMFF94s"
+    words[words.index(folder)] = tmp_path
+    with pytest.raises(SuffuseError, match="no model of torsions"):
+        CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)
+
+
+def test_both_methods_share_the_shapes(folder) -> None:
+    found = conformers(Chem.MolFromSmiles("CCCCN"), 4, method="both", torsions=folder, relax=False)
+    plain = conformers(Chem.MolFromSmiles("CCCCN"), 4, relax=False)
+    same = np.abs(
+        found.mol.GetConformer(0).GetPositions() - plain.mol.GetConformer(0).GetPositions()
+    )
+    assert same.max() < 1e-6
+    assert load(folder) is load(folder)
