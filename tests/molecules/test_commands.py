@@ -146,7 +146,7 @@ def test_figures_of_a_file(tmp_path):
     assert "diversity" in run(*words).stdout
 
 
-def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(tmp_path):
+def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(model, tmp_path):
     (tmp_path / "in.csv").write_text("smiles,raw\nCCO,valid\nCCN,valence\nC(,\n")
     (tmp_path / "ref.smi").write_text("NCC\nCCCl\n")
     words = ["molecules", "report", tmp_path / "in.csv", "-o", tmp_path / "x.html"]
@@ -156,7 +156,27 @@ def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(tmp_path)
         assert text in page
     assert page.count("data:image/png") == 4
     run(*words)
-    assert "similarity" not in (tmp_path / "x.html").read_text()
+    plain = (tmp_path / "x.html").read_text()
+    assert "similarity" not in plain
+    # the viewer and what it shows lie in the page, which asks nothing of a network
+    assert "V2000" in plain
+    assert "createViewer" in plain
+    assert 'src="http' not in plain
+    (tmp_path / "in.smi").write_text("CCO\n")
+    shapes = tmp_path / "s.sdf"
+    run("molecules", "conformers", tmp_path / "in.smi", "-k", 2, "-o", shapes)
+    receptor = tmp_path / "r.pdb"
+    place = "{0:5d}  CA  GLY A{0:4d}    {1:8.3f}   5.000   0.000  1.00  0.00           C"
+    lines = ["ATOM  " + place.format(k, 0.3 * k) for k in range(1, 30)]
+    receptor.write_text("\n".join(lines))
+    words = ["molecules", "report", shapes, "--receptor", receptor, "-o", tmp_path / "y.html"]
+    run(*words, "--model", model)
+    page = (tmp_path / "y.html").read_text()
+    assert "ATOM      1   CA GLY" in page
+    assert "From noise to a molecule" in page
+    words[2] = tmp_path / "in.smi"
+    with pytest.raises(SuffuseError, match="no coordinates"):
+        run(*words)
 
 
 @pytest.mark.parametrize(

@@ -301,9 +301,18 @@ def evaluate(file: Path, reference: Path | None, column: str | None, as_json: bo
 @click.argument("file", type=_FILE)
 @click.option("--reference", type=_FILE, help="Training or other real molecules.")
 @click.option("--column", help="Of a table, the column with SMILES.")
+@click.option("--receptor", type=_FILE, help="Of docked poses, the .pdb that they lie in.")
+@click.option("--model", help="Show the way from noise to a molecule of this model.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def report(file: Path, reference: Path | None, column: str | None, out: Path) -> None:
-    """One HTML page of FILE: drawings with the nearest real molecule, properties, what is invalid.
+def report(
+    file: Path,
+    reference: Path | None,
+    column: str | None,
+    receptor: Path | None,
+    model: str | None,
+    out: Path,
+) -> None:
+    """One HTML page of FILE: drawings, shapes to turn, the nearest real molecules, properties.
 
     \b
     suffuse molecules report made.sdf --reference train.smi -o made.html
@@ -312,7 +321,7 @@ def report(file: Path, reference: Path | None, column: str | None, out: Path) ->
 
     if out.suffix.lower() != ".html":
         raise SuffuseError(f"a page is written as .html, and {str(out)!r} is another kind")
-    write(file, out, reference, column)
+    write(file, out, reference, column, receptor, model)
     click.echo(f"the page is {out}")
 
 

@@ -10,6 +10,8 @@ from suffuse.testing import Conformance
 _TINY = {"denoiser.width": 16, "denoiser.edge": 8, "denoiser.depth": 1, "denoiser.heads": 2}
 _FEW = "of the few molecules that the kit shows, the test split has other elements"
 
+_ANGLES = "the kit corrupts what an encoder makes, and the encoders here make graphs, no angles"
+
 
 def _file(folder: Path) -> dict[str, Any]:
     """Alcohols and amines of up to nine atoms, as a table."""
@@ -29,5 +31,12 @@ CONFORMANCE = Conformance(
         "dataset molecules/nci": {"dataset.largest": 8},
         "evaluator molecules/fcd": {"recipe": "molecules/nci"},
     },
-    expected_failures={"dataset molecules/nci has_two_splits": _FEW},
+    expected_failures={
+        "dataset molecules/nci has_two_splits": _FEW,
+        **{
+            f"process molecules/{space} {check}": _ANGLES
+            for space in ("torus", "so3")
+            for check in ("corrupts", "samples_by_seed")
+        },
+    },
 )

@@ -4,27 +4,35 @@ valid."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rdkit import Chem, DataStructs
 
+from suffuse.errors import SuffuseError
 from suffuse.report.blocks import Cell, Chart
 from suffuse.report.figures import distances, histogram
 from suffuse.report.page import Page
 
-from . import reading
-from .chemistry import REASONS, canonical
+from . import reading, viewer
+from .chemistry import REASONS, canonical, quiet
 from .evaluators import fingerprints
 from .files import Files, smiles
+from .graph import RAW, Graph
 from .properties import property_of
+from .receptor import read_receptor
 
 __all__ = ["write"]
 
 _SHOWN = 30
 _ROW = 6
 _LISTED = 200
+_TURNED = 24
+_STRIP = 8
+_TOLD = ("pose", "affinity_kcal_mol", "energy_kcal_mol", "checks", "conformer", "raw")
 _PROPERTIES = {
     "logp": "logP",
     "qed": "QED",
@@ -40,6 +48,8 @@ def write(
     out: str | Path,
     reference: str | Path | None = None,
     column: str | None = None,
+    receptor: str | Path | None = None,
+    model: str | None = None,
 ) -> None:
     """Write the page of the molecules in a file.
 
@@ -48,6 +58,8 @@ def write(
         out: of the page, .html.
         reference: real molecules: beside each made one stands the most similar of these.
         column: of a table, the name of the column with SMILES.
+        receptor: of an SDF of poses, the .pdb file that they lie in.
+        model: of molecular graphs, of which the way from noise to a molecule is shown.
     """
     found = reading.read(path, column=column)
     mols = reading.molecules(found)
@@ -66,6 +78,9 @@ def write(
         page.fact(f"{share:.1f} %", "valid before repair")
 
     _drawings(page, mols, real)
+    _shapes(page, Path(path), found, mols, receptor)
+    if model is not None:
+        _way(page, model)
     _distributions(page, mols, real)
     if raw:
         section = page.section("Before valence-safe decoding")
@@ -107,6 +122,77 @@ def _cell(mol: Chem.Mol, caption: str) -> Cell:
 
 def _caption(mol: Chem.Mol) -> str:
     return f"logP {property_of(mol, 'logp'):.1f}, QED {property_of(mol, 'qed'):.2f}"
+
+
+def _shapes(
+    page: Page,
+    path: Path,
+    found: reading.Read,
+    mols: list[Chem.Mol],
+    receptor: str | Path | None,
+) -> None:
+    """The viewer: shapes and poses as they stand in the file, else shapes of ETKDG."""
+    given = {}
+    if path.suffix.lower() in (".sdf", ".sd", ".mol"):
+        with quiet():
+            blocks: Any = Chem.SDMolSupplier(str(path), removeHs=False)
+            given = {i: mol for i, mol in enumerate(blocks, start=1) if mol is not None}
+    few = np.linspace(0, len(mols) - 1, min(len(mols), _TURNED)).astype(int).tolist()
+    if given:
+        few = list(range(min(len(mols), _TURNED)))  # poses and shapes stand in an order
+    shown, own = [], False
+    for i in few:
+        record = found.records[i]
+        mol = viewer.shaped(given.get(record.line, mols[i]))
+        if mol is not None:
+            own |= record.line in given and mol is given[record.line]
+            told = (f"{k} {record.values[k]}" for k in _TOLD if record.values.get(k))
+            name = record.name or f"molecule {record.line}"
+            shown.append(viewer.Shown(mol, f"{name} ({i + 1})", ", ".join(told)))
+    if not shown:
+        return
+    around, note = "", "Shapes of ETKDG, relaxed in a force field."
+    if own:
+        note = "Coordinates are those of the file."
+    if receptor is not None:
+        if not own:
+            raise SuffuseError(
+                f"{str(path)!r} has no coordinates in three dimensions, so its molecules do not "
+                "lie in the receptor; give the .sdf that docking wrote"
+            )
+        around = viewer.pocket(read_receptor(receptor), [one.mol for one in shown])
+        note += f" Residues of {Path(receptor).name} within 7 Å are drawn thin."
+    section = page.section("In three dimensions")
+    section.add(viewer.viewer(shown, around, note))
+
+
+def _way(page: Page, name: str) -> None:
+    """Clean estimates on the way from noise to a molecule."""
+    import suffuse
+
+    model = suffuse.load(name)
+    if not isinstance(model.encoder, Graph):
+        raise SuffuseError(f"{name!r} makes no molecular graphs, so there is no way to show")
+    steps: list[Any] = []
+    made = model.sample(1, seed=0, on_step=steps.append)
+    sizes = torch.tensor([steps[0].x["atoms"].shape[1]])
+    if made[0].GetProp(RAW) == "valid":
+        sizes = torch.tensor([made[0].GetNumAtoms()])
+    chosen = np.linspace(0, len(steps) - 1, _STRIP).round().astype(int)
+    fitted = {key: value for key, value in model.recipe.encoder.items() if key != "name"}
+    raw = Graph(**{**fitted, "decoding": "raw"})
+    cells = []
+    for i in chosen:
+        mol = raw.decode(steps[i].x, sizes)[0]
+        cells.append(Cell(Files().sheet([mol], [" "]), f"t = {float(_time(steps[i].s)):.2f}"))
+    page.section("From noise to a molecule").tiles(
+        [("state", cells)],
+        caption=f"one molecule of {name}: its noisy graph after some of the {len(steps)} steps",
+    )
+
+
+def _time(s: Any) -> Any:
+    return next(iter(s.values())) if isinstance(s, Mapping) else s
 
 
 def _nearest(mols: list[Chem.Mol], real: list[Chem.Mol]) -> list[tuple[Chem.Mol, float]]:
