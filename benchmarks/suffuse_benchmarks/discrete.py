@@ -23,6 +23,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "remask": ("remask", {}),
     "tau-leaping": ("tau-leaping", {}),
     "tau-leaping, corrected": ("tau-leaping", {"eta": 0.5}),
+    "renoise": ("renoise", {}),
 }
 
 

@@ -105,6 +105,11 @@ def test_showing_a_solver(tmp_path):
     assert "0.66667" in text
     assert picture.read_text().startswith("<svg")
     assert json.loads(run(*words[:7], "--json")[1])["options"] == {"eta": 1.0}
+    text = run("solvers", "show", "dpmpp-3m", "--steps", "4", "--plot")[1]
+    assert "step in λ" in text
+    assert "####" in text
+    assert "an error of 1 in every estimate" in text
+    assert run("solvers", "show", "remask", "--steps", "4", "--plot")[0] == 0
 
 
 def test_print_config_is_a_recipe_that_trains(toy, tmp_path):
@@ -132,6 +137,22 @@ def test_sampling_into_a_folder_and_making_one_again(made, tmp_path):
     assert run("sample", "--from", str(out / "00001.json"), "-o", str(again))[0] == 0
     found = json.loads(again.read_text())["point"]
     assert found == pytest.approx(files[1]["point"], abs=1e-5)
+
+
+def test_guidance_and_solver_with_options_are_kept_in_the_file(made, tmp_path):
+    out = tmp_path / "out"
+    words = ["--guidance", "3", "--guidance-by", "apg,largest=0.5", "--guidance-by", "rescale"]
+    words += ["--solver", "heun,churn=4", "--steps", "6", "--arm", "left"]
+    code, _, told = run("sample", str(made), "-n", "2", *words, "-o", str(out))
+    assert code == 0, told
+    first = json.loads((out / "00001.json").read_text())
+    kept = json.loads(first["metadata"]["suffuse"])["settings"]
+    assert kept["guidance_by"] == [{"name": "apg", "largest": 0.5}, {"name": "rescale"}]
+    assert kept["solver"] == {"name": "heun", "churn": 4}
+    again = tmp_path / "again.json"
+    assert run("sample", "--from", str(out / "00001.json"), "-o", str(again))[0] == 0
+    found = json.loads(again.read_text())["point"]
+    assert found == pytest.approx(first["point"], abs=1e-5)
 
 
 def test_a_file_is_remade_only_with_the_weights_that_made_it(made, tmp_path):
@@ -234,6 +255,10 @@ MISTAKES = [
     (["sample", "RUN", "-n", "0"], "1 or more"),
     (["sample", "RUN", "--set", "arm"], "condition=value"),
     (["sample", "RUN", "--solver", "dimm"], "did you mean 'ddim'"),
+    (["sample", "RUN", "--solver", "ddim,eat=1"], "did you mean 'solver.eta'"),
+    (["sample", "RUN", "--guidance-by", "agp"], "did you mean 'apg'"),
+    (["sample", "RUN", "--guidance-by", "apg,large=1"], "did you mean 'guidance_by.largest'"),
+    (["sample", "RUN", "--guidance-by", "cfg-plus-plus", "--guidance", "2"], "between 0 and 1"),
     (["sample", "--from", "RUN/config.json"], "config.json"),
     (["sample", "--from", "RUN/metrics.jsonl"], "does not say how it was made"),
     (["evaluate", "nowhere"], "no model or run directory"),

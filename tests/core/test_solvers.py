@@ -21,6 +21,7 @@ from suffuse.diffusion import (
     schedules,
     solvers,
 )
+from suffuse.diffusion.analysis import amplification
 from suffuse.diffusion.solvers import SOLVERS, exponential_weights
 from suffuse.diffusion.solvers.adams import variable
 from suffuse.diffusion.solvers.quadrature import exponential_quadrature
@@ -140,6 +141,20 @@ def test_v3_the_variance_arrives(name, options, schedule, variance):
 @pytest.mark.parametrize(("name", "options"), ALL_FORMS, ids=label)
 def test_v3_the_loop_does_what_the_table_says(name, options):
     check_loop(solvers.plan(name, schedules.cosine(), steps=9, **options))
+
+
+@pytest.mark.parametrize("name", ["adams", "heun", "unipc", "deis"])
+def test_v3_what_arrives_of_an_error_in_an_estimate_is_told_exactly(name):
+    plan = solvers.plan(name, schedules.scaled_linear(), steps=9)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    exact = oracle.Gaussian(0 * one[0], 0.3 * one).denoiser(plan.schedule)
+
+    def ends(wrong):
+        errors = iter(range(len(plan)))
+        return sample(lambda x, t: exact(x, t) + (next(errors) == wrong), plan, x=one)
+
+    found = [float(ends(i) - ends(-1)) for i in range(len(plan))]
+    np.testing.assert_allclose(amplification(plan, 0.3), found, atol=1e-12)
 
 
 # V4
@@ -324,7 +339,12 @@ def test_index_grids_are_those_of_pretrained_models():
     assert indices("trailing") == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
     assert indices("leading") == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
     assert indices("linspace") == [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]
-    assert indices("ays") == grids.AYS["stable-diffusion"]
+    assert indices("ays") == [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
+    assert indices("ays-sdxl") == [999, 845, 730, 587, 443, 310, 193, 116, 53, 13]
+    clock = schedules.edm(sigma_max=700.0)
+    ratios = clock.at(torch.from_numpy(grids.GRIDS["ays-svd"](clock, 10)[:-1])).sigma
+    published = [700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034]
+    np.testing.assert_allclose(ratios.numpy(), published, rtol=1e-9)
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)

@@ -121,7 +121,7 @@ def _walk(plan: Plan) -> dict[str, Any]:
     from suffuse.diffusion import analysis
 
     before, after = (plan.schedule.at(torch.from_numpy(t)).lam.numpy() for t in (plan.t, plan.s))
-    return {"step in λ": after - before, "of an error": abs(analysis.amplification(plan, 1.0))}
+    return {"step in λ": after - before, "gain of an error": abs(analysis.amplification(plan, 1.0))}
 
 
 def _bars(plan: Plan) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -122,20 +123,27 @@ AYS = {
 }
 """Indices of 1,000 of the optimised ten-step grids."""
 
+AYS_RATIOS = {"svd": [700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034]}
+"""The same as σ/α, for Stable Video Diffusion, which has no indices."""
+
 
 def align_your_steps(
     schedule: Schedule, n: int, begin: float = 1.0, table: str = "stable-diffusion"
 ) -> Array:
-    """The grid optimised for ten steps of Stable Diffusion, interpolated in λ to n steps.
+    """The grid optimised for ten steps of a known model, interpolated in λ to n steps.
 
     Args:
-        table: "stable-diffusion" or "sdxl".
+        table: "stable-diffusion", "sdxl" or "svd".
 
     Source: Sabour, Fidler, Kreis (2024), arXiv 2404.14507, the tables of its appendix.
     """
-    if table not in AYS:
-        raise unknown("AYS table", table, AYS)
-    times = np.unique(np.minimum((np.array(AYS[table]) + 1) / 1000, begin))[::-1].copy()
+    if table in AYS:
+        times = (np.array(AYS[table]) + 1) / 1000
+    elif table in AYS_RATIOS:
+        times = schedule.t(-torch.tensor(AYS_RATIOS[table], dtype=torch.float64).log()).numpy()
+    else:
+        raise unknown("AYS table", table, [*AYS, *AYS_RATIOS])
+    times = np.unique(np.minimum(times, begin))[::-1].copy()
     lam = schedule.at(torch.from_numpy(times)).lam.numpy()
     finite = lam[np.isfinite(lam)]
     places = np.linspace(0, len(finite) - 1, n)
@@ -144,6 +152,8 @@ def align_your_steps(
 
 GRIDS: dict[str, Callable[..., Array]] = {
     "ays": align_your_steps,
+    "ays-sdxl": partial(align_your_steps, table="sdxl"),
+    "ays-svd": partial(align_your_steps, table="svd"),
     "balanced": balanced,
     "karras": karras,
     "leading": leading,
