@@ -399,8 +399,8 @@ def table(
                 axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8)
         places = figure.add_gridspec(1, 1 + len(bars), width_ratios=[4.0] + [1.0] * len(bars))
         axes.set_subplotspec(places[0])
-        for place, (title, numbers) in zip(list(places)[1:], bars.items(), strict=True):
-            beside = figure.add_subplot(place, sharey=axes)
+        for k, (title, numbers) in enumerate(bars.items(), 1):
+            beside = figure.add_subplot(places[k], sharey=axes)
             heights = np.nan_to_num(_array(numbers), nan=0.0, posinf=0.0, neginf=0.0)
             beside.barh(range(len(rows)), heights, height=0.6, color=_colour("blue"))
             beside.tick_params(which="both", length=0, labelleft=False)
