@@ -26,6 +26,16 @@ def test_psnr_is_its_formula():
     assert quality.psnr(a, a) == math.inf
 
 
+def test_the_perceptual_distance_grows_with_the_damage():
+    image = noise((32, 32)).resize((8, 8)).resize((32, 32))
+    blurred = [image.filter(ImageFilter.GaussianBlur(k)) for k in (0, 1, 3)]
+    found = quality.perceptual_distance(blurred, [image] * 3)
+    assert found[0] == 0
+    assert 0 < found[1] < found[2] < 4
+    with pytest.raises(SuffuseError, match="its true one"):
+        quality.perceptual_distance([image], [image] * 2)
+
+
 def test_ssim_is_its_formula_in_every_window():
     a, b = noise(seed=0).convert("L"), noise(seed=1).convert("L")
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)

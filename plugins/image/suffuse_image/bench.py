@@ -20,6 +20,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.plugins.contracts import Example, Metric
 
 from .alignment import Alignment, StyleAccuracy
+from .bench_inner import ATTRIBUTES, Slider
 from .bench_restoring import DAMAGES, Restoring, noisy, ways
 from .bench_shared import CODE, MODEL, data, mean, share, shipped
 from .emoji import Emoji
@@ -27,6 +28,8 @@ from .evaluators import KID
 from .modes import eight_bit
 
 __all__ = ["image", "quick"]
+
+AMOUNTS = (0.5, 1.0, 1.5, 2.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,9 @@ def image(seeds: int = 1) -> Iterator[Case]:
         for solver in ("multistep", "dpmpp-2m", "unipc"):
             for steps in (5, 8, 10, 20, 35):
                 yield Budget(f"budget/{steps} calls", solver, seed, solver, steps)
+    for attribute in ATTRIBUTES:
+        for amount in AMOUNTS:
+            yield Slider(f"sliders/{attribute}", f"moved by {amount:g}", 0, attribute, amount)
     for change in _CHANGES:
         yield Finding("finding/among 1,000", change, 0, change)
     yield Asking("finding/time", "100,000 vectors", 0)

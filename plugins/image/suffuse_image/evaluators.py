@@ -28,7 +28,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .classifier import Classifier, label_indices, label_names, threads_for
-from .features import FeatureName, Features, features
+from .features import Features, features
 from .look import Look
 
 __all__ = ["KID", "PRDC", "ClassifierAccuracy", "Memorisation"]
@@ -45,12 +45,12 @@ class KID:
     often each label occurs, which two random draws do not: that lowers the figure a little.
 
     Args:
-        features: "classifier" (needs labels) or "pixels".
+        features: "classifier" (needs labels), "pixels", "dual", or a folder with a vision model.
         target: what a good model reaches, as a multiple of the one-sided 95 % bound of the floor.
     """
 
-    def __init__(self, features: FeatureName = "classifier", target: float | None = None) -> None:
-        self.features: FeatureName = features
+    def __init__(self, features: str = "classifier", target: float | None = None) -> None:
+        self.features = features
         self.target = target
 
     def evaluate(
@@ -77,14 +77,14 @@ class PRDC:
     Kynkäänniemi et al. (2019), arXiv:1904.06991; Naeem et al. (2020), arXiv:2002.09797.
 
     Args:
-        features: "classifier" (needs labels) or "pixels".
+        features: "classifier" (needs labels), "pixels", "dual", or a folder with a vision model.
         k: the neighbour that sets the radius of a picture's ball, at least 1.
     """
 
-    def __init__(self, features: FeatureName = "classifier", k: int = 5) -> None:
+    def __init__(self, features: str = "classifier", k: int = 5) -> None:
         if k < 1:
             raise SuffuseError(f"k is at least 1, not {k}")
-        self.features: FeatureName = features
+        self.features = features
         self.k = k
 
     def evaluate(
@@ -180,8 +180,8 @@ class Memorisation:
         features: what distances are measured in, "pixels" or "classifier".
     """
 
-    def __init__(self, features: FeatureName = "pixels") -> None:
-        self.features: FeatureName = features
+    def __init__(self, features: str = "pixels") -> None:
+        self.features = features
 
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int

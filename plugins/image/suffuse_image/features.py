@@ -7,13 +7,16 @@ A feature is made for one data set and one size of picture, since both belong to
   tell the labels of the training split apart: their first 32 principal components over that split,
   each brought to variance 1. (Without that the few directions that hold the labels drown the rest,
   and a tenth of pure noise among good pictures goes unnoticed by KID.)
+* ``dual/1``: the vectors of the encoder that ships (`suffuse_image.dual`).
+* A folder with a vision model of Hugging Face's transformers, for instance DINOv2 or CLIP, whose
+  name these figures bear: see `local`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
@@ -22,11 +25,13 @@ from suffuse.errors import unknown
 from suffuse.plugins.contracts import Dataset, Example
 
 from .classifier import Classifier
+from .dual import NAME, pretrained
+from .local import LocalVision
 from .look import Look
 
-__all__ = ["FeatureName", "Features", "features"]
+__all__ = ["NAMES", "Features", "features"]
 
-FeatureName = Literal["pixels", "classifier"]
+NAMES = ("pixels", "classifier", "dual")
 
 
 @dataclass(frozen=True)
@@ -37,37 +42,47 @@ class Features:
         name: name and version, for instance "classifier/1".
         origin: where it comes from, in words that go on "measured on ...".
         train, test: features of the two splits of the data set, [N, D] float32, in order.
+        embed: features of pictures, [N, D], float32.
     """
 
     name: str
     origin: str
     train: Tensor
     test: Tensor
-    _look: Look
-    _classifier: Classifier | None = None
+    embed: Callable[[Sequence[Image.Image]], Tensor]
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Features of shape [N, D], float32."""
-        x = self._look(images)
-        return x.flatten(1) if self._classifier is None else self._classifier.embed(x)
+        return self.embed(images)
 
 
-def features(
-    name: FeatureName, samples: Sequence[Example], *, test: Dataset, train: Dataset
-) -> Features:
+def features(name: str, samples: Sequence[Example], *, test: Dataset, train: Dataset) -> Features:
     """The features of that name for a data set and for pictures of the samples' size.
 
     Raises:
-        SuffuseError: for an unknown name, no samples, an empty split, or "classifier" without
-            labels.
+        SuffuseError: for an unknown name, no samples, an empty split, "classifier" without labels,
+            or a folder without a vision model.
     """
     look = Look.of(samples, train)
     if name == "pixels":
         train_x, test_x = (look.split(split)[0].flatten(1) for split in (train, test))
-        return Features("pixels/1", "standardised pixels", train_x, test_x, look)
+        return Features(
+            "pixels/1", "standardised pixels", train_x, test_x, lambda p: look(p).flatten(1)
+        )
     if name == "classifier":
         judge = Classifier.trained(look, train)
         origin = f"the activations of {judge.describe(judge.right(look, test))}"
         train_x, test_x = (judge.embed(look.split(split)[0]) for split in (train, test))
-        return Features("classifier/1", origin, train_x, test_x, look, judge)
-    raise unknown("feature", name, ("pixels", "classifier"))
+        return Features("classifier/1", origin, train_x, test_x, lambda p: judge.embed(look(p)))
+    if name == "dual":
+        embed: Callable[[Sequence[Image.Image]], Tensor] = pretrained().pictures
+        told, origin = NAME, "the vectors of the encoder that ships"
+    elif Path(name).is_dir():
+        vision = LocalVision(name)
+        embed, told, origin = vision, vision.name, f"the vectors of the model in {name}"
+    else:
+        raise unknown("feature (or folder with a vision model)", name, NAMES)
+    train_x, test_x = (
+        embed([look.again(split[i].data) for i in range(len(split))]) for split in (train, test)
+    )
+    return Features(told, origin, train_x, test_x, embed)

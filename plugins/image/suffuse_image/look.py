@@ -22,7 +22,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example
 
 from .modes import eight_bit
-from .pixels import Pixels
+from .pixels import Pixels, crop_to
 
 __all__ = ["Look"]
 
@@ -70,6 +70,11 @@ class Look:
                 x = functional.interpolate(x, small, mode="bilinear", antialias=True)
             parts.append(x)
         return torch.cat(parts)
+
+    def again(self, image: Image.Image) -> Image.Image:
+        """A picture in the size and channels of the made ones."""
+        _, height, width = self.encoder.shape
+        return crop_to(eight_bit(image, self.encoder.channels), (height, width))
 
     def split(self, dataset: Dataset) -> tuple[Tensor, tuple[Any, ...]]:
         """Pictures and labels of a split: all, or 10,000 of them evenly spaced.

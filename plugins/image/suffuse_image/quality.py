@@ -10,14 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageFilter
+from torch import nn
+from torch.nn.functional import normalize
 
 from suffuse.errors import SuffuseError
 
-from .dual import pretrained
+from .dual import as_tensor, pretrained
 from .modes import eight_bit
 
-__all__ = ["feature_distance", "psnr", "ssim"]
+__all__ = ["feature_distance", "perceptual_distance", "psnr", "ssim"]
 
 Array = npt.NDArray[np.float64]
 
@@ -77,6 +80,32 @@ def feature_distance(made: Sequence[Image.Image], true: Sequence[Image.Image]) -
     """1 - cosine of the vectors of the encoder dual/1, [N]: 0 for equal pictures."""
     dual = pretrained()
     found: Array = (1 - (dual.pictures(made) * dual.pictures(true)).sum(1)).double().numpy()
+    return found
+
+
+def perceptual_distance(made: Sequence[Image.Image], true: Sequence[Image.Image]) -> Array:
+    """The form of LPIPS on the layers of dual/1, [N]: 0 for equal pictures.
+
+    Features of each convolution are brought to unit length at every position; squared differences
+    are averaged over positions and layers. No weights were fitted to people's judgements: these
+    figures are none of LPIPS.
+
+    Source: Zhang, Isola, Efros, Shechtman, Wang (2018), arXiv 1801.03924, equation 1, with
+    all weights 1.
+    """
+    dual, total = pretrained(), torch.zeros(len(made))
+    if len(made) != len(true):
+        raise SuffuseError(f"each picture has its true one: {len(made)} and {len(true)} are given")
+    with torch.inference_mode():
+        a, b = (2 * as_tensor(pictures) - 1 for pictures in (made, true))
+        layers = 0
+        for layer in dual.picture:
+            a, b = layer(a), layer(b)
+            if isinstance(layer, nn.SiLU):
+                unit = [normalize(h, dim=1) for h in (a, b)]
+                total += (unit[0] - unit[1]).square().sum(1).mean((1, 2))
+                layers += 1
+    found: Array = (total / layers).double().numpy()
     return found
 
 

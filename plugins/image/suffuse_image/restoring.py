@@ -29,7 +29,7 @@ from .edits import Edit, seeds
 from .modes import eight_bit
 from .pixels import crop_to
 
-__all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "noise_level"]
+__all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "mean", "noise_level"]
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601: grey from red, green and blue, as Pillow mixes them."""
@@ -66,7 +66,7 @@ class Restore(Edit):
             drawn = seeds(seed, k, n * self.average)
             made = self.restored(self.observe(image), n * self.average, drawn, settings)
             groups = [made[i::n] for i in range(n)]
-            out += [_mean(group) for group in groups]
+            out += [mean(group) for group in groups]
         return out
 
     def _whole(self, x: Operator | None = None) -> Operator:
@@ -81,7 +81,8 @@ class Restore(Edit):
         return (y - self.mean())[None].to(self.model.device)
 
 
-def _mean(pictures: Sequence[Image.Image]) -> Image.Image:
+def mean(pictures: Sequence[Image.Image]) -> Image.Image:
+    """The mean of pictures of one size."""
     if len(pictures) == 1:
         return pictures[0]
     total = np.mean([np.asarray(picture, dtype=np.float64) for picture in pictures], axis=0)
