@@ -76,12 +76,22 @@ class Training(_Checked):
         batch: examples a step, over all processes.
         micro_batch: how many of a process's examples go through the network at once, their
             gradients being added up; 0 is all. Halved, and said so, where memory runs out.
+        sharded: splits weights, gradients and moments among the processes (FSDP), instead of a
+            whole copy on each.
+        recompute: computes the activations of a block again on the way back, to save memory.
+        compile: whether torch compiles the network; "auto" decides by how long the run will take.
+        lora: the rank of matrices that learn instead of the weights of `start`; 0 is all of these.
         learning_rate: its highest value.
         warmup: steps over which it rises from 0.
         decay: after that, "cosine" to 0 at the last step, "constant", or "cooldown", which is
             constant until the last quarter and falls to 0 in it.
         weight_decay: AdamW's.
         clip: the largest gradient norm; 0 is no clipping.
+        uncertainty: learns how large the loss is at each noise level, and weighs levels alike.
+        importance: draws noise levels by the loss that is measured there.
+        divergence: what a loss that explodes or is not finite does: "stop", or "lower" to go back
+            to the last checkpoint and on with half the learning rate, at most five times.
+        patience: evaluations without a better first figure after which training ends; 0 is never.
         condition_dropout: how often an example is shown without its conditions, so that the model
             also learns the unconditional estimate that guidance needs.
         ema_std: the width of the averaged weights relative to the training time (EDM2's σ_rel).
@@ -99,11 +109,19 @@ class Training(_Checked):
     start: str = ""
     batch: Positive = 64
     micro_batch: NotNegative = 0
+    sharded: bool = False
+    recompute: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"
+    lora: NotNegative = 0
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: NotNegative = 100
     decay: Literal["cosine", "constant", "cooldown"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip: Annotated[float, Field(ge=0)] = 1.0
+    uncertainty: bool = False
+    importance: bool = False
+    divergence: Literal["stop", "lower"] = "stop"
+    patience: NotNegative = 0
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     ema_std: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
     ema_snapshots: NotNegative = 0

@@ -79,12 +79,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert {signal.SIGPROF, signal.SIGKILL} <= set(killed)
 
 
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_train_as_one(
-    toy: ModuleType, toy_environment: dict[str, str], tmp_path: Path
+    sharded: bool, toy: ModuleType, toy_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
-    changes = {**CHANGES, "training.checkpoint_every": 10}
-    call(toy_environment, *torchrun, PROGRAMS / "shared.py", tmp_path, json.dumps(changes))
+    changes = {**CHANGES, "training.checkpoint_every": 10, "training.decay": "constant"}
+    split = {**changes, "training.sharded": sharded, "training.uncertainty": sharded}
+    changes["training.uncertainty"] = sharded
+    call(toy_environment, *TORCHRUN, PROGRAMS / "shared.py", tmp_path, json.dumps(split))
     train(recipe.load("toy/spiral", changes), tmp_path / "alone", progress=False)
     alone, straight, stopped = (tmp_path / name for name in ("alone", "straight", "stopped"))
     assert figures(straight, "step") == figures(alone, "step")
@@ -102,3 +107,19 @@ def test_two_processes_train_as_one(
     assert "2 processes" in (straight / "README.md").read_text()
     assert "holds a training run already" in (tmp_path / "error-0").read_text()
     assert "the first process of this run stopped" in (tmp_path / "error-1").read_text()
+    # What two processes saved goes on on one.
+    more = {**changes, "training.steps": 36}
+    for run in (alone, straight):
+        train(recipe.load("toy/spiral", more), run, resume=True, progress=False)
+    one, two = (storage.load_tensors(run / "model.safetensors") for run in (alone, straight))
+    for key, tensor in one.items():
+        np.testing.assert_allclose(two[key].numpy(), tensor.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_lost_process_is_made_up_for(toy_environment: dict[str, str], tmp_path: Path) -> None:
+    """torchrun begins both anew; they go on from the last checkpoint, to the same bits."""
+    program, changes = PROGRAMS / "lost.py", json.dumps(CHANGES)
+    call(toy_environment, *TORCHRUN, program, tmp_path / "straight", changes, 0)
+    call(toy_environment, *TORCHRUN, "--max-restarts", 1, program, tmp_path / "lost", changes, 14)
+    assert (tmp_path / "lost.gone").exists()
+    assert weights(tmp_path / "lost") == weights(tmp_path / "straight")

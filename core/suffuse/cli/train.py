@@ -5,10 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from suffuse.errors import SuffuseError
+
+if TYPE_CHECKING:
+    from suffuse.recipe import Recipe
 
 
 @click.command()
@@ -19,6 +23,7 @@ from suffuse.errors import SuffuseError
 @click.option("--seed", type=int, help="The seed of everything random (training.seed).")
 @click.option("--from", "start", help="Train on the weights of this model (training.start).")
 @click.option("--resume", is_flag=True, help="Go on with the run, or start it.")
+@click.option("--advise", is_flag=True, help="Find a learning rate and a batch, and stop.")
 @click.option("--print-config", is_flag=True, help="Print the resolved recipe and stop.")
 def train(
     recipe: str,
@@ -28,6 +33,7 @@ def train(
     seed: int | None,
     start: str | None,
     resume: bool,
+    advise: bool,
     print_config: bool,
 ) -> None:
     """Train a model by RECIPE: a registered name, or a path that ends in .toml.
@@ -36,6 +42,8 @@ def train(
     suffuse train image/digits --out runs/a --set training.steps=2000
     suffuse train image/digits --out runs/a --resume
     suffuse train image/digits --out runs/b --from runs/a
+    suffuse train image/digits --out runs/b --from runs/a --set training.lora=8
+    suffuse train image/digits --advise
     suffuse train image/digits --print-config > mine.toml
     """
     from suffuse import recipe as recipes
@@ -53,6 +61,9 @@ def train(
     if print_config:
         click.echo(resolved.to_toml(), nl=False)
         return
+    if advise:
+        _advise(resolved)
+        return
     from suffuse import training
 
     if out is None:
@@ -64,3 +75,20 @@ def train(
         training.train(resolved, out, resume=resume, command=command)
     except training.Interrupted:
         raise SystemExit(130) from None
+
+
+def _advise(recipe: Recipe) -> None:
+    from suffuse.training.advice import advise
+
+    training = recipe.training
+    found = advise(recipe)
+    click.echo(
+        f"learning rate  {found.learning_rate:g} advised, {training.learning_rate:g} in the recipe "
+        "(a tenth of the rate where a rising one had the least loss)"
+    )
+    if found.batch is None:
+        told = f"more than {training.batch} advised: the gradient of one drowns in its noise"
+    else:
+        told = f"about {max(round(found.batch), 1)} advised, {training.batch} in the recipe"
+    click.echo(f"batch          {told} (as much noise as signal early on; it grows later)")
+    click.echo(f"take it with   --set training.learning_rate={found.learning_rate:g}")

@@ -104,6 +104,9 @@ class DiT(Network):
         mlp_ratio: inner features of the perceptrons as a multiple of `width`.
         context: further channels of the input, which conditions bring.
         tokens: features of the tokens that conditions bring, to attend to; 0 for none.
+        skips: whether each block of the second half also sees what its counterpart in the first
+            half was given (Bao et al., "All are worth words: a ViT backbone for diffusion models"
+            (2022), arXiv 2209.12152). At first they change nothing.
 
     The output of a fresh network is zero. Its condition vector is `width` wide.
 
@@ -123,6 +126,7 @@ class DiT(Network):
         mlp_ratio: float = 4.0,
         context: int = 0,
         tokens: int = 0,
+        skips: bool = False,
     ) -> None:
         super().__init__(shape, width, context, tokens)
         axes = len(self.shape) - 1
@@ -138,6 +142,9 @@ class DiT(Network):
         self.enter = nn.Linear((self.shape[0] + context) * volume, width)
         self.blocks = nn.ModuleList(
             TransformerBlock(width, heads, mlp_ratio, tokens) for _ in range(depth)
+        )
+        self.skips = nn.ModuleList(
+            zeroed(nn.Linear(width, width)) for _ in range(depth // 2 if skips else 0)
         )
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.leave = zeroed(nn.Linear(width, self.shape[0] * volume))
@@ -176,7 +183,13 @@ class DiT(Network):
         e = self.embedding(level, vector)[:, None]
         h = self.enter(patchify(padded, self.patch))
         h = h + sincos(grid, h.shape[-1], h.device).to(h.dtype)
-        for block in self.blocks:
+        given: list[Tensor] = []
+        for i, block in enumerate(self.blocks):
+            back = i - (len(self.blocks) - len(self.skips))
+            if back >= 0:  # a linear layer of both, which begins as the identity of the first
+                h = h + self.skips[back](given[len(self.skips) - 1 - back])
+            if i < len(self.skips):
+                given.append(h)
             h = block(h, e, tokens, token_mask)
         shift, scale = self.modulation(e).chunk(2, dim=-1)
         out = unpatchify(self.leave(ada_norm(h, scale, shift)[1]), self.patch, grid).to(x.dtype)

@@ -44,6 +44,7 @@ class Batch(NamedTuple):
         noise: what the process corrupts x_0 with.
         mask: True where an element belongs to a ragged state; None where states are not ragged.
         conditions: prepared values, with some dropped.
+        weight: of each example's loss, [b]; all 1 where None.
     """
 
     x_0: State
@@ -51,6 +52,7 @@ class Batch(NamedTuple):
     noise: State
     mask: State | None
     conditions: dict[str, Tensor]
+    weight: Tensor | None = None
 
     def rows(self, which: slice) -> Batch:
         """Some of the examples."""
@@ -61,7 +63,8 @@ class Batch(NamedTuple):
         mask = None if self.mask is None else by_name(cut, self.mask)
         conditions = {name: value[which] for name, value in self.conditions.items()}
         x_0, noise = by_name(cut, self.x_0), by_name(cut, self.noise)
-        return Batch(x_0, self.u[which], noise, mask, conditions)
+        weight = None if self.weight is None else self.weight[which]
+        return Batch(x_0, self.u[which], noise, mask, conditions, weight)
 
 
 class Batches:

@@ -59,7 +59,9 @@ Made by
 | precision | {{ training.precision }} |
 | averaged weights | relative width {{ training.ema_std }} |
 | time | {{ duration(facts.seconds) }} (h:mm:ss) on {{ facts.machine }} |
-| cost | {{ "{:,.0f}".format(facts.core_seconds) }} core-seconds |
+| cost | {{ "{:,.0f}".format(facts.core_seconds) }} core-seconds\
+{% if facts.joules is not none %}, {{ "{:,.1f}".format(facts.joules / 3600) }} Wh taken by the \
+machine{% endif %} |
 | final loss | {{ "%.4g" | format(facts.loss) if facts.loss is not none else "not measured" }} |
 
 ## Metrics
@@ -97,6 +99,7 @@ class Facts:
         step: the steps done.
         seconds: of training, on the wall clock, without sampling and evaluation.
         core_seconds: of all processor cores, with everything.
+        joules: that the machine took; None where nothing counts them.
         machine: what it ran on.
         loss: the last one measured.
         metrics: the fields of `suffuse.plugins.contracts.Metric`.
@@ -108,6 +111,7 @@ class Facts:
     step: int
     seconds: float
     core_seconds: float
+    joules: float | None
     machine: str
     loss: float | None
     metrics: Sequence[Mapping[str, Any]]

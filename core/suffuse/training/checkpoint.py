@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import suffuse
 from suffuse import storage
 from suffuse.errors import SuffuseError
+from suffuse.training.sharding import split_like
 
 __all__ = [
     "FORMAT",
@@ -173,24 +174,28 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+def optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
     """The optimiser's state as named tensors: "backbone.out.weight/exp_avg"."""
     return {
         f"{name}/{key}": torch.as_tensor(value)
-        for name, parameter in network.named_parameters()
+        for name, parameter in parameters.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
 ) -> None:
-    """Put back what `optimizer_state` told."""
+    """Put back what `optimizer_state` told; whole tensors are split where the parameters are."""
     by_name: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
-        by_name.setdefault(parameter, {})[key] = tensor
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
+        by_name.setdefault(parameter, {})[key] = split_like(tensor, parameters[parameter])
+    names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
     state = {i: by_name[name] for i, name in enumerate(order) if name in by_name}
     optimizer.load_state_dict(

@@ -38,6 +38,10 @@ CHANGEABLE = frozenset(
         "keep",
         "steps",
         "trackers",
+        "divergence",
+        "patience",
+        "sharded",
+        "recompute",
     )
 )
 """What a run may be given anew when it goes on; `training.steps` only if it grows."""
@@ -54,6 +58,8 @@ class Record(BaseModel):
         encoder: the options that fitting the encoder found.
         precision: what was chosen; "auto" as long as nothing was.
         micro_batch: what memory had room for, where it was less than asked; else 0.
+        compiled: whether the network is compiled; None as long as it was not decided.
+        lowered: how often the learning rate was halved, since training diverged.
         examples: how many the training split has.
         conditions: the categories of each condition of the data.
         finished: the step at which the run was last complete, with evaluation and card.
@@ -66,6 +72,8 @@ class Record(BaseModel):
     encoder: dict[str, Any]
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     micro_batch: NonNegativeInt = 0
+    compiled: bool | None = None
+    lowered: NonNegativeInt = 0
     examples: int
     conditions: dict[str, list[str]]
     finished: int = 0
@@ -158,7 +166,11 @@ def begin(run: Path, asked: Recipe, resume: bool) -> Record | None:
         )
     record = Record.read(run)
     plain = asked.model_dump(mode="json")
-    _agree(run, record.recipe, plain)
+    try:  # what an earlier version did not know of was as it is by default
+        recorded = Recipe.model_validate(record.recipe).model_dump(mode="json")
+    except ValidationError:
+        recorded = record.recipe
+    _agree(run, recorded, plain)
     if any(record.recipe[part] != plain[part] for part in ("evaluators", "sampling")):
         # Figures of the old ones do not hold; the end of the run measures anew.
         (run / "evaluation.json").unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from suffuse import storage
 from suffuse.errors import SuffuseError
+from suffuse.training.sharding import local, split_like
 
 __all__ = ["EMA", "SNAPSHOTS", "SNAPSHOT_STDS", "decay", "exponent", "mixture", "rebuilt"]
 
@@ -71,24 +72,49 @@ class EMA:
 
     Args:
         averaged: the network that holds the average, in float32.
-        learning: the one that is trained, of the same layout.
+        learning: the one that is trained, of the same layout. Its weights may be split among
+            processes: the average is then too, and `averaged` has it after `collect` alone.
         std: σ_rel, the relative width.
     """
 
     def __init__(self, averaged: nn.Module, learning: nn.Module, std: float) -> None:
         self.gamma = exponent(std)
-        self._averages: list[Tensor] = list(averaged.parameters())
-        self._weights: list[Tensor] = list(learning.parameters())
+        self._learning = learning
+        self._whole = dict(averaged.named_parameters())
         self._buffers = list(zip(averaged.buffers(), learning.buffers(), strict=True))
+        self._split = {
+            name: split_like(k.detach(), like)
+            for name, k in self._whole.items()
+            if hasattr(like := self._learned(name), "full_tensor")
+        }
+        self._averages = [local(k) for k in (self._split or self._whole).values()]
+
+    def _learned(self, name: str) -> Tensor:
+        """The weight as the network uses it, also where it is the sum of several."""
+        place, _, last = name.rpartition(".")
+        weight: Tensor = getattr(self._learning.get_submodule(place), last)
+        return weight
 
     @torch.no_grad()
     def update(self, t: int) -> None:
         """Take in the weights after step t, counted from 1. Buffers are copied."""
         # 1 − β(t) without cancellation at large t; 1 at t = 1.
         new = -math.expm1((self.gamma + 1) * math.log1p(-1 / t)) if t > 1 else 1.0
-        torch._foreach_lerp_(self._averages, self._weights, new)
+        torch._foreach_lerp_(self._averages, [local(self._learned(n)) for n in self._whole], new)
         for mine, theirs in self._buffers:
             mine.copy_(theirs)
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Bring a split average together in the network that holds it; all processes call this."""
+        for name, part in self._split.items():
+            self._whole[name].copy_(part.full_tensor())  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def distribute(self) -> None:
+        """The other way round, after the network was given other weights."""
+        for name, part in self._split.items():
+            local(part).copy_(local(split_like(self._whole[name].detach(), part)))
 
 
 def rebuilt(run: Path, std: float) -> dict[str, Tensor]:

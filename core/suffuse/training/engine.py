@@ -10,10 +10,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import shlex
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -23,13 +23,14 @@ from suffuse.errors import SuffuseError
 from suffuse.model import Model, load
 from suffuse.plugins.contracts import Dataset
 from suffuse.recipe import Recipe
-from suffuse.training import card, checkpoint, looks, precision, setup, states
+from suffuse.training import card, checkpoint, importance, looks, precision, setup, states
 from suffuse.training.batches import Batch, Batches
 from suffuse.training.clock import Clock
 from suffuse.training.directory import Record, locked
 from suffuse.training.ema import EMA, SNAPSHOT_STDS, SNAPSHOTS
+from suffuse.training.energy import Meter
+from suffuse.training.learner import COMPILING_PAYS, Learner, compiler
 from suffuse.training.metrics import Metrics, Window, last_loss, summary
-from suffuse.training.optimizer import adamw
 from suffuse.training.progress import Report, duration
 from suffuse.training.ranks import Ranks
 from suffuse.training.rate import learning_rate
@@ -37,6 +38,12 @@ from suffuse.training.stop import Interrupted, Stop
 from suffuse.training.trackers import opened
 
 __all__ = ["train"]
+
+MOST_LOWERED = 5
+"""How often the learning rate is halved before a run that diverges stops after all."""
+
+MANY = 1000
+"""Steps from which a run may be long enough to be compiled; shorter ones are not timed."""
 
 ASK_EVERY = 8
 """Steps between questions to other processes whether they were asked to stop."""
@@ -97,6 +104,38 @@ def train(
         return run.train(command or f"suffuse train recipe.toml --out {name}")
 
 
+@contextmanager
+def preparing(recipe: Recipe, out: Path) -> Iterator[_Run]:
+    """A run that is set up in a folder and not trained, for who measures with its parts."""
+    asked, accelerator = recipe.resolved(), setup.accelerator()
+    with Report(False) as report, locked(out):
+        setup.begin(out, asked, False, report)
+        device = accelerator.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            run = _Run(out, asked, Record.read(out), accelerator, Ranks(accelerator), report)
+            try:
+                yield run
+            finally:
+                run.close()
+
+
+class _Diverged(Exception):  # noqa: N818
+    """The loss exploded, or is not finite, at a step counted from 0."""
+
+    def __init__(self, step: int, why: str) -> None:
+        super().__init__(why)
+        self.step, self.why = step, why
+
+
+def exploded(loss: float, earlier: Sequence[float]) -> bool:
+    """Whether a mean loss is a hundred times the least and ten times the first of earlier ones.
+
+    >>> exploded(50.0, [1.0, 0.4]), exploded(50.0, [20.0, 0.4])
+    (True, False)
+    """
+    return bool(earlier) and loss > 100 * min(earlier) and loss > 10 * earlier[0]
+
+
 class _Run:
     """One session of a run: its parts, and what happens to them."""
 
@@ -131,23 +170,31 @@ class _Run:
             update={"training": self.training.model_copy(update={"precision": self.precision})}
         )
 
-        self.network = copy.deepcopy(self.model.network).train()
-        self.optimizer = adamw(self.network, self.training)
-        self.ema = EMA(self.model.network, self.network, self.training.ema_std)
+        self.learner = Learner(
+            self.model.network, self.training, accelerator, ranks, self._compiled(record)
+        )
+        learning = self.learner.network
+        if self.training.sharded and ranks.count > 1:
+            # The average's whole copy is kept on the host, and looked at on the device.
+            self.model.network.cpu()
         self.snapshots = {
-            std: (averaged, EMA(averaged, self.network, std))
+            std: (averaged, EMA(averaged, learning, std))
             for std in (SNAPSHOT_STDS if self.training.ema_snapshots else ())
             for averaged in [copy.deepcopy(self.model.network)]
         }
-        # The optimiser is left as it is: accelerate's wrapper serves loss scaling, which bf16 needs
-        # none of, and costs as much as a small step.
-        self.prepared = accelerator.prepare(self.network)
-        self.forward = precision.autocast(self.prepared, self.device, self.precision)
+        self.averages = [
+            EMA(self.model.network, learning, self.training.ema_std),
+            *(ema for _, ema in self.snapshots.values()),
+        ]
+        self.forward = precision.autocast(self.learner.prepared, self.device, self.precision)
         share = len(self.ranks.share(self.training.batch))
         self.micro_batch = min(record.micro_batch or self.training.micro_batch or share, share)
-        self.parameters = list(self.network.parameters())
+        self.importance = importance.Importance(self.device) if self.training.importance else None
+        self.lowered = record.lowered
+        self.losses: list[float] = []
+        self.enough = False
         self.window = Window(self.device)
-        self.clock = Clock(self.device)
+        self.clock, self.meter = Clock(self.device), Meter(self.device)
         self.logged = 0.0
         self._restore()
 
@@ -193,6 +240,30 @@ class _Run:
             self.ranks.lead(work)
             record = Record.read(self.out)
         return cast(precision.Precision, record.precision)
+
+    def _compiled(self, record: Record) -> bool:
+        """Whether torch.compile pays: by how long the rest will take; recorded, and said."""
+        asked = self.training.compile
+
+        def work() -> None:
+            found, why, worth = asked == "on", "as asked", asked == "on"
+            if asked == "auto" and self.training.steps >= MANY:
+                seconds = precision.seconds(self._trial(), self.precision, self.device)
+                seconds *= self.training.steps
+                found = worth = seconds > COMPILING_PAYS
+                why = f"the run is estimated at {duration(seconds)}"
+            if found and self.device.type == "cpu" and not compiler():
+                found, why = False, "it would pay, and there is no C++ compiler"
+            if worth:
+                self.report.say(f"torch.compile: {'on' if found else 'off'} ({why})")
+            Record.read(self.out).model_copy(update={"compiled": found}).write(self.out)
+
+        if record.compiled is None and (self.out / "checkpoints").is_dir():
+            return False  # begun by a version that did not compile
+        if record.compiled is None:
+            self.ranks.lead(work)
+            record = Record.read(self.out)
+        return bool(record.compiled)
 
     def _trial(self) -> Any:
         """A forward and backward pass on the first batch, on a copy of the network."""
@@ -249,17 +320,22 @@ class _Run:
         self.saved = found.step if found else -1
         if found is None:
             return
-        self.network.load_state_dict(dict(found.model))
+        self.learner.load(found.model, found.optimizer)
         self.model.network.load_state_dict(_part(found.ema, ""))
         for std, (averaged, _) in self.snapshots.items():
             averaged.load_state_dict(_part(found.ema, f"{std:g}/"))
-        checkpoint.restore_optimizer(self.optimizer, self.network, found.optimizer)
+        for ema in self.averages:
+            ema.distribute()
         facts, first = found.facts, self.ranks.index == 0
         # Sums over all processes were saved: the first one carries them on.
         self.clock = Clock(self.device, facts["seconds"], facts["core_seconds"] if first else 0.0)
+        self.meter = Meter(self.device, facts.get("joules"))
         self.logged = facts["logged"]
         sums = facts["window"]
         self.window.restore(facts["window_steps"], sums if first else [0.0] * len(sums))
+        self.losses = list(facts.get("losses", []))
+        if self.importance is not None:
+            self.importance.restore(facts["importance"], first)
         self.done = found.step
 
     # Running
@@ -278,9 +354,14 @@ class _Run:
                 self._look()
             self.report.begin(self.done, self.training.steps)
             with self.stop:
-                while self.done < self.training.steps:
-                    self._step()
-                    self._between()
+                if self.training.divergence == "lower" and self.saved < 0:
+                    self._checkpoint()  # something to go back to
+                while self.done < self.training.steps and not self.enough:
+                    try:
+                        self._step()
+                        self._between()
+                    except _Diverged as found:
+                        self._diverged(found)
                 self._finish(command)
             outcome = "finished"
         except Interrupted as interrupted:
@@ -293,34 +374,56 @@ class _Run:
             raise
         finally:
             self.report.stop()
-            if self.metrics is not None:
-                self.metrics.close()
-            for tracker in self.trackers:
-                tracker.finish()
+            self.close()
             if first:
                 plugins.hook.run_finished(run=self.out, step=self.done, outcome=outcome)
         return self.model
 
+    def close(self) -> None:
+        """Close what is written to."""
+        if self.metrics is not None:
+            self.metrics.close()
+        for tracker in self.trackers:
+            tracker.finish()
+
     def _step(self) -> None:
         step = self.done
-        batch = self.batches(step)
+        batch = self._drawn(step)
         _seed(self.device, _mixed(self.training.seed, step, self.ranks.index))
-        rate = learning_rate(self.training, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] = self._rate(step)
         losses, t = self._gradient(batch)
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.training.clip or float("inf"))
-        self.optimizer.step()
+        norm = self.learner.clip(self.training.clip)
+        self.learner.optimizer.step()
         self.done = step + 1
-        self.ema.update(self.done)
-        for _, ema in self.snapshots.values():
+        for ema in self.averages:
             ema.update(self.done)
         self.window.add(step, losses, t, norm)
+        if self.importance is not None:
+            self.importance.add(batch.u, losses)
+            if self.done % importance.EVERY == 0:
+                self.importance.update(self.ranks.sum(self.importance.tensor()))
+
+    def _drawn(self, step: int) -> Batch:
+        """This process's share of a step, at the noise levels that are worth most."""
+        batch = self.batches(step)
+        if self.importance is None:
+            return batch
+        if batch.u.ndim > 1:
+            raise SuffuseError(
+                "training.importance is for processes with one noise level an example; this one "
+                "has several"
+            )
+        u, weight = self.importance.warp(batch.u)
+        return batch._replace(u=u, weight=weight)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.training, step) * 0.5**self.lowered
 
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leave the gradient of a batch in the weights; the loss and the time of each example."""
         while True:
-            self.optimizer.zero_grad()
+            self.learner.optimizer.zero_grad()
             try:
                 return self._summed(batch)
             except RuntimeError as error:
@@ -341,13 +444,13 @@ class _Run:
         found = []
         n, size = len(batch.u), self.micro_batch
         for begin in range(0, n, size):
-            last = begin + size >= n
-            alone = nullcontext() if last else self.accelerator.no_sync(self.prepared)
-            with alone:
+            with self.learner.part_of_batch(begin + size >= n):
                 part = batch if size >= n else batch.rows(slice(begin, begin + size))
                 losses, t = self._losses(self.forward, part)
+                total = self.learner.weighed(losses, part.u, part.weight).sum()
                 # Gradients are averaged over processes, whose shares may differ by one example.
-                self.accelerator.backward(losses.sum() * (self.ranks.count / self.training.batch))
+                mean = total * (self.ranks.count / self.training.batch)
+                mean.backward()  # type: ignore[no-untyped-call]
                 found.append((losses.detach(), t))
         return torch.cat([losses for losses, _ in found]), torch.cat([t for _, t in found])
 
@@ -376,6 +479,25 @@ class _Run:
             raise Interrupted(self.out, done, training.steps)
         if not last:
             self._look()
+            self.enough = self.ranks.any(self._enough())
+            if self.enough:
+                self._checkpoint()
+
+    def _enough(self) -> bool:
+        """Whether the first figure of the evaluations has stopped to get better."""
+        training = self.training
+        if not training.patience or not _due(self.done, training.evaluate_every):
+            return False
+        if self.ranks.index:
+            return False
+        found = looks.since_best(looks.evaluations(self.out / "evaluation.json"))
+        if found < training.patience:
+            return False
+        self.report.say(
+            f"training ends at step {self.done}: {found} evaluations without a better figure "
+            f"(training.patience is {training.patience})"
+        )
+        return True
 
     def _log(self) -> None:
         self._check()
@@ -388,7 +510,7 @@ class _Run:
                 "step": self.done,
                 "loss": found["loss"],
                 "levels": found["levels"],
-                "learning_rate": learning_rate(self.training, self.done - 1),
+                "learning_rate": self._rate(self.done - 1),
                 "gradient_norm": found["gradient_norm"],
                 "examples_per_second": rate,
                 "seconds": seconds,
@@ -400,6 +522,10 @@ class _Run:
                 tracker.log(shown, self.done)
         self.report.measured(self.done, found["loss"], rate)
         self.window.clear()
+        if exploded(found["loss"], self.losses):
+            raise _Diverged(self.done - 1, f"the loss is {found['loss']:.3g}, and was "
+                            f"{min(self.losses):.3g}")  # fmt: skip
+        self.losses = [*self.losses[:1], min([found["loss"], *self.losses])]
         self.logged = seconds
 
     def _check(self) -> None:
@@ -408,24 +534,51 @@ class _Run:
         broken = self.window.broken()
         first = self.ranks.least(never if broken < 0 else broken)
         if first != never:
-            self._diverged(first)
+            raise _Diverged(first, "the loss or its gradient is not finite")
 
-    def _diverged(self, step: int) -> NoReturn:
-        """Keep what is needed to look into it, and stop."""
+    def _diverged(self, found: _Diverged) -> None:
+        """Keep what is needed to look into it; then go back and on, or stop.
+
+        Raises:
+            SuffuseError: where the run is to stop, or was lowered too often.
+        """
         note = self.out / "diverged.json"
-        if self.ranks.index == 0:
+        weights, _ = self.learner.state(self.ranks.index == 0)
+
+        def work() -> None:
             value = {
-                "step": step + 1,
-                "batch": self.batches.indices(step),
+                "step": found.step + 1,
+                "batch": self.batches.indices(found.step),
                 "seed": self.training.seed,
-                "learning_rate": learning_rate(self.training, step),
+                "learning_rate": self._rate(found.step),
+                "why": found.why,
             }
             storage.write_json(note, value)
+            storage.save_tensors(note.with_suffix(".safetensors"), weights)
+
+        self.ranks.lead(work)
+        what = f"training diverged: {found.why} at step {found.step + 1}"
+        if self.training.divergence == "lower" and self.lowered < MOST_LOWERED:
+            self.lowered += 1
+            record = Record.read(self.out)
+            self.ranks.lead(
+                lambda: record.model_copy(update={"lowered": self.lowered}).write(self.out)
+            )
+            if self.metrics is not None:
+                self.metrics.close()
+            self.window.clear()
+            self.window = Window(self.device)
+            self._restore()
+            self.report.say(
+                f"{what}; going on from step {self.done} with {0.5**self.lowered:g} of the "
+                "learning rate"
+            )
+            return
         kept = f"the weights of step {self.saved} are kept" if self.saved > 0 else "nothing is kept"
         raise SuffuseError(
-            f"training diverged: the loss or its gradient is not finite at step {step + 1}; {kept} "
-            f"in {self.out}, and {note.name} there names the batch. Train anew with a lower "
-            "training.learning_rate or a smaller training.clip"
+            f"{what}; {kept} in {self.out}, and {note.name} there names the batch. Train anew with "
+            "a lower training.learning_rate or a smaller training.clip, or with "
+            "--set training.divergence=lower"
         )
 
     def _checkpoint(self) -> None:
@@ -434,6 +587,13 @@ class _Run:
         cores = self.ranks.sum(torch.tensor(self.clock.cores(), dtype=torch.float64))
         seconds = self.clock.seconds()
         folder = self.out / "checkpoints"
+        weights, moments = self.learner.state(self.ranks.index == 0)
+        for ema in self.averages:
+            ema.collect()
+        extra: dict[str, Any] = {"losses": self.losses, "joules": self.meter.joules()}
+        if self.importance is not None:
+            measured = self.ranks.sum(self.importance.tensor())
+            extra["importance"] = self.importance.state(measured)
 
         def work() -> Path:
             if self.metrics is not None:
@@ -443,7 +603,7 @@ class _Run:
                 checkpoint.Checkpoint(
                     step=self.done,
                     seed=self.training.seed,
-                    model=self.network.state_dict(),
+                    model=weights,
                     ema={
                         **self.model.network.state_dict(),
                         **{
@@ -452,13 +612,14 @@ class _Run:
                             for name, tensor in averaged.state_dict().items()
                         },
                     },
-                    optimizer=checkpoint.optimizer_state(self.optimizer, self.network),
+                    optimizer=moments,
                     facts={
                         "seconds": seconds,
                         "core_seconds": float(cores),
                         "logged": self.logged,
                         "window_steps": self.window.steps,
                         "window": sums.tolist(),
+                        **extra,
                     },
                 ),
             )
@@ -486,6 +647,8 @@ class _Run:
             }
             storage.save_tensors(self.out / SNAPSHOTS / f"{self.done:08d}.safetensors", tensors)
 
+        for ema in self.averages:
+            ema.collect()
         with self.clock.paused():
             self.ranks.lead(work)
 
@@ -504,8 +667,15 @@ class _Run:
                 looks.evaluate(self.model, found, done)
 
         if last or _due(done, training.sample_every) or _due(done, training.evaluate_every):
+            for ema in self.averages:
+                ema.collect()
+            apart = self.model.device != self.device and self.ranks.index == 0
             with self.clock.paused():
+                if apart:
+                    self.model.network.to(self.device)
                 self.ranks.lead(work)
+                if apart:
+                    self.model.network.cpu()
 
     def _finish(self, command: str) -> None:
         self._look(last=True)
@@ -522,13 +692,15 @@ class _Run:
                 step=self.done,
                 seconds=self.clock.seconds(),
                 core_seconds=cores,
+                joules=self.meter.joules(),
                 machine=card.machine(self.device, self.ranks.count),
                 loss=last_loss(self.out / "metrics.jsonl"),
                 metrics=[metric for metric in found if metric["step"] == self.done],
             )
             storage.write_text(self.out / "README.md", card.render(self.model, facts))
             self.model.save(self.out)
-            Record.read(self.out).model_copy(update={"finished": self.done}).write(self.out)
+            ended = self.training.steps  # also where it was enough before
+            Record.read(self.out).model_copy(update={"finished": ended}).write(self.out)
 
         self.ranks.lead(work)
         self.report.step(self.done)

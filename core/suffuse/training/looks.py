@@ -14,7 +14,7 @@ from suffuse.model import Model
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate", "evaluations", "sheet"]
+__all__ = ["evaluate", "evaluations", "sheet", "since_best"]
 
 ROWS = 4
 CATEGORIES = 12
@@ -77,6 +77,25 @@ def evaluate(model: Model, path: Path, step: int) -> list[dict[str, Any]]:
         earlier = [m for m in evaluations(path) if m["step"] < step]
         storage.write_json(path, earlier + found)
     return found
+
+
+def since_best(metrics: list[dict[str, Any]]) -> int:
+    """How many evaluations were made since the best one, by the first figure of each.
+
+    >>> found = [{"step": i, "value": v, "better": "lower"} for i, v in enumerate([3, 2, 4, 5])]
+    >>> since_best(found)
+    2
+    """
+    first: dict[int, dict[str, Any]] = {}
+    for metric in metrics:
+        first.setdefault(metric["step"], metric)
+    sign = {"higher": 1.0, "lower": -1.0}
+    worst = -math.inf
+    values = [
+        worst if m["value"] is None else sign.get(m["better"], -1.0) * m["value"]
+        for _, m in sorted(first.items())
+    ]
+    return len(values) - 1 - values.index(max(values)) if values else 0
 
 
 def _finite(value: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -13,12 +15,22 @@ BETAS = (0.9, 0.99)
 """AdamW's, as EDM2 trains (arXiv 2312.02696)."""
 
 
-def adamw(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """AdamW; weight decay is on matrices and kernels, not on biases and scales."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+def adamw(
+    parameters: Iterable[nn.Parameter], training: Training, apart: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """AdamW; weight decay is on matrices and kernels, not on biases and scales.
+
+    Args:
+        parameters: of the network.
+        training: the recipe's settings.
+        apart: further ones, without decay, in a group of their own (a fused step takes no group of
+            which only some are split among processes).
+    """
+    parameters = list(parameters)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": training.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": list(apart), "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     try:

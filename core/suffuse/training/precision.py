@@ -12,7 +12,7 @@ import torch
 
 from suffuse.diffusion.process import Network, by_name
 
-__all__ = ["GAIN", "SHORT", "Precision", "autocast", "choose", "has_bf16"]
+__all__ = ["GAIN", "SHORT", "Precision", "autocast", "choose", "has_bf16", "seconds"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -71,13 +71,13 @@ def choose(
     if not has_bf16(device):
         say("precision: fp32 (this hardware has no bf16)")
         return "fp32"
-    plain = min(_seconds(step, "fp32", device) for _ in range(ROUNDS))
+    plain = min(seconds(step, "fp32", device) for _ in range(ROUNDS))
     if plain < SHORT:
         say(f"precision: fp32 (a step takes {1e3 * plain:.1f} ms: too short for bf16 to matter)")
         return "fp32"
     # In turns, and the best of each: what else the machine does then slows both or neither.
-    _seconds(step, "bf16", device)
-    turns = [[_seconds(step, p, device) for p in get_args(Precision)] for _ in range(ROUNDS)]
+    seconds(step, "bf16", device)
+    turns = [[seconds(step, p, device) for p in get_args(Precision)] for _ in range(ROUNDS)]
     plain, half = (min(times) for times in zip(*turns, strict=True))
     chosen: Precision = "bf16" if plain >= GAIN * half else "fp32"
     say(
@@ -87,9 +87,10 @@ def choose(
     return chosen
 
 
-def _seconds(
+def seconds(
     step: Callable[[Precision], object], precision: Precision, device: torch.device
 ) -> float:
+    """How long a step takes in a precision, once."""
     start = time.perf_counter()
     step(precision)
     if device.type != "cpu":

@@ -59,6 +59,7 @@ CONFORMANCE = Conformance(
         "recipe image/emoji": {**_SMALL, "dataset.views": 1},
         "recipe image/scenes": {**_SMALL, "dataset.each": 4},
         "denoiser image/dit": {"denoiser.width": 64, "denoiser.depth": 2, "denoiser.heads": 2},
+        "denoiser image/magnitude-unet": {"denoiser.width": 16, "denoiser.blocks": 1},
         "evaluator image/style-accuracy": {
             "recipe": "image/digits",
             "evaluators": [{"name": "image/style-accuracy", "condition": "label"}],

@@ -54,6 +54,11 @@ def register_encoders(register: Register) -> None:
 def register_denoisers(register: Register) -> None:
     register("image/unet", "suffuse.nn.unet:UNet", summary="convolutional U-Net with attention")
     register("image/dit", "suffuse.nn.dit:DiT", summary="diffusion transformer on patches")
+    register(
+        "image/magnitude-unet",
+        "suffuse.nn.magnitude:MagnitudeUNet",
+        summary="U-Net of magnitude-preserving layers (EDM2)",
+    )
 
 
 @hookimpl
