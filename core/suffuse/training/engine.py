@@ -390,8 +390,9 @@ class _Run:
         step = self.done
         batch = self._drawn(step)
         _seed(self.device, _mixed(self.training.seed, step, self.ranks.index))
+        rate = self._rate(step)
         for group in self.learner.optimizer.param_groups:
-            group["lr"] = self._rate(step)
+            group["lr"] = rate
         losses, t = self._gradient(batch)
         norm = self.learner.clip(self.training.clip)
         self.learner.optimizer.step()
@@ -479,23 +480,19 @@ class _Run:
             raise Interrupted(self.out, done, training.steps)
         if not last:
             self._look()
-            self.enough = self.ranks.any(self._enough())
+            if training.patience and _due(done, training.evaluate_every):
+                self.enough = self.ranks.any(self.ranks.index == 0 and self._enough())
             if self.enough:
                 self._checkpoint()
 
     def _enough(self) -> bool:
         """Whether the first figure of the evaluations has stopped to get better."""
-        training = self.training
-        if not training.patience or not _due(self.done, training.evaluate_every):
-            return False
-        if self.ranks.index:
-            return False
         found = looks.since_best(looks.evaluations(self.out / "evaluation.json"))
-        if found < training.patience:
+        if found < self.training.patience:
             return False
         self.report.say(
             f"training ends at step {self.done}: {found} evaluations without a better figure "
-            f"(training.patience is {training.patience})"
+            f"(training.patience is {self.training.patience})"
         )
         return True
 

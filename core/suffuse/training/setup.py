@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,27 @@ def leave_at_exit() -> None:
     atexit.register(leave)
 
 
+def _meet_again() -> None:
+    """Form the group of processes that torchrun has begun anew, under names of this attempt.
+
+    torchrun keeps one store over all attempts, where the addresses of the processes that are gone
+    still stand; whoever reads before they are written over waits for a dead one.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if attempt == "0" or not kept or torch.distributed.is_initialized():
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    torch.distributed.init_process_group(
+        backend="gloo" if not torch.accelerator.is_available() else None,
+        store=torch.distributed.PrefixStore(
+            f"suffuse/{attempt}", torch.distributed.TCPStore(address, port, is_master=False)
+        ),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
 def accelerator() -> Any:
     """The processes and devices of this run, as the launcher made them.
 
@@ -42,6 +64,7 @@ def accelerator() -> Any:
     from accelerate import Accelerator, DistributedType
     from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 
+    _meet_again()
     found = Accelerator(
         # Only told so does accelerate take several processes without a GPU for what they are.
         cpu=not torch.accelerator.is_available(),
