@@ -47,8 +47,9 @@ def _meet_again() -> None:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     torch.distributed.init_process_group(
         backend="gloo" if not torch.accelerator.is_available() else None,
-        store=torch.distributed.PrefixStore(
-            f"suffuse/{attempt}", torch.distributed.TCPStore(address, port, is_master=False)
+        store=torch.distributed.PrefixStore(  # type: ignore[attr-defined]
+            f"suffuse/{attempt}",
+            torch.distributed.TCPStore(address, port, is_master=False),  # type: ignore[attr-defined]
         ),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
