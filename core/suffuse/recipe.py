@@ -246,7 +246,8 @@ def load(source: str | PathLike[str], changes: Mapping[str, Any] | None = None) 
 
     Args:
         source: for instance "image/digits", or a path that ends in .toml.
-        changes: dotted keys and values, for instance ``{"training.steps": 300}``.
+        changes: dotted keys and values, for instance ``{"training.steps": 300}``; a bare key is
+            looked for among the options of the parts, and is legal where just one of them has it.
 
     Raises:
         SuffuseError: for an unknown name, an unreadable file, an unknown key or a wrong value.
@@ -258,7 +259,7 @@ def load(source: str | PathLike[str], changes: Mapping[str, Any] | None = None) 
         target = plugins.get("recipe", str(source)).load()
         data = _read(target) if isinstance(target, Path) else dict(target)
     for key, value in (changes or {}).items():
-        _assign(data, key, value)
+        _assign(data, _placed(data, key), value)
     return options.check(Recipe, data).resolved()
 
 
@@ -279,6 +280,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise SuffuseError(f"cannot read the recipe {str(path)!r}: {e.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise SuffuseError(f"{str(path)!r} is not a TOML file: {e}") from None
+
+
+def _placed(data: Mapping[str, Any], key: str) -> str:
+    """The dotted key that a bare one stands for."""
+    if "." in key or key in Recipe.model_fields:
+        return key
+    found = [k for k, model in (("sampling", Sampling), ("training", Training))
+             if key in model.model_fields]  # fmt: skip
+    for kind in ("dataset", "encoder", "schedule", "process", "denoiser"):
+        name = data.get(kind, {}).get("name")
+        if name in {entry.name for entry in plugins.entries(kind)}:
+            found += [kind] if key in plugins.get(kind, name).options.model_fields else []
+    if len(found) > 1:
+        raise SuffuseError(
+            f"{key!r} is an option of several parts: say {' or '.join(f'{k}.{key}' for k in found)}"
+        )
+    return f"{found[0]}.{key}" if found else key
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:

@@ -101,3 +101,19 @@ def test_resampling_keeps_a_tone() -> None:
 def test_a_sheet_is_one_picture(noise: Sound) -> None:
     png = Files().sheet([noise, noise, noise], ["a", "b", "c"], columns=2)
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_an_mp3_that_is_cut_off_is_read_as_far_as_it_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    t = np.arange(80000) / 8000
+    files.write(tmp_path / "a.mp3", Sound(0.3 * np.sin(2 * np.pi * 440 * t), 8000))
+    data = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "b.mp3").write_bytes(data[: len(data) // 2])
+    sound = files.read(tmp_path / "b.mp3")
+    assert 2 < sound.seconds < 8
+    assert "b.mp3 ends too early" in caplog.text
+    assert "of 10.00 s" in caplog.text
+    (tmp_path / "c.mp3").write_bytes(data[:50])
+    with pytest.raises(SuffuseError, match=r"c\.mp3 is no sound that can be read \(no sound"):
+        files.read(tmp_path / "c.mp3")

@@ -19,7 +19,7 @@ def test_labels_are_known_by_name_and_by_number():
     label = Label(DIGITS, 4)
     assert label.prepare(["7", 7, np.int64(7), torch.tensor(7), np.str_("7")]).tolist() == [7] * 5
     label = Label(ANIMALS, 4)
-    assert label.prepare(["gnu", 2, np.int64(0)]).tolist() == [2, 2, 0]
+    assert label.prepare(["gnu", 2, "2", np.int64(0)]).tolist() == [2, 2, 2, 0]
 
 
 def test_a_number_means_the_name_where_names_are_numbers():
@@ -34,7 +34,7 @@ def test_a_number_means_the_name_where_names_are_numbers():
     [
         ("cow", "there are: cat, dog, gnu"),
         ("dogs", "did you mean 'dog'"),
-        ("1", "no label '1'"),
+        ("3", "no label .3."),
         (3, "no label '3'"),
         (-1, "no label '-1'"),
         (1.0, "no label '1.0'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.core import ParameterSource
@@ -23,7 +23,7 @@ KEY = "suffuse"
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("model", required=False)
-@click.option("-n", "n", type=int, default=16, show_default=True, help="How many samples.")
+@click.option("-n", "n", type=int, help="How many samples.  [16; 1 for a file that holds one]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @sampling_options
 @click.option("--grid", help="How the steps are spread.  [the solver's own]")
@@ -63,7 +63,7 @@ KEY = "suffuse"
 def sample(
     ctx: click.Context,
     model: str | None,
-    n: int,
+    n: int | None,
     seed: int,
     solver: dict[str, Any] | None,
     steps: int | None,
@@ -119,7 +119,9 @@ def sample(
         )
     import suffuse
 
-    loaded = suffuse.load(model)
+    loaded = _composed(suffuse.load(model), conditions)
+    if n is None:
+        n = 1 if _holds_one(out, loaded.renderer) else 16
     values = {name: _values(name, text, loaded, ctx) for name, text in conditions.items()}
     if table is not None:
         from suffuse.cli.table import read_table
@@ -135,6 +137,18 @@ def sample(
     if size is not None or circular:
         settings |= {"size": None if size is None else _sides(size), "circular": circular}
     _make(loaded, model, n, seed, 0, batch, out, settings, values, preview)
+
+
+def _composed(model: Model, names: Iterable[str]) -> Model:
+    """The model, or what its domain makes wholes with, where a condition of wholes is asked for."""
+    compose = getattr(model.renderer, "compose", None)
+    return model if compose is None else cast("Model", compose(model, names))
+
+
+def _holds_one(out: Path, renderer: Renderer) -> bool:
+    """Whether a file is of a kind that holds one object, and no sheet of many."""
+    many = {*getattr(renderer, "collections", ()), ".png"}
+    return out.suffix.lower() in renderer.suffixes and out.suffix.lower() not in many
 
 
 def _prompt(model: Model) -> str:
@@ -173,6 +187,7 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
             f"{str(origin)!r} was made with other weights than those of "
             f"{model or record['model']!r}: it has been trained on since, or is another model"
         )
+    loaded = _composed(loaded, record["conditions"])
     name = model or record["model"]
     conditions = {key: [value] for key, value in record["conditions"].items()}
     settings = record["settings"]

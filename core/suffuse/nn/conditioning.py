@@ -59,8 +59,8 @@ class Label(nn.Module):
     def prepare(self, values: Sequence[Any]) -> Tensor:
         """Indices [n], int64, of categories given by name; None is the null row.
 
-        A number means the name that is written like it ("7"), or, where no name is a whole number,
-        the index of a category.
+        A number, or its figures, means the name that is written like it ("7"), or, where no name
+        is a whole number, the index of a category.
 
         Raises:
             SuffuseError: for a value that is no category, with the nearest name.
@@ -80,7 +80,9 @@ class Label(nn.Module):
         if value is None:
             return len(self.names)
         name, number = str(value), None
-        if not isinstance(value, (str, bool)):
+        if isinstance(value, str) and value.isdecimal():
+            number = int(value)
+        elif not isinstance(value, (str, bool)):
             with suppress(TypeError):
                 number = index(value)
                 name = str(number)

@@ -199,6 +199,10 @@ class Renderer(Protocol):
 
     One with the attribute `collections`, suffixes of files that hold many objects (.csv, .sdf), has
     ``write_all(objects, path, metadata)``, with a mapping of metadata for each object.
+
+    One with ``compose(model, names)`` answers with what makes the wholes that conditions of these
+    names ask for out of the model's parts (sentences of words, melodies of notes): something with
+    the model's `sample`, `conditions`, `recipe`, `renderer` and `path`; else with the model itself.
     """
 
     @property

@@ -21,7 +21,7 @@ import suffuse
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
-from suffuse_audio import completing, measures, mixtures
+from suffuse_audio import baselines, completing, measures, mixtures
 from suffuse_audio.enhance import MODEL, Enhancer, classical
 from suffuse_audio.pictures import decibels
 from suffuse_audio.sound import Floats, Sound, resample
@@ -51,13 +51,6 @@ def _exact(name: str, value: float, better: Better, n: int, unit: str = "") -> M
     return Metric(name, value, value, value, better, n, unit=unit)
 
 
-def _noisereduce(sound: Sound) -> Sound:
-    from noisereduce import reduce_noise
-
-    made = reduce_noise(y=sound.samples[0], sr=sound.rate, stationary=False)
-    return Sound(np.asarray(made, dtype=np.float32), sound.rate)
-
-
 def _ours(context: Context, **settings: Any) -> Callable[[Sound], Sound]:
     return Enhancer(context.once(MODEL, lambda: suffuse.load(MODEL)), **settings)
 
@@ -66,7 +59,10 @@ _METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
     "noisy": lambda _: lambda sound: sound,
     "log-mmse": lambda _: classical,
     "wiener": lambda _: lambda sound: classical(sound, "wiener"),
-    "noisereduce": lambda _: _noisereduce,
+    "noisereduce": lambda _: baselines.noisereduce,
+    "rnnoise": lambda _: baselines.rnnoise,
+    "deepfilternet": lambda _: baselines.deepfilternet,
+    "gtcrn": lambda _: baselines.gtcrn,
     "suffuse": _ours,
     "suffuse, network alone": lambda c: _ours(c, trust=1.0),
     "suffuse, one draw": lambda c: _ours(c, trust=1.0, steps=2),

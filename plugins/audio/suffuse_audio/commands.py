@@ -71,7 +71,8 @@ def enhance(
                 raise SuffuseError(f"{path} holds no samples: its length is zero")
         files.checked_rate(to, rate)
         with files.writing(to, rate, channels, form) as write:
-            for part in worker.stream(lambda: file_blocks(path), rate):
+            first = iter([True])  # the file is gone through three times, and told of once
+            for part in worker.stream(lambda: file_blocks(path, next(first, False)), rate):
                 write(part)
         done.append((path, to))
 
@@ -218,9 +219,7 @@ def play(melody: str, out: Path, model: str, instrument: str, tempo: float, seed
     import suffuse
     from suffuse_audio import files, playing
 
-    path = Path(melody)
-    is_file = path.suffix.lower() in (".mid", ".midi")
-    notes = playing.midi_file(path) if is_file else playing.score(melody, tempo)
+    notes = playing.melody(melody, tempo)
     files.form_for(out)
     made = playing.play(suffuse.load(model), notes, seed=seed, instrument=instrument)
     files.write(out, made)

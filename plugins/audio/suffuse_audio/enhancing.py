@@ -198,11 +198,18 @@ class MaskBridge(Bridge):
             to distortion in bels, turned round. "spectrum" leaves that out.
         remix: in training, put every clean sound under the noise of another example, at
             another level and through other filters, so that no mixture is seen twice.
+        regression: train at t = 1 alone, where the state is y: a plain regressor on the same
+            network, that answers in one call and draws nothing.
     """
 
     channels: int = 0
     objective: Literal["both", "spectrum"] = "both"
     remix: bool = False
+    regression: bool = False
+
+    def levels(self, u: Tensor) -> Tensor:
+        """Training times from uniform numbers."""
+        return torch.ones_like(u, dtype=torch.float64) if self.regression else super().levels(u)
 
     def loss(
         self,
@@ -275,8 +282,14 @@ def mask_bridge(
     condition: str = "noisy",
     objective: Literal["both", "spectrum"] = "both",
     remix: bool = True,
+    regression: bool = False,
 ) -> MaskBridge:
     """The process, for recipes: see `MaskBridge` for the options."""
     return MaskBridge(
-        schedule, condition, channels=encoder.shape[0], objective=objective, remix=remix
+        schedule,
+        condition,
+        channels=encoder.shape[0],
+        objective=objective,
+        remix=remix,
+        regression=regression,
     )

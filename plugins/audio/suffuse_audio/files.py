@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,12 @@ __all__ = [
     "opened",
     "read",
     "read_with_form",
+    "tell_short",
     "write",
     "writing",
 ]
+
+logger = logging.getLogger("suffuse_audio")
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 
@@ -77,10 +81,21 @@ def opened(path: Path) -> Any:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError) as error:
+        why = _why(error)
+        if "not a regular file" in why:  # what libsndfile says of an MP3 without a whole frame
+            why = "no sound was found in it"
         raise SuffuseError(
-            f"{path} is no sound that can be read ({_why(error)}); known are {', '.join(SUFFIXES)}"
+            f"{path} is no sound that can be read ({why}); known are {', '.join(SUFFIXES)}"
         ) from None
     return file
+
+
+def tell_short(path: Path, read: int, stated: int, rate: int) -> None:
+    """Warn where a file holds fewer samples than its header says: it was cut off."""
+    if read < stated:
+        logger.warning(
+            "%s ends too early: %.2f of %.2f s could be read", path, read / rate, stated / rate
+        )
 
 
 def read_with_form(path: Path) -> tuple[Sound, Form]:
@@ -91,6 +106,7 @@ def read_with_form(path: Path) -> tuple[Sound, Form]:
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise SuffuseError(f"{path} is damaged: {_why(error)}") from None
         sound = Sound(np.ascontiguousarray(samples.T), file.samplerate)
+        tell_short(path, len(sound), file.frames, file.samplerate)
         form = Form(file.format, file.subtype)
     if not len(sound):
         raise SuffuseError(f"{path} holds no samples: its length is zero")
@@ -216,6 +232,13 @@ class Files:
             if isinstance(entries, dict):
                 return {key: text for key, text in entries.items() if isinstance(text, str)}
         return {}
+
+    def compose(self, model: Any, names: Iterable[str]) -> Any:
+        """What says sentences ("text") by a model of digits, and plays a "melody" by one of notes;
+        the model itself where neither is among the names."""
+        from suffuse_audio.composing import composed
+
+        return composed(model, names)
 
     def sheet(
         self, objects: Sequence[Sound], captions: Sequence[str] | None = None, columns: int = 0

@@ -19,7 +19,7 @@ from suffuse_audio import synthesis
 from suffuse_audio.corpora import NAMES
 from suffuse_audio.sound import Floats, Sound
 
-__all__ = ["Note", "midi_file", "play", "say", "score", "words"]
+__all__ = ["Note", "melody", "midi_file", "play", "say", "score", "words"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,14 @@ def midi_file(path: Path) -> list[Note]:
     if not out:
         raise SuffuseError(f"{path} holds no notes")
     return sorted(out, key=lambda note: (note.start, note.number))
+
+
+def melody(text: str, beats_per_minute: float = 120.0) -> list[Note]:
+    """The notes of a MIDI file, named by its path, or of a score in text."""
+    path = Path(text)
+    if path.suffix.lower() in (".mid", ".midi"):
+        return midi_file(path)
+    return score(text, beats_per_minute)
 
 
 def _track(data: bytes) -> list[tuple[int, int, int, int]]:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 suffuse_api = 1
 suffuse_conformance = "suffuse_audio.conformance:CONFORMANCE"
-suffuse_conformance = "suffuse_audio.conformance:CONFORMANCE"
 
 _RECIPES = Path(__file__).parent / "recipes"
 
@@ -120,6 +119,17 @@ def register_renderers(register: Register) -> None:
         "suffuse_audio.files:Files",
         summary="sound files that say how they were made; sheets of spectrograms",
     )
+
+
+@hookimpl
+def register_edits(register: Register) -> None:
+    for name, summary in (
+        ("vary", "sounds like the given ones, by noising and denoising"),
+        ("transfer", "the same in another style: --instrument, --speaker, --label"),
+        ("interpolate", "sounds on the way between two"),
+        ("continue", "what may come after a sound"),
+    ):
+        register(f"audio/{name}", f"suffuse_audio.edits:{name.capitalize()}", summary=summary)
 
 
 @hookimpl

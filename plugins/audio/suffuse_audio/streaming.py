@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
-from suffuse_audio.files import opened
+from suffuse_audio.files import opened, tell_short
 from suffuse_audio.sound import Floats, Sound
 from suffuse_audio.spectrum import hann
 
@@ -31,21 +31,29 @@ def blocks_of(sound: Sound) -> Iterator[Floats]:
         yield sound.samples[:, start : start + BLOCK]
 
 
-def file_blocks(path: Path) -> Iterator[Floats]:
+def file_blocks(path: Path, tell: bool = False) -> Iterator[Floats]:
     """A file's samples [C, n] in blocks; nothing for a file without samples.
+
+    Args:
+        path: of the file.
+        tell: warn where it ends before its header says.
 
     Raises:
         SuffuseError: naming the file, where it cannot be read or holds what is not finite.
     """
     import soundfile
 
+    count = 0
     with opened(path) as file:
         while True:
             try:
                 part = file.read(BLOCK, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, RuntimeError) as error:
                 raise SuffuseError(f"{path} is damaged: {error}") from None
+            count += len(part)
             if not len(part):
+                if tell:
+                    tell_short(path, count, file.frames, file.samplerate)
                 return
             if not np.isfinite(part).all():
                 raise SuffuseError(
