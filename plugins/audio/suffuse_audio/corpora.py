@@ -31,7 +31,7 @@ class Recording:
     """One clip.
 
     Attributes:
-        samples: [n] at 8 kHz.
+        samples: [n], at the rate that was asked for.
         label: the digit, or the kind of sound.
         group: the speaker, or the fold.
         index: its number within these; 0 where there is none.
@@ -70,9 +70,9 @@ def digits() -> tuple[Recording, ...]:
     return _digits(_path(DIGITS))
 
 
-def noises() -> tuple[Recording, ...]:
-    """The environmental sounds at 8 kHz, sorted by name. Read once a process."""
-    return _noises(_path(NOISES))
+def noises(rate: int = 8000) -> tuple[Recording, ...]:
+    """The environmental sounds, brought to a rate in Hz, sorted by name. Read once a process."""
+    return _noises(_path(NOISES), rate)
 
 
 @lru_cache(maxsize=1)
@@ -84,16 +84,16 @@ def _digits(path: Path) -> tuple[Recording, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1)
-def _noises(path: Path) -> tuple[Recording, ...]:
+@lru_cache(maxsize=2)
+def _noises(path: Path, rate: int) -> tuple[Recording, ...]:
     found = []
-    for name, samples in _read(path, ".ogg"):
+    for name, samples in _read(path, ".ogg", rate):
         where = PurePosixPath(name)
         found.append(Recording(samples, where.parent.name, where.name[0]))
     return tuple(found)
 
 
-def _read(path: Path, suffix: str) -> list[tuple[str, Floats]]:
+def _read(path: Path, suffix: str, to: int = 8000) -> list[tuple[str, Floats]]:
     import soundfile
 
     found = []
@@ -101,7 +101,7 @@ def _read(path: Path, suffix: str) -> list[tuple[str, Floats]]:
         with zipfile.ZipFile(path) as archive:
             for name in sorted(n for n in archive.namelist() if n.endswith(suffix)):
                 samples, rate = soundfile.read(io.BytesIO(archive.read(name)), dtype="float32")
-                found.append((name, resample(samples, rate, 8000)))
+                found.append((name, resample(samples, rate, to)))
     except (OSError, zipfile.BadZipFile, soundfile.LibsndfileError) as error:
         raise SuffuseError(f"cannot read {path}: {error}") from error
     return found

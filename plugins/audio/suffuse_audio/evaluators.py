@@ -46,7 +46,7 @@ class LabelAccuracy:
     ) -> list[Metric]:
         """One figure in percent, over the samples that were made for a category."""
         judge = Judge.of(self.condition, samples, train, test)
-        wanted = torch.tensor([judge.index(s.conditions.get(self.condition)) for s in samples])
+        wanted = torch.tensor([judge.wanted(s) for s in samples])
         asked = [s.data for s, label in zip(samples, wanted, strict=True) if label >= 0]
         if not asked:
             raise SuffuseError(
@@ -256,7 +256,7 @@ class Spread:
     ) -> list[Metric]:
         """The ratio of log-mel variances, averaged over categories."""
         judge = Judge.of(self.condition, samples, train, test)
-        labels = torch.tensor([judge.index(s.conditions.get(self.condition)) for s in samples])
+        labels = torch.tensor([judge.wanted(s) for s in samples])
         made = judge.mel(s.data for s in samples)
         ratios = []
         for k in range(len(judge.names)):

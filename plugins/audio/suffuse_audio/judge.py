@@ -119,6 +119,17 @@ class Judge:
         """The place of a category among the names; −1 for none of them."""
         return self.names.index(str(value)) if str(value) in self.names else -1
 
+    def wanted(self, sample: Example) -> int:
+        """The category that a sound was made for: its condition's, or the one its prompt names.
+
+        −1 where there is none.
+        """
+        if sample.conditions.get(self.condition) is not None:
+            return self.index(sample.conditions[self.condition])
+        prompt = f" {sample.conditions.get('prompt') or ''} "
+        named = [i for i, name in enumerate(self.names) if f" {name} " in prompt]
+        return named[0] if len(named) == 1 else -1
+
     def _labelled(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         if not len(dataset):
             raise SuffuseError("a split of the data set is empty: there is nothing to compare with")

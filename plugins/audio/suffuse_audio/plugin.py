@@ -34,6 +34,11 @@ def register_datasets(register: Register) -> None:
         summary="spoken digits, 8 kHz (FSDD, CC BY-SA 4.0, in SUFFUSE_DATA)",
     )
     register(
+        "audio/scenes",
+        "suffuse_audio.scenes:Scenes",
+        summary="captioned melodies, chords, drums, loops and weather, synthesised",
+    )
+    register(
         "audio/folder",
         "suffuse_audio.folder:Folder",
         summary="a folder of sounds; subfolders give labels",
@@ -148,6 +153,11 @@ def register_recipes(register: Register) -> None:
         "audio/digits",
         _RECIPES / "digits.toml",
         summary="spoken digits by digit and speaker, 8 kHz (SUFFUSE_DATA)",
+    )
+    register(
+        "audio/scenes",
+        _RECIPES / "scenes.toml",
+        summary="music and sounds by caption, 16 kHz; needs no data, and suffuse-text",
     )
     register(
         "audio/folder",

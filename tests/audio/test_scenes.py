@@ -1,0 +1,66 @@
+"""Captioned scenes are what their captions say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from suffuse.errors import SuffuseError
+from suffuse_audio import pitch
+from suffuse_audio.scenes import KEYS, TEMPOS, Scenes
+from suffuse_audio.sound import Sound
+
+SCENES = Scenes("train", count=400)
+
+
+def test_scenes_repeat_and_splits_differ() -> None:
+    assert (SCENES[5].data.samples == SCENES[5].data.samples).all()
+    assert np.abs(SCENES[5].data.samples - Scenes("test", count=400)[5].data.samples).max() > 1e-3
+    assert len(Scenes("test", count=400)) == 40
+
+
+def test_captions_say_what_the_labels_say() -> None:
+    known = set(SCENES.conditions["prompt"].names) | {"a", "in", "with"}
+    for example in (SCENES[i] for i in range(100)):
+        prompt = example.conditions["prompt"]
+        assert set(prompt.casefold().split()) <= known
+        for name in ("tempo", "key", "instrument"):
+            value = example.conditions.get(name)
+            assert value is None or value in prompt
+        assert np.sqrt(np.mean(example.data.samples**2)) < 0.11
+
+
+def test_melodies_begin_on_a_note_of_their_key() -> None:
+    seen = 0
+    for example in (SCENES[i] for i in range(len(SCENES))):
+        said = example.conditions
+        if said["kind"] != "melody" or said["instrument"] == "flute" or seen == 12:
+            continue
+        seen += 1
+        length = round(0.9 * 60 / (TEMPOS[said["tempo"]] * 1.06) * 16000)
+        f = pitch.fundamental(Sound(example.data.samples[:, :length], 16000))
+        tonic, scale = KEYS[said["key"]]
+        number = 69 + 12 * np.log2(f / 440)
+        away = [abs((number - tonic - step + 6) % 12 - 6) for step in scale]
+        assert min(away) < 0.3, said
+    assert seen == 12
+
+
+def test_beats_stand_where_the_tempo_puts_them() -> None:
+    for example in (SCENES[i] for i in range(60)):
+        if example.conditions["kind"] != "drums":
+            continue
+        power = np.square(example.data.samples[0]).reshape(-1, 160).sum(1)  # 10 ms
+        spectrum = np.abs(np.fft.rfft(power - power.mean(), 8192))
+        f = np.fft.rfftfreq(8192, 0.01)
+        beat = TEMPOS[example.conditions["tempo"]] / 60
+        near = [
+            spectrum[np.abs(f - k * beat) < 0.12 * k * beat].max() for k in (0.5, 1, 2, 4)
+        ]
+        assert max(near) > 0.9 * spectrum[f < 4.5 * beat].max()
+
+
+@pytest.mark.parametrize("options", [{"count": 3}, {"seconds": 0.0}, {"rate": 100}])
+def test_options_out_of_range_are_told(options: dict[str, float]) -> None:
+    with pytest.raises(SuffuseError, match="count is at least 20"):
+        Scenes("train", **options)  # type: ignore[arg-type]
