@@ -54,9 +54,7 @@ def test_beats_stand_where_the_tempo_puts_them() -> None:
         spectrum = np.abs(np.fft.rfft(power - power.mean(), 8192))
         f = np.fft.rfftfreq(8192, 0.01)
         beat = TEMPOS[example.conditions["tempo"]] / 60
-        near = [
-            spectrum[np.abs(f - k * beat) < 0.12 * k * beat].max() for k in (0.5, 1, 2, 4)
-        ]
+        near = [spectrum[np.abs(f - k * beat) < 0.12 * k * beat].max() for k in (0.5, 1, 2, 4)]
         assert max(near) > 0.9 * spectrum[f < 4.5 * beat].max()
 
 

@@ -25,7 +25,7 @@ _INTO = click.option("-o", "--out", type=_PATH, required=True, help="A sound fil
 
 @click.group()
 def audio() -> None:
-    """Clean and complete sounds, play melodies, say digits."""
+    """Clean, complete and take apart sounds, play melodies, say digits."""
 
 
 @audio.command()
@@ -143,38 +143,101 @@ def _apply(source: Path, out: Path, change: Callable[[Sound], Sound]) -> None:
     _each(source, out, work)
 
 
+_PRIOR = click.option(
+    "--model", help="A run or model of audio/spectra that draws what is missing.  [none]"
+)
+_GIVEN = click.option(
+    "--set", "given", multiple=True, metavar="KEY=VALUE", help="A condition of the model."
+)
+_DRAWS = click.option("--draws", type=int, default=4, show_default=True, help="Averaged.")
+
+
+def _conditions(model: Any, given: tuple[str, ...]) -> dict[str, Any]:
+    """Conditions of a model, from KEY=VALUE."""
+    from suffuse.errors import unknown
+
+    out = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SuffuseError(f"--set takes KEY=VALUE, not {text!r}")
+        if key not in model.conditions:
+            raise unknown("condition of the model", key, model.conditions)
+        out[key] = value
+    return out
+
+
+def _restorer(model: str, seed: int, draws: int, given: tuple[str, ...]) -> Any:
+    import suffuse
+    from suffuse_audio.restoring import Restorer
+
+    loaded = suffuse.load(model)
+    return Restorer(loaded, seed=seed, draws=draws, conditions=_conditions(loaded, given))
+
+
 @audio.command()
 @click.argument("source", type=_PATH)
 @click.option(
     "--gap", required=True, help="START-STOP in seconds, for instance 1.20-1.28; or more."
 )
 @click.option("--texture", type=float, default=0.5, show_default=True, help="0 smooth, 1 a draw.")
+@_PRIOR
+@_GIVEN
+@_DRAWS
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
-def fill(source: Path, gap: str, texture: float, seed: int, out: Path | None) -> None:
-    """Fill gaps of up to about a tenth of a second; the rest stays as it is.
+def fill(
+    source: Path,
+    gap: str,
+    texture: float,
+    model: str | None,
+    given: tuple[str, ...],
+    draws: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Fill gaps; the rest stays as it is.
+
+    Without a model by autoregression, for gaps of up to about a tenth of a second.
 
     \b
     suffuse audio fill gaps.wav --gap 1.20-1.28,2.5-2.55 -o whole.wav
+    suffuse audio fill word.wav --gap 0.20-0.35 --model runs/digits --set digit=seven
     """
     from suffuse_audio.completing import fill as work
     from suffuse_audio.completing import gaps
 
     if not 0 <= texture <= 1:
         raise SuffuseError(f"--texture lies between 0 and 1, and {texture:g} does not")
-    _apply(
-        source,
-        out or _beside(source, "filled"),
-        lambda sound: work(sound, gaps(gap, sound), texture=texture, seed=seed),
-    )
+    restorer = None if model is None else _restorer(model, seed, draws, given)
+
+    def change(sound: Sound) -> Sound:
+        places = gaps(gap, sound)
+        if restorer is not None:
+            made: Sound = restorer.fill(sound, places)
+            return made
+        return work(sound, places, texture=texture, seed=seed)
+
+    _apply(source, out or _beside(source, "filled"), change)
 
 
 @audio.command()
 @click.argument("source", type=_PATH)
-@click.option("--rate", type=int, required=True, help="Hz, above that of the sound.")
+@click.option("--rate", type=int, help="Hz, above that of the sound.  [the model's]")
+@_PRIOR
+@_GIVEN
+@_DRAWS
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
-def extend(source: Path, rate: int, seed: int, out: Path | None) -> None:
+def extend(
+    source: Path,
+    rate: int | None,
+    model: str | None,
+    given: tuple[str, ...],
+    draws: int,
+    seed: int,
+    out: Path | None,
+) -> None:
     """Give a narrow sound a band above its own, at a higher rate.
 
     \b
@@ -182,9 +245,74 @@ def extend(source: Path, rate: int, seed: int, out: Path | None) -> None:
     """
     from suffuse_audio.completing import extend as work
 
-    if rate > 768_000:
-        raise SuffuseError(f"--rate is at most 768000 Hz, and {rate} is more")
-    _apply(source, out or _beside(source, "wide"), lambda sound: work(sound, rate, seed=seed))
+    if (rate is None) == (model is None):
+        raise SuffuseError("extend needs --rate, or a --model, whose rate it then is")
+    if rate is not None and not 0 < rate <= 768_000:
+        raise SuffuseError(f"--rate is above 0 and at most 768000 Hz, and {rate} is not")
+    restorer = None if model is None else _restorer(model, seed, draws, given)
+
+    def change(sound: Sound) -> Sound:
+        if restorer is not None:
+            made: Sound = restorer.extend(sound)
+            return made
+        assert rate is not None
+        return work(sound, rate, seed=seed)
+
+    _apply(source, out or _beside(source, "wide"), change)
+
+
+@audio.command()
+@click.argument("source", type=_PATH)
+@_OUT
+@click.option("--taps", type=int, default=10, show_default=True, help="Frames of 8 ms.")
+@click.option("--strength", type=float, default=1.0, show_default=True, help="0 leaves all as is.")
+def dereverb(source: Path, out: Path | None, taps: int, strength: float) -> None:
+    """Take late reverberation out of speech, by weighted prediction error.
+
+    \b
+    suffuse audio dereverb hall.wav -o dry.wav
+    """
+    from suffuse_audio.dereverb import dereverberate
+
+    _apply(
+        source,
+        out or _beside(source, "dry"),
+        lambda sound: dereverberate(sound, taps=taps, strength=strength),
+    )
+
+
+@audio.command()
+@click.argument("source", type=_PATH)
+@click.option("--model", required=True, help="A run or model of audio/spectra.")
+@click.option(
+    "--source",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE,...",
+    help="Conditions of one source; given once for each.  [two of which nothing is known]",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--out", type=_PATH, required=True, help="A folder.")
+def separate(source: Path, model: str, given: tuple[str, ...], seed: int, out: Path) -> None:
+    """Take a mixture of two sounds apart, as a model of such sounds hears it.
+
+    \b
+    suffuse audio separate both.wav --model runs/digits -o apart/
+    suffuse audio separate both.wav --model RUN --source digit=one --source digit=six -o apart/
+    """
+    import suffuse
+    from suffuse_audio import files
+    from suffuse_audio.restoring import Restorer
+
+    sound = files.read(source)
+    if out.is_file() or out.suffix.lower() in files.SUFFIXES:
+        raise SuffuseError(f"the sources go into a folder, and -o {out} is none")
+    loaded = suffuse.load(model)
+    each = [_conditions(loaded, tuple(text.split(","))) if text else {} for text in given]
+    parts = Restorer(loaded, seed=seed).separate(sound, each or [{}, {}])
+    for number, part in enumerate(parts, 1):
+        files.write(out / f"{source.stem}-{number}.wav", part)
+    click.echo(f"{len(parts)} sources are in {out}/")
 
 
 @audio.command()

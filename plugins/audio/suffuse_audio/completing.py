@@ -31,7 +31,7 @@ from suffuse.errors import SuffuseError
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Floats, Sound, resample
 
-__all__ = ["clipped", "declip", "extend", "fill", "gaps", "interpolated"]
+__all__ = ["clipped", "declip", "extend", "fill", "gaps", "interpolated", "kept_low"]
 
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -256,5 +256,16 @@ def extend(sound: Sound, rate: int, *, seed: int = 0) -> Sound:
         weight = min((k - edge) / max(0.06 * edge, 1), 1.0)
         made[:, k] = frames[:, k] + weight * (fresh - frames[:, k])
     added = spectrum.inverse(made - frames, window, hop, base.shape[1])
-    out: Floats = (base + added).numpy()
-    return Sound(out, rate)
+    return Sound(kept_low((base + added).numpy(), sound, rate), rate)
+
+
+def kept_low(made: Floats, sound: Sound, rate: int) -> Floats:
+    """Samples at a higher rate whose low band is that of the sound.
+
+    What resampling them down again misses of the sound is added, a few times over.
+    """
+    for _ in range(8):
+        down = resample(made, rate, sound.rate)[:, : len(sound)]
+        missed = sound.samples - np.pad(down, ((0, 0), (0, len(sound) - down.shape[1])))
+        made = made + resample(missed, sound.rate, rate)[:, : made.shape[1]]
+    return made

@@ -97,7 +97,7 @@ class Composed:
 def composed(model: Any, names: Iterable[str]) -> Any:
     """What makes the wholes that conditions of these names ask for; else the model itself."""
     for name in names:
-        if name in _WHOLES and name not in model.conditions:
-            if _WHOLES[name][0] in model.conditions:
-                return Composed(model, name)
+        known = model.conditions
+        if name in _WHOLES and name not in known and _WHOLES[name][0] in known:
+            return Composed(model, name)
     return model

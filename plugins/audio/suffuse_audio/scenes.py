@@ -198,12 +198,12 @@ class Scenes:
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
-        said = "drum beat hats loop bass sea in with melody chords rain wind waves".split()
+        said = {"drum", "beat", "hats", "loop", "bass", "sea", *KINDS} - {"drums"}
         keys = [word for key in KEYS for word in key.split()]
         heard = [word for label in self._heard for word in label.split()]
         words = {w.casefold() for w in [*said, *keys, *heard, *TEMPOS, *_WORDS.values()]}
         return {
-            "prompt": Condition("text", tuple(sorted(words - {"a", "in", "with"}))),
+            "prompt": Condition("text", tuple(sorted(words - {"a"}))),
             "kind": Condition("category", (*KINDS, *(k for k in self._heard if k not in KINDS))),
             "tempo": Condition("category", tuple(TEMPOS)),
             "key": Condition("category", tuple(KEYS)),

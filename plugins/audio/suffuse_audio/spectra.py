@@ -125,11 +125,9 @@ class Spectra:
             )
         from torchaudio.functional import griffinlim
 
-        mean, up, _ = self._axes()
-        amplitudes = (up @ x.detach().cpu().float() + mean).clamp(min=0) ** (1 / _POWER)
         window = spectrum.hann(self.window)
         samples = griffinlim(
-            amplitudes,
+            self.amplitudes(x),
             window,
             self.window,
             self.hop,
@@ -141,6 +139,22 @@ class Spectra:
             rand_init=False,
         )
         return [Sound(row, self.rate) for row in samples.numpy()]
+
+    def amplitudes(self, x: Tensor) -> Tensor:
+        """|S| of states: [B, K, T] to [B, F, T], float32."""
+        mean, up, _ = self._axes()
+        return (up @ x.detach().cpu().float() + mean).clamp(min=0) ** (1 / _POWER)
+
+    def states(self, amplitudes: Tensor) -> Tensor:
+        """The states nearest to |S| [B, F, T]."""
+        mean, _, down = self._axes()
+        out: Tensor = down @ (amplitudes**_POWER - mean)
+        return out
+
+    def seen(self, bins: slice) -> tuple[Tensor, Tensor]:
+        """What a part of the bins says of states: M [F', K] and m [F', 1] of |S|^0.3 = M x + m."""
+        mean, up, _ = self._axes()
+        return up[bins], mean[bins]
 
     def _amplitudes(self, objects: Sequence[Sound]) -> Tensor:
         x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
