@@ -223,3 +223,45 @@ def test_blocks_of_a_file_are_the_sound(tmp_path: Path, noise: Sound, monkeypatc
     files.write(tmp_path / "a.wav", noise, files.Form("WAV", "FLOAT"))
     parts = np.concatenate(list(streaming.file_blocks(tmp_path / "a.wav")), axis=1)
     assert (parts == noise.samples).all()
+
+
+def test_no_voice_and_no_noise_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from suffuse_audio import corpora, mixtures
+    from suffuse_audio.corpora import Recording
+
+    clips = [
+        Recording(np.ones(800, np.float32), "one", voice, i)
+        for voice in ("theo", "nicolas", "george")
+        for i in (0, 7)
+    ]
+    sounds = [Recording(np.ones(800, np.float32), "rain", fold) for fold in "1234"]
+    monkeypatch.setattr(corpora, "digits", lambda: tuple(clips))
+    monkeypatch.setattr(corpora, "noises", lambda: tuple(sounds))
+    voices, folds = {}, {}
+    for part in ("train", "test", "fitting", "validation"):
+        found, noises = mixtures._parts(part)  # type: ignore[arg-type]
+        voices[part], folds[part] = set(found), {clip.group for clip in noises}
+    assert voices["test"] == {"theo"}
+    assert folds["test"] == {"4"}
+    assert voices["validation"] == {"nicolas"}
+    assert folds["validation"] == {"3"}
+    for parts in (voices, folds):
+        assert not parts["fitting"] & (parts["test"] | parts["validation"])
+        assert parts["fitting"] | parts["validation"] == parts["train"]
+    assert [clip.index for clip in mixtures._parts("test")[0]["theo"]] == [0]
+
+
+def test_a_regressor_is_trained_where_the_state_is_noisy(model: Model) -> None:
+    process: Any = dataclasses.replace(model.process, regression=True)
+    u = torch.rand(50)
+    assert bool((process.levels(u) == 1).all())
+    assert not bool((model.process.levels(u) == 1).any())
+
+
+def test_the_film_begins_noisy_and_ends_as_the_network_has_it(model: Model, noise: Sound) -> None:
+    worker = Enhancer(model, trust=1.0)
+    shown = worker.film(noise, steps=3)
+    assert len(shown) == 4
+    assert np.abs(shown[0].samples[0] - noise.samples[0]).max() < 1e-2
+    alone = dataclasses.replace(worker, steps=3)(Sound(noise.samples[:1], noise.rate))
+    assert np.abs(shown[-1].samples - alone.samples).max() < 1e-3

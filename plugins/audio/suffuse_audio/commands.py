@@ -38,6 +38,7 @@ def audio() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of draws, with --steps 2.")
 @click.option("--report", type=_PATH, help="Write a page with players and spectrograms.")
+@click.option("--reference", type=_PATH, help="The clean sound: figures of quality on the page.")
 def enhance(
     source: Path,
     out: Path | None,
@@ -46,6 +47,7 @@ def enhance(
     steps: int,
     seed: int,
     report: Path | None,
+    reference: Path | None,
 ) -> None:
     """Take the noise out of SOURCE, a sound file or a folder of them.
 
@@ -60,6 +62,8 @@ def enhance(
     from suffuse_audio.enhance import MODEL, Enhancer
     from suffuse_audio.streaming import file_blocks
 
+    if reference is not None and report is None:
+        raise SuffuseError("--reference is for the figures of a --report, and none is asked for")
     worker = Enhancer(suffuse.load(model or MODEL), steps, seed, strength)
     done: list[tuple[Path, Path]] = []
 
@@ -80,7 +84,8 @@ def enhance(
     if report is not None:
         from suffuse_audio.page import write_comparison
 
-        write_comparison(report, "Enhanced sounds", done[:20], worker)
+        clean = None if reference is None else files.read(reference)
+        write_comparison(report, "Enhanced sounds", done[:20], worker, clean)
         click.echo(f"a page to listen to is in {report}")
 
 

@@ -10,6 +10,7 @@ in parts that overlap so far, and the parts make what the whole would.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -173,9 +174,34 @@ class Enhancer:
         if noisy is not None and first + noisy.shape[2] > done:
             yield work(first + noisy.shape[2])
 
-    @torch.inference_mode()
     def _clean(self, noisy: Complex, gains: Floats, first: int) -> Complex:
         """Clean frames [C, F, T] by the network; `first` is the number of their first."""
+        *_, made = self._walk(noisy, gains, first)
+        return made
+
+    def film(self, sound: Sound, steps: int = 8) -> list[Sound]:
+        """The first channel on its way from noisy to clean: the bridge's states, then the end."""
+        worker = dataclasses.replace(self, steps=steps)
+        window, hop = _grid(sound.rate)
+        bins = self.model.network.backbone.bins
+        one = Sound(sound.samples[:1], sound.rate)
+        frames = np.concatenate(list(frames_of(blocks_of(one), window, hop)), axis=2)
+        level = worker._level([frames])
+        if level == 0:
+            return [one, one]
+        gains = Reducer()(np.abs(frames) ** 2)
+        shown = []
+        for low in worker._walk(frames[:, :bins] / level, gains[:, :bins], 0):
+            whole = frames.copy()
+            whole[:, :bins] = low[:, : whole.shape[1]] * level
+            whole[:, bins:] *= gains[:, bins:]
+            x = np.concatenate(list(joined([whole], window, hop)), axis=1)
+            shown.append(Sound(x[:, : len(sound)], sound.rate))
+        return shown
+
+    @torch.inference_mode()
+    def _walk(self, noisy: Complex, gains: Floats, first: int) -> Iterator[Complex]:
+        """The states of the bridge before each call, and the last answer; frames [C, F, T]."""
         network, process = self.model.network, self.model.process
         bins = network.backbone.bins
         missing = bins - noisy.shape[1]
@@ -189,13 +215,18 @@ class Enhancer:
         process = process.given({process.condition: given})
         x, made = y, y
         times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
+
+        def spectra(state: Tensor) -> Complex:
+            found: Complex = spectrum.expand(spectrum.complex_frames(state * std)).numpy()
+            return found
+
         for i, t in enumerate(times):
             if i:
                 x = process.corrupt(made, t, self._noise(i, first, y))
+            yield spectra(x)
             shown, level = process.present(x, t.expand(len(x)))
             made = network(shown, level.float(), **{process.condition: given})
-        out: Complex = spectrum.expand(spectrum.complex_frames(made * std)).numpy()
-        return out
+        yield spectra(made)
 
     def _noise(self, step: int, first: int, like: Tensor) -> Tensor:
         """Noise by (seed, frame), the same for all channels."""

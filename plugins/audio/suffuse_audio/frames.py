@@ -14,7 +14,7 @@ from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Floats, Sound, resample
 
-__all__ = ["Frames", "fitted"]
+__all__ = ["Frames", "finite", "fitted"]
 
 
 def fitted(sound: Sound, rate: int, n: int) -> Floats:
@@ -27,6 +27,15 @@ def fitted(sound: Sound, rate: int, n: int) -> Floats:
     out = np.zeros(n, dtype=np.float32)
     out[: len(x)] = x
     return out
+
+
+def finite(x: Tensor) -> None:
+    """Refuse states with NaN or infinity, as a model that has diverged makes them."""
+    if not bool(torch.isfinite(x).all()):
+        raise SuffuseError(
+            "the model made values that are not finite (NaN or infinity), so there is no sound "
+            "to hear; its training has probably diverged"
+        )
 
 
 class Frames:
@@ -98,11 +107,7 @@ class Frames:
         Raises:
             SuffuseError: if a state holds NaN or infinity.
         """
-        if not bool(torch.isfinite(x).all()):
-            raise SuffuseError(
-                "the model made values that are not finite (NaN or infinity), so there is no sound "
-                "to hear; its training has probably diverged"
-            )
+        finite(x)
         frames = spectrum.expand(spectrum.complex_frames(x.detach().cpu().float() * self._std()))
         samples = spectrum.inverse(frames, self.window, self.hop, self.n) * self.level
         return [Sound(row, self.rate) for row in samples.numpy()]

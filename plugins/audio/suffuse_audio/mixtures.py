@@ -3,13 +3,16 @@
 The speech is strings of digits of one speaker with short pauses, the noise one clip. `SPEAKER` and
 `FOLD` are in the test split alone: no voice and no noise of it is trained on. Mixture i of a split
 is a function of (split, i).
+
+Choices are made without the test split, on "validation": another speaker and another fold, which
+models trained on "fitting", the training split without them, have not heard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.signal import lfilter, resample_poly
@@ -23,8 +26,10 @@ from suffuse_audio.sound import Floats, Sound
 __all__ = ["FOLD", "SPEAKER", "Mixture", "NoisySpeech", "mix"]
 
 RATE = 8000
-SPEAKER = "theo"
-FOLD = "4"
+SPEAKER, VALIDATION_SPEAKER = "theo", "nicolas"
+FOLD, VALIDATION_FOLD = "4", "3"
+
+Part = Literal["train", "test", "fitting", "validation"]
 _SPEEDS = (17, 18, 19, 20, 21, 22, 23, 24)  # over 20: by so much a clip is stretched
 
 
@@ -43,7 +48,7 @@ class Mixture:
         return both
 
 
-def mix(split: Split, seed: int, seconds: float, snr: float, *, stretch: bool = False) -> Mixture:
+def mix(split: Part, seed: int, seconds: float, snr: float, *, stretch: bool = False) -> Mixture:
     """A string of digits in noise.
 
     Args:
@@ -77,12 +82,20 @@ def mix(split: Split, seed: int, seconds: float, snr: float, *, stretch: bool = 
     return Mixture(clean, noise.astype(np.float32), tuple(said))
 
 
-def _parts(split: Split) -> tuple[dict[str, list[Recording]], list[Recording]]:
+def _parts(split: Part) -> tuple[dict[str, list[Recording]], list[Recording]]:
+    def belongs(group: str, test: str, validation: str) -> bool:
+        if split == "test":
+            return group == test
+        if split == "validation":
+            return group == validation
+        return group != test and (split == "train" or group != validation)
+
     voices: dict[str, list[Recording]] = {}
     for clip in corpora.digits():
-        if (clip.group == SPEAKER) == (split == "test") and (clip.index < 5 or split == "train"):
+        here = belongs(clip.group, SPEAKER, VALIDATION_SPEAKER)
+        if here and (clip.index < 5 or split != "test"):
             voices.setdefault(clip.group, []).append(clip)
-    return voices, [clip for clip in corpora.noises() if (clip.group == FOLD) == (split == "test")]
+    return voices, [clip for clip in corpora.noises() if belongs(clip.group, FOLD, VALIDATION_FOLD)]
 
 
 def _noise(sounds: list[Recording], n: int, random: np.random.Generator) -> Floats:
@@ -114,6 +127,7 @@ class NoisySpeech:
         count: how many mixtures the training split has; the test split has a tenth.
         seconds: the length of each.
         snr_low, snr_high: dB, drawn uniformly.
+        validation: train on "fitting" and test on "validation", to choose how a model is used.
     """
 
     licence = "CC BY-SA 4.0 (speech: FSDD) and CC BY 3.0 (noise: ESC-10)"
@@ -129,6 +143,7 @@ class NoisySpeech:
         seconds: float = 1.28,
         snr_low: float = -4.0,
         snr_high: float = 13.0,
+        validation: bool = False,
     ) -> None:
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
@@ -137,8 +152,10 @@ class NoisySpeech:
                 "count is at least 10, seconds above 0 and snr_low at most snr_high; given "
                 f"{count}, {seconds:g}, {snr_low:g} and {snr_high:g}"
             )
-        _parts(split)
-        self.split, self.seconds = split, seconds
+        own: dict[str, Part] = {"train": "fitting", "test": "validation"}
+        self.split: Part = own[split] if validation else split
+        self.train, self.seconds = split == "train", seconds
+        _parts(self.split)
         self.count = count if split == "train" else count // 10
         self.snr = (snr_low, snr_high)
 
@@ -155,7 +172,7 @@ class NoisySpeech:
         index %= self.count
         random = np.random.Generator(np.random.Philox(key=[index, 77]))
         snr = float(random.uniform(*self.snr))
-        train = self.split == "train"
+        train = self.train
         mixture = mix(self.split, 1_000_000 + index, self.seconds, snr, stretch=train)
         noisy: Any = mixture.noisy
         level = 0.1 * 10 ** (random.uniform(-3, 3) / 20) * train + 0.1 * (not train)

@@ -16,15 +16,16 @@ import soundfile
 from markupsafe import Markup
 from PIL import Image
 
-from suffuse.report.blocks import Cell, Html
+from suffuse.report.blocks import Html
 from suffuse.report.page import Page, Section
 from suffuse_audio import files
 from suffuse_audio.pictures import decibels, spectrogram
-from suffuse_audio.sound import Sound
+from suffuse_audio.sound import Sound, resample
 
-__all__ = ["listen", "pictured", "player", "write_comparison"]
+__all__ = ["film", "listen", "pictured", "player", "section", "write_comparison"]
 
 _SECONDS = 20.0
+_FILM = 4.0  # seconds of a film
 _MP3 = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -59,18 +60,9 @@ def listen(section: Section, sounds: Sequence[tuple[str, Sound]]) -> None:
     for label, sound in sounds:
         section.add(Html(player(sound, label)))
     top = float(decibels(sounds[0][1]).max())
-    section.tiles(
-        [
-            (
-                "",
-                [
-                    Cell(pictured(sound, top), label, f"spectrogram: {label}")
-                    for label, sound in sounds
-                ],
-            )
-        ],
-        caption=f"Spectrograms, 0 to half the rate, 70 dB below {top:.0f} dB.",
-    )
+    for label, sound in sounds:
+        section.figure(pictured(sound, top), f"spectrogram: {label}", f"Spectrogram, {label}.")
+    section.prose(f"Spectrograms go from 0 to half the rate, and 70 dB below {top:.0f} dB.")
 
 
 def _band(worker: Any, sound: Sound) -> tuple[bytes, float]:
@@ -88,8 +80,88 @@ def _band(worker: Any, sound: Sound) -> tuple[bytes, float]:
     return file.getvalue(), float(spread.mean())
 
 
+def film(sounds: Sequence[Sound], milliseconds: int = 400) -> bytes:
+    """Spectrograms of sounds one after the other, an animated PNG on the scale of the last."""
+    top = float(decibels(sounds[-1]).max())
+    frames = [spectrogram(sound, 480, 160, top=top) for sound in sounds]
+    waits = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
+    file = io.BytesIO()
+    frames[0].save(
+        file, "PNG", save_all=True, append_images=frames[1:], duration=waits, loop=0, disposal=0
+    )
+    return file.getvalue()
+
+
+def section(run: Path, shown: int = 6) -> tuple[str, str] | None:
+    """A section of a run's report: held-out and made sounds to listen to, and one being made.
+
+    None for models whose conditions are sounds, which make nothing by themselves.
+    """
+    import suffuse
+
+    model = suffuse.load(run)
+    if any(condition.kind == "state" for condition in model.conditions.values()):
+        return None
+    test = model.dataset("test")
+    held_out = [test[i] for i in np.linspace(0, len(test) - 1, min(shown, len(test))).astype(int)]
+    wanted: dict[str, Any] = {
+        name: [e.conditions.get(name) for e in held_out] for name in model.conditions
+    }
+    made = model.sample(len(held_out), seed=0, **wanted)
+    rows = []
+    for i, (real, sound) in enumerate(zip(held_out, made, strict=True)):
+        said = ", ".join(str(v[i]) for v in wanted.values() if v[i] is not None)
+        cells = [
+            Markup("<td>{}{}</td>").format(player(k, what), _picture(pictured(k), what))
+            for what, k in (("held-out", real.data), ("made", sound))
+        ]
+        rows.append(Markup("<tr><td>{}</td>{}</tr>").format(said, Markup("").join(cells)))
+    states: list[Any] = []
+    one = {name: values[:1] for name, values in wanted.items()}
+    model.sample(1, seed=0, on_step=lambda step: states.append(step.x.clone()), **one)
+    frames = [model.decode(x)[0] for x in states]
+    text = Markup(
+        "<p>Spectrograms from 0 to half the rate, 70 dB below the loudest.</p>"
+        "<table>{}</table><p>The first of them being made, step by step:</p>{}"
+    ).format(Markup("").join(rows), _picture(film(frames), "spectrograms of the steps"))
+    return "Sounds", str(text)
+
+
+def _picture(png: bytes, alt: str) -> Markup:
+    data = base64.b64encode(png).decode("ascii")
+    return Markup('<img src="data:image/png;base64,{}" alt="{}" style="max-width:100%">').format(
+        data, alt
+    )
+
+
+def _against(
+    reference: Sound, sounds: Sequence[tuple[str, Sound]]
+) -> list[tuple[str | float, ...]]:
+    """Rows of figures of sounds against what they should be."""
+    import math
+    from contextlib import suppress
+
+    from suffuse_audio import measures
+
+    rows: list[tuple[str | float, ...]] = []
+    for label, sound in sounds:
+        n = min(len(sound), len(reference))
+        made, real = sound.mono[:n], resample(reference.mono, reference.rate, sound.rate)[:n]
+        found = [measures.si_sdr(made, real), math.nan, math.nan, math.nan]
+        with suppress(ImportError):  # the extra `evaluation`
+            a, b = (resample(k, sound.rate, 8000) for k in (made, real))
+            found[1:3] = measures.pesq(a, b, 8000), measures.stoi(a, b, 8000)
+        found[3] = measures.log_spectral_distance(made, real)
+        rows.append((label, *("not measured" if math.isnan(k) else k for k in found)))
+    return rows
+
+
 def write_comparison(
-    path: Path, title: str, pairs: Sequence[tuple[Path, Path]], worker: Any = None
+    path: Path,
+    title: str,
+    pairs: Sequence[tuple[Path, Path]],
+    worker: Any = None,
+    reference: Sound | None = None,
 ) -> None:
     """A page of files before and after.
 
@@ -97,7 +169,9 @@ def write_comparison(
         path: of the page.
         title: its title.
         pairs: the file before and the file after.
-        worker: an `Enhancer`; with it the page also shows where its draws differ.
+        worker: an `Enhancer`; with it the page also shows where its draws differ, and how the
+            sound becomes clean.
+        reference: what the first sound should be; with it the page has figures of quality.
     """
     page = Page(title, f"{len(pairs)} sound{'s' if len(pairs) != 1 else ''}, before and after")
     rows = []
@@ -113,6 +187,18 @@ def write_comparison(
                 "where draws of the model differ",
                 f"Uncertainty: the deviation of eight draws, black 0 to white 8 dB; {mean:.1f} dB "
                 "on average.",
+            )
+            begin = Sound(a.samples[:, : round(_FILM * a.rate)], a.rate)
+            section.figure(
+                film(worker.film(begin)),
+                "spectrograms from noisy to clean",
+                f"The first {begin.seconds:.1f} s on the bridge from noisy to clean, step by step.",
+            )
+        if number == 1 and reference is not None:
+            section.table(
+                ["", "SI-SDR, dB", "PESQ", "STOI", "log-spectral distance, dB"],
+                _against(reference, [("before", a), ("after", b)]),
+                "Against the reference; PESQ and STOI at 8 kHz.",
             )
         removed = (
             _decibels(a.samples - b.samples[:, : a.samples.shape[1]])

@@ -58,6 +58,17 @@ def register_encoders(register: Register) -> None:
         summary="principal components of amplitude spectra; phases by Griffin and Lim",
     )
 
+    register(
+        "audio/log-mel",
+        "suffuse_audio.mel:LogMel",
+        summary="log-mel spectra; phases by Griffin and Lim",
+    )
+    register(
+        "audio/waveform",
+        "suffuse_audio.waveform:Waveform",
+        summary="samples, standardised",
+    )
+
 
 @hookimpl
 def register_processes(register: Register) -> None:
@@ -72,6 +83,16 @@ def register_processes(register: Register) -> None:
 def register_denoisers(register: Register) -> None:
     register("audio/dit", "suffuse.nn.dit:DiT", summary="diffusion transformer on frames")
     register("audio/unet", "suffuse.nn.unet:UNet", summary="one-dimensional U-Net on frames")
+    register(
+        "audio/stft-unet",
+        "suffuse_audio.networks:SpectrogramUNet",
+        summary="two-dimensional U-Net on complex spectra",
+    )
+    register(
+        "audio/diffwave",
+        "suffuse_audio.networks:DiffWave",
+        summary="dilated convolutions on samples, for reference",
+    )
     register(
         "audio/mask",
         "suffuse_audio.enhancing:MaskNetwork",
@@ -187,6 +208,18 @@ def register_benchmarks(register: Register) -> None:
         summary="enhancement, gaps, bands, clipping, notes, beside baselines",
     )
     register("audio/short", "suffuse_audio.benchmark:short", summary="a few minutes of the same")
+
+
+@hookimpl
+def report_section(run: Path) -> tuple[str, str] | None:
+    import json
+
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    if not str(config["recipe"]["encoder"]["name"]).startswith("audio/"):
+        return None
+    from suffuse_audio.page import section
+
+    return section(run)
 
 
 @hookimpl

@@ -26,7 +26,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
-from suffuse_audio.frames import fitted
+from suffuse_audio.frames import finite, fitted
 from suffuse_audio.sound import Sound
 
 __all__ = ["Spectra"]
@@ -118,11 +118,7 @@ class Spectra:
         Raises:
             SuffuseError: if a state holds NaN or infinity.
         """
-        if not bool(torch.isfinite(x).all()):
-            raise SuffuseError(
-                "the model made values that are not finite (NaN or infinity), so there is no sound "
-                "to hear; its training has probably diverged"
-            )
+        finite(x)
         from torchaudio.functional import griffinlim
 
         window = spectrum.hann(self.window)

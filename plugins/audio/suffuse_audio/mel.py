@@ -1,0 +1,135 @@
+r"""Sounds as log-mel spectra: states [M, T], a frame a column.
+
+With the mel filters B over powers |S|² of a frame (`suffuse_audio.spectrum`), the state is
+(log10(B |S|² + 1e-7) − m) / s, m by band and s one number. Bands are turned back to bins by the
+least squares of B, without negative powers, and phases are found by Griffin and Lim's iteration.
+
+Source: of the scale: O'Shaughnessy, "Speech communication" (1987), as HTK has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Dataset
+from suffuse_audio import spectrum
+from suffuse_audio.frames import finite, fitted
+from suffuse_audio.sound import Sound
+
+__all__ = ["LogMel"]
+
+_FLOOR = 1e-7
+
+
+class LogMel:
+    """Encoder between sounds and log-mel spectra; float32 [M, T].
+
+    Args:
+        rate: Hz; sounds of other rates are resampled, and several channels averaged.
+        seconds: the length of every sound: longer ones are cut, shorter ones are followed by
+            silence.
+        window: samples of a frame.
+        hop: samples from frame to frame.
+        mels: M.
+        iterations: of Griffin and Lim.
+        mean: by band, and std: measured by `fit` where None.
+
+    >>> LogMel(rate=8000, seconds=0.5, window=256, hop=64, mels=40).shape
+    (40, 63)
+    """
+
+    def __init__(
+        self,
+        rate: int = 16000,
+        seconds: float = 1.0,
+        window: int = 1024,
+        hop: int = 256,
+        mels: int = 80,
+        iterations: int = 60,
+        mean: list[float] | None = None,
+        std: float | None = None,
+    ) -> None:
+        if min(rate, seconds, window, hop, mels, iterations) <= 0 or hop > window // 2:
+            raise SuffuseError(
+                "all numbers of audio/log-mel are above 0, and hop is at most half of window; "
+                f"given {rate}, {seconds:g}, {window}, {hop}, {mels} and {iterations}"
+            )
+        if mels > spectrum.bins(window) // 2:
+            raise SuffuseError(
+                f"a window of {window} has {spectrum.bins(window)} bins, which is too few for "
+                f"{mels} bands: at most half as many"
+            )
+        self.rate, self.seconds, self.window, self.hop = rate, seconds, window, hop
+        self.mels, self.iterations, self.mean, self.std = mels, iterations, mean, std
+
+    @property
+    def n(self) -> int:
+        """Samples of a sound."""
+        return round(self.seconds * self.rate)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, T) of one state."""
+        return (self.mels, self.n // self.hop + 1)
+
+    def fit(self, dataset: Dataset) -> Mapping[str, Any]:
+        """The mean of each band and the deviation, of at most 256 sounds of `dataset`."""
+        if self.mean is None or self.std is None:
+            if not len(dataset):
+                raise SuffuseError("the training split holds no sounds to measure")
+            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), 256)).round().astype(int)
+            x = torch.cat([self._bands([dataset[int(i)].data]) for i in picked])
+            mean = x.mean((0, 2))
+            self.std = round(max(float((x - mean[:, None]).square().mean().sqrt()), 1e-3), 6)
+            self.mean = [round(float(k), 5) for k in mean]
+        return {"mean": self.mean, "std": self.std}
+
+    def encode(self, objects: Sequence[Sound]) -> Tensor:
+        """States [B, M, T], float32."""
+        mean, std = self._scale()
+        return (self._bands(objects) - mean) / std
+
+    def decode(self, x: Tensor) -> list[Sound]:
+        """Sounds of one channel; a `SuffuseError` where a state holds NaN or infinity."""
+        from torchaudio.functional import griffinlim
+
+        finite(x)
+        mean, std = self._scale()
+        bands = 10 ** (x.detach().cpu().float() * std + mean).clamp(max=6.0) - _FLOOR
+        power = (torch.linalg.pinv(self._bank()) @ bands.clamp(min=0)).clamp(min=0)
+        samples = griffinlim(
+            power.sqrt(),
+            spectrum.hann(self.window),
+            self.window,
+            self.hop,
+            self.window,
+            power=1.0,
+            n_iter=self.iterations,
+            momentum=0.99,
+            length=self.n,
+            rand_init=False,
+        )
+        return [Sound(row, self.rate) for row in samples.numpy()]
+
+    def _bank(self) -> Tensor:
+        from torchaudio.functional import melscale_fbanks
+
+        bins = spectrum.bins(self.window)
+        bank: Tensor = melscale_fbanks(bins, 20.0, self.rate / 2, self.mels, self.rate, None, "htk")
+        return bank.T
+
+    def _bands(self, objects: Sequence[Sound]) -> Tensor:
+        x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
+        power = spectrum.stft(x, self.window, self.hop).abs().square()
+        return (self._bank() @ power + _FLOOR).log10()
+
+    def _scale(self) -> tuple[Tensor, float]:
+        if self.mean is None or self.std is None:
+            raise RuntimeError("this encoder has no mean and std yet: call fit, or give them")
+        return torch.tensor(self.mean)[:, None], self.std
