@@ -49,8 +49,9 @@ class Knowing:
         self.process = process.Gaussian(self.schedule)
         self.conditions: Mapping[str, Condition] = {}
 
-    def plan(self) -> Any:
-        return solvers.plan(schedule=self.schedule, steps=6)
+    def plan(self, solver: Any = "adams") -> Any:
+        part = {"name": solver} if isinstance(solver, str) else dict(solver)
+        return solvers.plan(part.pop("name"), self.schedule, steps=6, **part)
 
     def denoiser(self, weight: float) -> Callable[..., Tensor]:
         assert weight == 1
@@ -59,10 +60,10 @@ class Knowing:
     def prepare(self, values: Mapping[str, Any], n: int) -> dict[str, Tensor]:
         return {}
 
-    def sample(self, n: int, *, seed: int, guidance: float, project: Any) -> None:
+    def sample(self, n: int, *, seed: int, guidance: float, solver: Any, project: Any) -> None:
         sample(
             self.denoiser(guidance),
-            self.plan(),
+            self.plan(solver),
             noise=Noise(seed, n),
             shape=self.shape,
             process=self.process,

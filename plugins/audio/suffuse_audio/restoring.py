@@ -28,6 +28,7 @@ from torch import Tensor
 
 from suffuse.diffusion import Noise, operators, posterior
 from suffuse.errors import SuffuseError
+from suffuse.model.making import POSTERIOR
 from suffuse_audio import completing, spectrum
 from suffuse_audio.frames import fitted
 from suffuse_audio.sound import Floats, Sound, resample
@@ -191,7 +192,9 @@ class Restorer:
 
         names = {name for conditions in given for name in conditions}
         values = {name: [conditions.get(name) for conditions in given] for name in names}
-        self.model.sample(count, seed=self.seed, guidance=1.0, project=share, **values)
+        self.model.sample(
+            count, seed=self.seed, guidance=1.0, solver=POSTERIOR, project=share, **values
+        )
         made = spectrum.inverse(masks * whole, encoder.window, encoder.hop, encoder.n)
         n = round(sound.seconds * encoder.rate)
         return [Sound(row[:n], encoder.rate) for row in made.numpy()]
@@ -203,7 +206,7 @@ class Restorer:
         with torch.inference_mode():
             states = posterior.restore(
                 model.denoiser(1.0),
-                model.plan(),
+                model.plan(POSTERIOR),
                 posterior.Observation(
                     seen.operator, seen.y.expand(n, *seen.y.shape[1:]), seen.noise
                 ),
