@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ class Pairs:
         smiles, sequences: the different ones.
         molecule, protein: of each pair, the place in these, int [N].
         value: pKd, [N].
+        fold: the number of each pair's fold, int [N]; None where folds are drawn.
     """
 
     smiles: tuple[str, ...]
@@ -42,6 +42,7 @@ class Pairs:
     molecule: Any
     protein: Any
     value: Any
+    fold: Any = None
 
     def of(self, index: Any) -> Pairs:
         """Some of the pairs, with the same molecules and proteins."""
@@ -56,6 +57,8 @@ class Pairs:
 
 def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
     """A CSV with the columns smiles, sequence, and pkd or kd_nm; and what was skipped, by line.
+
+    A column "fold", if there is one, says which pairs are left out together in fitting.
 
     Raises:
         SuffuseError: where the file or a column is missing, or too few pairs can be taken.
@@ -83,6 +86,7 @@ def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
         try:
             number = float(row[target])
             value = number if target == names.get("pkd") else 9 - math.log10(number)
+            fold = int(row[names["fold"]]) if "fold" in names else 0
             smiles, sequence = row[found["smiles"]].strip(), sequence_of(row[found["sequence"]])
             molecule_of(smiles)
         except (SuffuseError, ValueError, TypeError, AttributeError) as error:
@@ -93,6 +97,7 @@ def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
                 molecules.setdefault(smiles, len(molecules)),
                 proteins.setdefault(sequence, len(proteins)),
                 value,
+                fold,
             )
         )
     if len(kept) < 50:
@@ -100,8 +105,9 @@ def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
             f"{len(kept)} pairs of {str(path)!r} can be taken, and fitting takes 50 or more; "
             + "; ".join(skipped[:3])
         )
-    molecule, protein, value = (np.array(part) for part in zip(*kept, strict=True))
-    return Pairs(tuple(molecules), tuple(proteins), molecule, protein, value), skipped
+    molecule, protein, value, fold = (np.array(part) for part in zip(*kept, strict=True))
+    folds = fold if len(np.unique(fold)) > 1 else None
+    return Pairs(tuple(molecules), tuple(proteins), molecule, protein, value, folds), skipped
 
 
 def fit(
@@ -109,24 +115,23 @@ def fit(
     *,
     coverage: float = 0.9,
     seed: int = 0,
-    folds: Sequence[Any] | None = None,
-    trees: int = 400,
+    trees: int = 300,
 ) -> Affinity:
     """A model of all pairs of a table.
 
     Args:
-        pairs: the table.
+        pairs: the table; its own folds are used, else five random ones.
         coverage: of the interval.
         seed: of the folds and the trees.
-        folds: the places of each fold's pairs; random ones where None.
         trees: of each member.
     """
     used_m, used_p = np.unique(pairs.molecule), np.unique(pairs.protein)
     features = Features([pairs.smiles[i] for i in used_m], [pairs.sequences[i] for i in used_p])
     x = matrix(features, pairs)
-    if folds is None:
-        order = np.random.default_rng(seed).permutation(len(x))
-        folds = np.array_split(order, _FOLDS)
+    if pairs.fold is None:
+        folds = np.array_split(np.random.default_rng(seed).permutation(len(x)), _FOLDS)
+    else:
+        folds = [np.flatnonzero(pairs.fold == k) for k in np.unique(pairs.fold)]
     members, own = [], np.empty(len(x))
     for k, fold in enumerate(folds):
         rest = np.setdiff1d(np.arange(len(x)), fold)

@@ -279,15 +279,39 @@ def dedupe(file: Path, reference: Path | None, column: str | None, out: Path | N
 @click.argument("file", type=_FILE)
 @click.option("--reference", type=_FILE, help="Training or other real molecules.")
 @click.option("--column", help="Of a table, the column with SMILES.")
+@click.option("--training", type=_FILE, help="MOSES's figures: what the model was trained on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(file: Path, reference: Path | None, column: str | None, as_json: bool) -> None:
+def evaluate(
+    file: Path,
+    reference: Path | None,
+    column: str | None,
+    training: Path | None,
+    as_json: bool,
+) -> None:
     """Figures of the molecules in FILE: validity, uniqueness, diversity, novelty, distances.
+
+    With --training they are those of MOSES and GuacaMol against the test set --reference, beside
+    those of the training set itself and of training molecules with one carbon more.
 
     \b
     suffuse molecules evaluate made.sdf --reference train.smi
+    suffuse molecules evaluate made.smi --reference test.csv --training train.csv
     """
-    from suffuse_molecules.selection import figures
+    from suffuse_molecules.selection import benchmark, figures
 
+    if training is not None:
+        if reference is None:
+            raise SuffuseError("--training wants a test set beside it: --reference FILE")
+        tables = benchmark(file, reference, training, column)
+        if as_json:
+            click.echo(json.dumps(tables, indent=2))
+            return
+        width = max(map(len, tables["made"]))
+        click.echo(" " * width + "".join(f"  {name:>12}" for name in tables))
+        for name in tables["made"]:
+            values = (table.get(name, float("nan")) for table in tables.values())
+            click.echo(f"{name:<{width}}" + "".join(f"  {value:>12.4g}" for value in values))
+        return
     found = figures(file, reference, column)
     if as_json:
         click.echo(json.dumps(found, indent=2))

@@ -14,12 +14,12 @@ from rdkit.Chem import FilterCatalog
 
 from suffuse.errors import SuffuseError, unknown
 
-from . import reading
+from . import moses, reading
 from .chemistry import canonical
 from .evaluators import diversity, nearest, wasserstein
 from .properties import PROPERTIES, property_of
 
-__all__ = ["Range", "figures", "refused"]
+__all__ = ["Range", "benchmark", "figures", "refused"]
 
 _COMPARED = ("logp", "sa", "qed", "weight")
 _MOST = 2000
@@ -107,6 +107,24 @@ def figures(
         ours, theirs = ([property_of(mol, name) for mol in side] for side in (mols, real))
         out[f"distance of {name}"] = wasserstein(ours, theirs)
     return out
+
+
+def benchmark(
+    path: str | Path, reference: str | Path, training: str | Path, column: str | None = None
+) -> dict[str, dict[str, float]]:
+    """MOSES's and GuacaMol's figures; see `suffuse_molecules.moses.beside`.
+
+    Args:
+        path: what was made.
+        reference: a test set.
+        training: what the model was trained on.
+        column: of a table of what was made, the name of the column with SMILES.
+    """
+    found = reading.read(path, column=column)
+    made = [record.smiles for record in found.records] + [s.text for s in found.skipped]
+    real = reading.molecules(reading.read(reference))
+    known = [canonical(mol) for mol in reading.molecules(reading.read(training))]
+    return moses.beside(made, real, known)
 
 
 def _some(mols: list[Chem.Mol]) -> list[Chem.Mol]:
