@@ -33,7 +33,7 @@ def fit(
     ligands: int = 6000,
     steps: int = 3000,
     batch: int = 24,
-    rate: float = 2e-3,
+    rate: float = 3e-3,
     seed: int = 0,
     said: Callable[[str], None] = print,
 ) -> TorsionNetwork:
@@ -74,7 +74,7 @@ def fit(
         with torch.no_grad():
             for a, b in zip(mean.parameters(), network.parameters(), strict=True):
                 a.lerp_(b, 1 - decay)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         if (step + 1) % 50 == 0:
             said(f"step {step + 1}/{steps}  loss {np.mean(losses[-50:]):.4f}")
         if (step + 1) % 250 == 0:

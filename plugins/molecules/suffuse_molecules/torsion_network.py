@@ -33,6 +33,8 @@ __all__ = ["Batch", "TorsionNetwork", "batch_of", "turn"]
 ELEMENTS = ("C", "N", "O", "S", "P", "F", "Cl", "Br", "I", "B", "Si")
 _HYBRIDS = (Chem.HybridizationType.SP, Chem.HybridizationType.SP2, Chem.HybridizationType.SP3)
 _FARTHEST = 8
+_SCALE = 0.1
+"""Many atoms on long arms add up to a score of about one."""
 _CENTRES = [*np.arange(2.0, 5.0, 0.2).tolist(), *np.arange(5.0, 15.1, 0.8).tolist()]
 
 
@@ -192,4 +194,4 @@ class TorsionNetwork(nn.Module):
         about = batch.moving @ torch.linalg.cross(x, force)
         moved = batch.moving @ force
         found = (axis * (about - torch.linalg.cross(origin, moved))).sum(-1)
-        return torch.where(batch.turning, found, 0.0)
+        return torch.where(batch.turning, _SCALE * found, 0.0)
