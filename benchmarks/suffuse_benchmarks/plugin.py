@@ -30,6 +30,11 @@ def register_benchmarks(register: Register) -> None:
         summary="a training step beside diffusers, and as a share of the machine's peak",
     )
     register(
+        "benchmarks/scaling",
+        "suffuse_benchmarks.scaling:suite",
+        summary="two processes at one training against one: the same losses, and the time",
+    )
+    register(
         "benchmarks/damage",
         "suffuse_benchmarks.damage:suite",
         summary="trainings that are killed at random and go on, to the bit",

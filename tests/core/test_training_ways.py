@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,39 @@ def test_energy_is_read_where_it_is_counted(tmp_path: Path) -> None:
     count(3_500_000, 1_000_000)  # the second began anew at 9 J
     assert meter.joules() == pytest.approx(5 + 2.5 + 2)
     assert energy.Meter(device, None, tmp_path).joules() is None
+
+
+@pytest.mark.parametrize("outcome", ["no compiler", "fails", "slower", "faster"])
+def test_compiling_is_decided_and_said(
+    outcome: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """torch.compile itself is replaced: it takes a minute."""
+    seconds = {"plain": 2.0, "made": 1.0 if outcome == "faster" else 3.0}
+
+    def trial(self: Any, compiled: bool = False) -> str:
+        return "made" if compiled else "plain"
+
+    def timed(step: str, *rest: object) -> float:
+        if step == "made" and outcome == "fails":
+            raise RuntimeError("no such instruction")
+        return seconds[step]
+
+    made: list[nn.Module] = []
+    monkeypatch.setattr(engine._Run, "_trial", trial)
+    monkeypatch.setattr(engine.precision, "seconds", timed)
+    monkeypatch.setattr(engine, "compiler", lambda: outcome != "no compiler")
+    monkeypatch.setattr(torch, "compile", lambda network: made.append(network) or network)
+    train(small(compile="on"), tmp_path / "run", progress=None)
+    said = capsys.readouterr().err
+    expected = {
+        "no compiler": "off .*no C\\+\\+ compiler",
+        "fails": "off .*compiling failed with RuntimeError",
+        "slower": "off .*0.67 times as fast",
+        "faster": "on .*2.00 times as fast",
+    }
+    assert re.search(f"torch.compile: {expected[outcome]}", said), said
+    assert len(made) == (outcome == "faster")
+    assert Record.read(tmp_path / "run").compiled is (outcome == "faster")

@@ -252,8 +252,13 @@ class _Run:
                 seconds *= self.training.steps
                 found = worth = seconds > COMPILING_PAYS
                 why = f"the run is estimated at {duration(seconds)}"
-            if found and self.device.type == "cpu" and not compiler():
+            if found and self.model.recipe.objective is not None:
+                found, why = False, "distillation takes derivatives that it has none of"
+            elif found and self.device.type == "cpu" and not compiler():
                 found, why = False, "it would pay, and there is no C++ compiler"
+            elif found:
+                found, gain = self._compiling_gains()
+                why = f"{why}; {gain}"
             if worth:
                 self.report.say(f"torch.compile: {'on' if found else 'off'} ({why})")
             Record.read(self.out).model_copy(update={"compiled": found}).write(self.out)
@@ -265,9 +270,23 @@ class _Run:
             record = Record.read(self.out)
         return bool(record.compiled)
 
-    def _trial(self) -> Any:
+    def _compiling_gains(self) -> tuple[bool, str]:
+        """Whether compiled steps are shorter, by trying, and what to say of it."""
+        plain, made = self._trial(), self._trial(compiled=True)
+        try:
+            times = [
+                min(precision.seconds(step, self.precision, self.device) for _ in range(3))
+                for step in (plain, made)
+            ]
+        except Exception as error:  # whatever a compiler answers, training goes on without
+            return False, f"compiling failed with {type(error).__name__}"
+        gain = times[0] / times[1]
+        return gain > 1.03, f"compiled steps are {gain:.2f} times as fast"
+
+    def _trial(self, compiled: bool = False) -> Any:
         """A forward and backward pass on the first batch, on a copy of the network."""
-        network = copy.deepcopy(self.model.network).train()
+        network: Any = copy.deepcopy(self.model.network).train()
+        network = torch.compile(network) if compiled else network
         batch = self.batches(0)
 
         def step(chosen: precision.Precision) -> None:
