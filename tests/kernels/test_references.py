@@ -87,3 +87,17 @@ def test_nothing_in_the_loop_waits_for_the_device(name):
         assert x.shape == (3, 4)
         with pytest.raises(Exception, match=r"item|data.dependent|scalar"):
             x.sum().item()
+
+
+@pytest.mark.parametrize("batch, n", [(1, 5), (3, 4099), (700, 50), (2, 40000), (2, 0)])
+@pytest.mark.parametrize("seeds", ["one", "many"])
+def test_noise_by_tiles_is_that_of_torch_bit_by_bit(batch, n, seeds):
+    """A step that is a tensor asks for torch's integers, as compiled loops do."""
+    noise = Noise(7, batch, first=2) if seeds == "one" else Noise([2**40 + i for i in range(batch)])
+    step = torch.tensor(3)
+    for dtype in (torch.float32, torch.float64):
+        found = noise.normal((n,), step=3, dtype=dtype)
+        assert torch.equal(found, noise.normal((n,), step=step, dtype=dtype))
+    assert torch.equal(
+        noise.uniform((n,), step=3, stream=1), noise.uniform((n,), step=step, stream=1)
+    )

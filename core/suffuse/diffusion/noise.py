@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
-from suffuse.kernels.philox import draw, drawn_normals, uniforms
+from suffuse.kernels.philox import drawn_normals, drawn_uniforms
 
 __all__ = ["Noise", "Stream"]
 
@@ -106,7 +106,7 @@ class Noise:
         self,
         shape: Sequence[int],
         *,
-        step: int,
+        step: int | Tensor,
         stream: int = Stream.STEP,
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
@@ -115,7 +115,7 @@ class Noise:
         z = drawn_normals(self._words, prod(shape), step, self.stream(stream), wide)
         return z.reshape(len(self), *shape).to(dtype)
 
-    def uniform(self, shape: Sequence[int], *, step: int, stream: int) -> Tensor:
+    def uniform(self, shape: Sequence[int], *, step: int | Tensor, stream: int) -> Tensor:
         """Uniform noise in (0, 1) of shape [B, *shape], float64."""
-        u = uniforms(draw(self._words, prod(shape), step, self.stream(stream)))
-        return u.flatten(1)[:, : prod(shape)].reshape(len(self), *shape)
+        u = drawn_uniforms(self._words, prod(shape), step, self.stream(stream))
+        return u.reshape(len(self), *shape)
