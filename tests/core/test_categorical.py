@@ -65,7 +65,7 @@ def kept(t):
 
 
 def one_step(p, name, t, s, **options):
-    return solvers.plan(SOLVERS[name], p.schedule, grid=[t, s], **options).row(0)
+    return solvers.plan(SOLVERS[name], p.schedule, grid=[t, s], **options).rows[0]
 
 
 def times(x, t):
@@ -332,7 +332,7 @@ def test_levels_with_axes_are_columns_of_their_own(kernel, name, options, order)
     plan = solvers.plan(SOLVERS[name], p.schedule, grid=grid, **options)
     x = torch.randint(K, (8, 3))
     for i in range(5):
-        row, t = plan.row(i), torch.from_numpy(grid[i]).expand(8, 3)
+        row, t = plan.rows[i], torch.from_numpy(grid[i]).expand(8, 3)
         estimate = truth.denoiser(p)(x, t)
         whole = p.transition(row, x, estimate)
         for j in (0, 1):

@@ -163,7 +163,7 @@ def test_langevin_settles_in_its_stationary_distribution(schedule, snr):
 
     def moved(x, z):
         """The corrector alone: a row that leaves the state where it is."""
-        row = replace(plan.row(0), a=(1.0,), b=(0.0,))
+        row = replace(plan.rows[0], a=(1.0,), b=(0.0,))
         return process.step(row, Registers((x,), (x,)), Given(z))
 
     zero, eye = torch.zeros(3, 3, dtype=F), torch.eye(3, dtype=F)

@@ -54,7 +54,11 @@ def test_plan_step_is_the_sum(
     k[seed % terms] = 0.0
     noise = Noise(seed * 2**20, batch, first=3)
     found, also = gpu_plan.plan_step(
-        x, torch.tensor([k]), words=noise.words if noisy else None, step=5, stream=noise.stream(1)
+        x,
+        torch.tensor([k]),
+        words=noise.words if noisy else None,
+        step=torch.tensor(5),
+        stream=noise.stream(1),
     )
     assert also is None
     assert found.dtype == dtype
@@ -79,6 +83,30 @@ def test_plan_step_leaves_unread_what_counts_for_nothing() -> None:
 
 
 @few
+@given(seeds, st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), dtypes)
+def test_plan_step_takes_channels_last_as_they_lie(
+    seed: int, channels: int, height: int, width: int, dtype: torch.dtype
+) -> None:
+    """The noise of an element is that of its logical place, wherever it lies in memory."""
+    shape = 2, channels, height, width
+    x = [made(seed + j, *shape, dtype=dtype) for j in range(2)]
+    last = [v.to(memory_format=torch.channels_last) for v in x]
+    words, step = Noise(seed, 2).words, torch.tensor(4)
+    table = torch.tensor([[0.5, -1.5, 0.25]])
+    found, _ = gpu_plan.plan_step(last, table, words=words, step=step, stream=1)
+    plain, _ = gpu_plan.plan_step(x, table, words=words, step=step, stream=1)
+    assert found.stride() == torch.empty_like(last[0]).stride()
+    assert torch.equal(found, plain)
+
+
+@pytest.mark.parametrize("terms", [9, 13])
+def test_plan_step_reads_any_number_of_registers(terms: int) -> None:
+    x = [made(j, 2, 5) for j in range(terms)]
+    found, _ = gpu_plan.plan_step(x, torch.ones(1, terms + 1))
+    torch.testing.assert_close(found, torch.stack(x).sum(0))
+
+
+@few
 @given(seeds, st.integers(1, 40))
 def test_plan_step_clamps_and_keeps_what_is_known(seed: int, n: int) -> None:
     x, known = made(seed, 2, n), made(seed + 1, 2, n)
@@ -91,11 +119,11 @@ def test_plan_step_clamps_and_keeps_what_is_known(seed: int, n: int) -> None:
 
 
 @triton.jit
-def raw_words(out, source, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def raw_words(out, source, step, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     sample = tl.program_id(0)
     quad = tl.arange(0, BLOCK)
     place = out + (sample * BLOCK + quad) * 4
-    step, stream = tl.full((), 7, tl.int32), tl.full((), 2, tl.int32)
+    stream = tl.full((), 2, tl.int32)
     w0, w1, w2, w3 = words(quad, sample, tl.num_programs(0), source, step, stream)
     tl.store(place, w0.to(tl.int64))
     tl.store(place + 1, w1.to(tl.int64))
@@ -117,7 +145,7 @@ def test_words_are_those_of_philox_bit_by_bit() -> None:
     seed = 0xDEADBEEF12345678
     noise = Noise(seed, 3, first=5)
     out = torch.zeros(3, 8, 4, dtype=torch.int64)
-    raw_words[(3,)](out, noise.words, BLOCK=8)
+    raw_words[(3,)](out, noise.words, torch.tensor(7), BLOCK=8)
     assert torch.equal(out, torch.stack(draw(noise.words, 32, 7, 2), -1))
     for sample in range(3):
         for quad in range(8):
@@ -134,20 +162,14 @@ def test_guided_step_is_guidance_and_then_the_step(
     estimates = [made(seed + 10 + j, 2, 3, 11) for j in range(count)]
     k, w = made(seed, 1 + more).tolist(), made(seed + 1, count).tolist()
     expected, guided = guided_step(states, k, estimates, w, 0.7, rescale=rescale)
-    every, terms = [*states, *estimates], len(states) + count
-    row = torch.tensor([[*k, *(0.7 * v for v in w), 0.0, *[0.0] * len(states), *w]])
     if rescale:
         one, mixed = gpu_guided.deviations(estimates, torch.tensor([w]))
         flat = sum(v * e for v, e in zip(w, estimates, strict=True)).flatten(1)
         torch.testing.assert_close(one, estimates[0].flatten(1).std(1, correction=0))
         torch.testing.assert_close(mixed, flat.std(1, correction=0), rtol=1e-5, atol=1e-6)
-        ratio = (rescale * one / mixed + 1 - rescale)[:, None]
-        free = torch.zeros_like(row)
-        free[:, : len(states)] = row[:, : len(states)]
-        row = (row - free) * ratio + free
-    found, also = gpu_plan.plan_step(every, row)
-    assert row.shape[1] == 2 * terms + 1
-    assert also is not None
+    found, also = gpu_guided.guided_step(
+        states, torch.tensor(k), estimates, torch.tensor(w), 0.7, rescale
+    )
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(also, guided, rtol=1e-5, atol=1e-5)
 
@@ -256,11 +278,20 @@ def test_empty_tensors_pass() -> None:
 
 def test_the_operators_have_gradients_and_shapes_for_the_compiler() -> None:
     """What torch.compile, autograd and fake tensors are told agrees with what the kernels do."""
+    from importlib import import_module
+
     from suffuse.kernels import ada_norm as adas
 
+    plans = import_module("suffuse.kernels.plan_step")  # the package has its function
     x, w, b = made(0, 2, 6, 9), made(1, 6), made(2, 6)
     one = [v.clone().requires_grad_() for v in (x, w, b)]
     torch.library.opcheck(norms._operator, (*one, 3, 1e-5, True, True))
+    noise, row = Noise(0, 2), torch.tensor([[0.5, 2.0, 0.25]])
+    drawn = (noise.words, torch.tensor(3), 1)
+    torch.library.opcheck(plans._operator, ([x, x + 1], row, *drawn, [-1.0, 1.0], x, x > 0))
+    torch.library.opcheck(plans._operator, ([x, x + 1], row, None, None, 0, None, None, None))
+    two = torch.tensor([2.0, -1.0])
+    torch.library.opcheck(plans._guided_operator, ([x], row[0, :1], [x, x + 1], two, 0.5, 0.7))
     (norms._operator(*one, 3, 1e-5, True, True)[0] ** 2).sum().backward()
     other = [v.clone().requires_grad_() for v in (x, w, b)]
     (norms.norm_silu(other[0], 3, *other[1:]) ** 2).sum().backward()

@@ -2,6 +2,7 @@
 
 from suffuse.diffusion import grids, guidance, loops, oracle, prediction, schedules, solvers
 from suffuse.diffusion.bridge import Bridge
+from suffuse.diffusion.capture import Captured
 from suffuse.diffusion.categorical import Categorical
 from suffuse.diffusion.discrete_oracle import Discrete
 from suffuse.diffusion.noise import Noise, Stream
@@ -13,6 +14,7 @@ from suffuse.diffusion.schedules import Coefficients, Schedule
 
 __all__ = [
     "Bridge",
+    "Captured",
     "Categorical",
     "Coefficients",
     "Denoiser",

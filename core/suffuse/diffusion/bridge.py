@@ -122,9 +122,8 @@ class Bridge(Process):
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
         """A_0 x_t + A_1 y + B d + C z."""
-        x = registers.states[0]
-        terms = [*zip((x, self._y()), row.a, strict=False), (registers.estimates[0], row.b[0])]
-        return weighed(x, terms, row, noise)
+        tensors = registers.states[0], self._y(), registers.estimates[0]
+        return weighed(tensors, (row.a[0], row.a[1], row.b[0]), row, noise)
 
     def _y(self) -> Tensor:
         if self.y is None:

@@ -51,6 +51,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from suffuse.diffusion.constant import Constant
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.plan import Row
 from suffuse.diffusion.process import (
@@ -147,6 +148,10 @@ class Categorical(Process):
         weights = torch.tensor(self.marginal, dtype=torch.float64)
         return weights / weights.sum()
 
+    @cached_property
+    def _m(self) -> Constant:
+        return Constant(self.stationary)
+
     def clean(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
         """a and b at the times t, float64, made to broadcast over x [B, ...]."""
         lam = align(self.schedule.at(t).lam, x)
@@ -154,7 +159,7 @@ class Categorical(Process):
 
     # Corruption
 
-    def noise(self, source: Noise, like: Tensor, *, step: int, stream: int) -> Tensor:
+    def noise(self, source: Noise, like: Tensor, *, step: int | Tensor, stream: int) -> Tensor:
         """Uniform numbers in (0, 1), float64, of the shape of the tokens; symmetric if they are."""
         u = source.uniform(like.shape[1:], step=step, stream=stream)
         return u.triu() + u.triu(1).mT if self.symmetric else u
@@ -234,7 +239,7 @@ class Categorical(Process):
 
         def rates(p: Tensor) -> Tensor:
             part = self._split(padded(p, self.states), x_t, a, b)
-            fresh = (1 - part.data)[..., None] * self.stationary.to(p.device)
+            fresh = (1 - part.data)[..., None] * self._m.on(p.device)
             return torch.where(change, fresh / a[..., None] + part.noise / b[..., None], 0.0)
 
         exact, model = rates(truth), rates(logits.double().softmax(-1))
@@ -249,7 +254,7 @@ class Categorical(Process):
         """Logits [..., K] as the probabilities of all tokens, float64 [..., S]; the mask has 0."""
         return padded(estimate.double().softmax(-1), self.states)
 
-    def draw(self, estimate: Tensor, source: Noise, step: int) -> Tensor:
+    def draw(self, estimate: Tensor, source: Noise, step: int | Tensor) -> Tensor:
         """Clean tokens from logits [B, *shape, K]."""
         u = self.noise(source, estimate[..., 0], step=step, stream=Stream.STEP)
         return self._tidy(invert(self.probabilities(estimate), u))
@@ -261,7 +266,7 @@ class Categorical(Process):
         u = self.noise(noise, x, step=row.index, stream=Stream.STEP)
         if row.law == "mixture":
             weights = _full(row.a[0], x), _full(row.b[0], x), _full(row.c, x)
-            clean, m = self.clean(row.t, x), self.stationary.to(x.device)
+            clean, m = self.clean(row.t, x), self._m.on(x.device)
             return self._tidy(categorical_step(logits, x, weights, clean, m, u))
         return self._tidy(invert(self.transition(row, x, logits), u))
 
@@ -277,7 +282,7 @@ class Categorical(Process):
             [B, *shape, S].
         """
         part = self._split(self.probabilities(estimate), x_t, *self.clean(row.t, x_t))
-        m = self.stationary.to(x_t.device)
+        m = self._m.on(x_t.device)
         A, B, C = (_full(k, x_t) for k in (row.a[0], row.b[0], row.c))
         if row.law == "renoise":
             A, C = (_full(k, x_t) for k in self.clean(row.s, x_t))
@@ -307,7 +312,7 @@ class Categorical(Process):
         Source: Austin et al. (2021), arXiv 2107.03006, eq. 3.
         """
         (a_t, _), (a_s, b_s) = self.clean(t, x_t), self.clean(s, x_t)
-        m = self.stationary.to(x_t.device)
+        m = self._m.on(x_t.device)
         stays = a_t / a_s  # a token that is clean at s is so at t, too
         origin = functional.one_hot(x_0, self.states).double()
         at_s = a_s[..., None] * origin + b_s[..., None] * m
@@ -317,7 +322,7 @@ class Categorical(Process):
         return joint / joint.sum(-1, keepdim=True)
 
     def _split(self, p: Tensor, x_t: Tensor, a: Tensor, b: Tensor) -> Split:
-        return split(p, x_t, a, b, self.stationary.to(x_t.device))
+        return split(p, x_t, a, b, self._m.on(x_t.device))
 
     def _from_stationary(self, u: Tensor) -> Tensor:
         cdf = self.stationary.cumsum(0).to(u.device)

@@ -64,7 +64,7 @@ def invert(
         raise SuffuseError("nothing leads back from pure noise: solvers.plan(..., begin=0.9)")
     x = x_0
     for i in reversed(range(len(plan))):
-        t = expanded(plan.row(i).t, x)
+        t = expanded(plan.rows[i].t, x)
         c = plan.schedule.at(float(plan.t[i]))
         a, b = float(plan.A[i, 0]), float(plan.B[i, 0] / c.alpha)
         target = x

@@ -78,7 +78,7 @@ def picard(
     def ask(i: int, n: int) -> list[Tensor]:
         """The estimates at the states i to i + n."""
         many = torch.cat(states[i : i + n])
-        times = torch.cat([expanded(plan.row(j).t, x) for j in range(i, i + n)])
+        times = torch.cat([expanded(plan.rows[j].t, x) for j in range(i, i + n)])
         again = {
             name: by_name(lambda v: v.repeat(n, *[1] * (v.ndim - 1)), value)
             for name, value in conditions.items()
@@ -90,7 +90,7 @@ def picard(
         path = states[: i + 1]
         for j in range(i, last):
             known = tuple(path[::-1][:depth_a]), tuple(estimates[j::-1][:depth_b])
-            path.append(masked(take(plan.row(j), Registers(*known), noise), mask))
+            path.append(masked(take(plan.rows[j], Registers(*known), noise), mask))
         return path
 
     for first in range(0, len(plan), window or len(plan)):
@@ -107,7 +107,7 @@ def picard(
             before, states = states, walk(i, last)
             still = []
             for j in range(i, last):
-                c = plan.schedule.at(plan.row(j).s).align(x)
+                c = plan.schedule.at(plan.rows[j].s).align(x)
                 moved = (states[j + 1] - before[j + 1]) ** 2 / (c.alpha**2 + c.sigma**2)
                 still.append(moved.flatten(1).mean(1) <= tolerance**2)
             steady = torch.stack(still).cumprod(0).sum(0) + i

@@ -88,6 +88,10 @@ class Noise:
         # the low byte is left to the stream
         return self._with(self._words, zlib.crc32(name.encode(), self._branch) & 0xFFFFFF00)
 
+    def clone(self) -> Noise:
+        """The same sources, with words of their own."""
+        return self._with(self._words.clone(), self._branch)
+
     def _with(self, words: Tensor, branch: int) -> Noise:
         part = object.__new__(Noise)
         part._words, part._branch = words, branch

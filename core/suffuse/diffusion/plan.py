@@ -14,14 +14,17 @@ their own, which the plan names and the process checks.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from suffuse.diffusion.schedules import Schedule, schedule
 from suffuse.errors import SuffuseError
@@ -36,6 +39,8 @@ Array = NDArray[np.float64]
 class Row:
     """One row, ready for use: coefficients are numbers, or tensors [1, *axes] for levels with axes.
 
+    In `Plan.on` all are tensors.
+
     Attributes:
         index: the row's place in the plan.
         t, s: the time at which the denoiser is asked, and the time that the row reaches.
@@ -43,11 +48,11 @@ class Row:
         law: how the process reads them.
     """
 
-    index: int
+    index: int | Tensor
     t: Coefficient
     s: Coefficient
-    a: tuple[Coefficient, ...]
-    b: tuple[Coefficient, ...]
+    a: Sequence[Coefficient]
+    b: Sequence[Coefficient]
     c: Coefficient
     law: str = "affine"
 
@@ -91,28 +96,80 @@ class Plan:
         return len(self.t)
 
     def __iter__(self) -> Iterator[Row]:
-        return (self.row(i) for i in range(len(self)))
+        return iter(self.rows)
 
-    def row(self, i: int) -> Row:
-        """Row i, 0 the noisiest."""
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows, the noisiest first."""
 
         def entry(k: Any) -> Coefficient:
             return float(k) if np.ndim(k) == 0 else torch.from_numpy(np.asarray(k)[None])
 
-        a, b = (tuple(entry(k) for k in table[i]) for table in (self.A, self.B))
-        return Row(i, entry(self.t[i]), entry(self.s[i]), a, b, entry(self.C[i]), self.law)
+        t, s, c = ([entry(k) for k in table] for table in (self.t, self.s, self.C))
+        a, b = ([tuple(map(entry, row)) for row in table] for table in (self.A, self.B))
+        parts = zip(range(len(self)), t, s, a, b, c, [self.law] * len(self), strict=True)
+        return tuple(itertools.starmap(Row, parts))
+
+    def on(self, device: torch.device, depth: tuple[int, int] = (0, 0)) -> tuple[Row, ...]:
+        """The rows with tensors for all numbers, for loops that are compiled or recorded.
+
+        Args:
+            device: where the tensors are.
+            depth: how many coefficients of states and of estimates a row has at least; those that
+                the plan does not know are 0.
+
+        Returns:
+            Rows with index [], t, s and c [1, *axes], a [K, 1, *axes] and b [M, 1, *axes]; the same
+            tensors at every call.
+        """
+
+        def wide(table: Array, least: int) -> Array:
+            more = np.zeros((len(self), max(least - table.shape[1], 0), *table.shape[2:]))
+            return np.concatenate([table, more], 1)[:, :, None]
+
+        def made() -> tuple[Row, ...]:
+            tables = (
+                self.t[:, None],
+                self.s[:, None],
+                wide(self.A, depth[0]),
+                wide(self.B, depth[1]),
+            )
+            parts = [torch.from_numpy(k).to(device).unbind() for k in (*tables, self.C[:, None])]
+            index = torch.arange(len(self)).to(device).unbind()
+            law = [self.law] * len(self)
+            return tuple(itertools.starmap(Row, zip(index, *parts, law, strict=True)))
+
+        rows: tuple[Row, ...] = self._kept((device, depth), made)
+        return rows
+
+    def times(self, n: int, device: torch.device) -> tuple[Tensor, ...]:
+        """The time of each row as the denoiser of n samples takes it, float64, [n, *axes]."""
+        t: Tensor = self._kept(device, lambda: torch.from_numpy(self.t).to(device)[:, None])
+        return tuple(t.expand(-1, n, *t.shape[2:]).contiguous().unbind())
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` makes, once for each key: recorded loops go on reading the tensors."""
+        kept = self.__dict__.setdefault("_tensors", {})
+        if key not in kept:
+            with torch.inference_mode(False):
+                made = make()
+            one = made if isinstance(made, Tensor) else made[0].t
+            if type(one) is not Tensor:  # fake tensors are not kept
+                return made
+            kept[key] = made
+        return kept[key]
 
     @property
     def begin(self) -> Coefficient:
         """The first time: a number, or a tensor [1, *axes]."""
-        return self.row(0).t
+        return self.rows[0].t
 
     @property
     def depth(self) -> tuple[int, int]:
         """How many states and how many estimates the rows look back on."""
         return self.A.shape[1], self.B.shape[1]
 
-    @property
+    @cached_property
     def stochastic(self) -> bool:
         """Whether any row draws noise."""
         return self.law not in ("affine", "bridge") or bool((self.C != 0).any())
@@ -172,9 +229,24 @@ class JointPlan:
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))
 
-    def row(self, i: int) -> dict[str, Row]:
-        """Row i of every part."""
-        return {name: plan.row(i) for name, plan in self.parts.items()}
+    @property
+    def rows(self) -> tuple[dict[str, Row], ...]:
+        """The rows of every part, by name."""
+        return self._by_name(lambda plan: plan.rows)
+
+    def on(
+        self, device: torch.device, depth: tuple[int, int] = (0, 0)
+    ) -> tuple[dict[str, Row], ...]:
+        """The rows of every part with tensors for numbers: see `Plan.on`."""
+        return self._by_name(lambda plan: plan.on(device, depth))
+
+    def times(self, n: int, device: torch.device) -> tuple[dict[str, Tensor], ...]:
+        """The times of every part: see `Plan.times`."""
+        return self._by_name(lambda plan: plan.times(n, device))
+
+    def _by_name(self, function: Callable[[Plan], Sequence[Any]]) -> tuple[dict[str, Any], ...]:
+        each = zip(*(function(plan) for plan in self.parts.values()), strict=True)
+        return tuple(dict(zip(self.parts, row, strict=True)) for row in each)
 
     @property
     def begin(self) -> dict[str, Coefficient]:

@@ -281,10 +281,10 @@ class Replacement(Gaussian):
         """The row's step, then the replacement; `noise` is needed."""
         return self.replaced(super().step(row, registers, noise), row.s, noise, row.index + 1)
 
-    def replaced(self, x: Tensor, s: Any, noise: Noise | None, draw: int) -> Tensor:
+    def replaced(self, x: Tensor, s: Any, noise: Noise | None, draw: int | Tensor) -> Tensor:
         """The state x [B, ...] of time s with what is observed replaced; draw `draw` of noise."""
         A, noisy = self.observation.operator, _one_noise(self.observation)
-        alpha, sigma, _ = (float(k) for k in self.schedule.at(_one_level(s)))
+        alpha, sigma, _ = (k.reshape(()) for k in self.schedule.at(_one_level(s)))
 
         def clear(v: Tensor) -> Tensor:
             return (v > SEEN * v.max()) & (sigma * v >= alpha * noisy)
@@ -341,7 +341,7 @@ class DDRM(Replacement):
         return sum((A.spectral(f, value) for value, f in terms), torch.zeros_like(x))
 
 
-def _draw(noise: Noise | None, x: Tensor, draw: int) -> Tensor:
+def _draw(noise: Noise | None, x: Tensor, draw: int | Tensor) -> Tensor:
     if noise is None:
         raise SuffuseError("this method draws noise: give noise=Noise(seed, n)")
     return noise.normal(x.shape[1:], step=draw, stream=Stream.CORRUPT, dtype=x.dtype)

@@ -95,7 +95,7 @@ class Process(ABC):
     def step(self, row: Any, registers: Registers, noise: Noise | None) -> State:
         """The next state; inputs are not written to. `noise` is None for plans without noise."""
 
-    def noise(self, source: Noise, like: State, *, step: int, stream: int) -> State:
+    def noise(self, source: Noise, like: State, *, step: int | Tensor, stream: int) -> State:
         """The noise that `corrupt` takes for states like these, [B, ...]: standard normal."""
         wide = torch.float64 if like.dtype == torch.float64 else torch.float32
         return source.normal(like.shape[1:], step=step, stream=stream, dtype=wide)
@@ -112,7 +112,7 @@ class Process(ABC):
         """How many uniform numbers beside the first `levels` takes for each of these states."""
         return 0
 
-    def draw(self, estimate: State, source: Noise, step: int) -> State:
+    def draw(self, estimate: State, source: Noise, step: int | Tensor) -> State:
         """A clean state drawn from a clean estimate: the estimate, where that is a state."""
         return estimate
 
@@ -180,13 +180,20 @@ class Process(ABC):
 
 
 def weighed(
-    x: Tensor, terms: Sequence[tuple[Tensor, Coefficient]], row: Row, noise: Noise | None
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[Coefficient],
+    row: Row,
+    noise: Noise | None,
 ) -> Tensor:
-    """Σ k y over the terms (y, k), and C z where the row has noise."""
+    """Σ k y, and C z where the row has noise."""
+    c = row.c
+    if isinstance(c, Tensor):
+        x = tensors[0]
+        coefficients, c = [align(k, x) for k in coefficients], align(c, x)
     fresh = None
-    if noise is not None and (isinstance(row.c, Tensor) or row.c != 0.0):
-        fresh = Fresh(noise, row.index, Stream.STEP, align(row.c, x))
-    return plan_step([y for y, _ in terms], [align(k, x) for _, k in terms], fresh)
+    if noise is not None and (isinstance(c, Tensor) or c != 0.0):
+        fresh = Fresh(noise, row.index, Stream.STEP, c)
+    return plan_step(tensors, coefficients, fresh)
 
 
 @overload
@@ -275,7 +282,8 @@ class Gaussian(Process):
     laws: ClassVar[frozenset[str]] = frozenset({"affine"})
 
     def __post_init__(self) -> None:
-        predictions.row(self.prediction, self.schedule.at(0.5))
+        if self.prediction not in predictions.PREDICTIONS:
+            raise unknown("prediction", self.prediction, predictions.PREDICTIONS)
         if self.weighting not in WEIGHTINGS:
             raise unknown("weighting", self.weighting, WEIGHTINGS)
         if not (self.sigma_data > 0 and self.level_std > 0):
@@ -325,10 +333,9 @@ class Gaussian(Process):
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
         """Σ A_j x_j + Σ B_j d_j + C z, over the registers that are filled."""
-        x = registers.states[0]
-        terms = [*zip(registers.states, row.a, strict=False)]
-        terms += zip(registers.estimates, row.b, strict=False)
-        return weighed(x, terms, row, noise)
+        states, estimates = registers
+        k = (*row.a[: len(states)], *row.b[: len(estimates)])
+        return weighed((*states, *estimates), k, row, noise)
 
     def _input_scale(self, c: Coefficients) -> Tensor:
         return (c.alpha**2 * self.sigma_data**2 + c.sigma**2).rsqrt()

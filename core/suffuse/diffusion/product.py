@@ -47,7 +47,7 @@ class Product(Process):
         """With every part for these conditions."""
         return Product({n: (part.given(conditions), w) for n, (part, w) in self.parts.items()})
 
-    def noise(self, source: Noise, like: State, *, step: int, stream: int) -> State:
+    def noise(self, source: Noise, like: State, *, step: int | Tensor, stream: int) -> State:
         """The noise of every part, from its `Noise.branch`."""
         return self._each(
             lambda n, part: part.noise(source.branch(n), like[n], step=step, stream=stream)
@@ -87,7 +87,7 @@ class Product(Process):
         )
         return torch.stack([self.parts[n][1] * error for n, error in errors.items()]).sum(0)
 
-    def draw(self, estimate: State, source: Noise, step: int) -> State:
+    def draw(self, estimate: State, source: Noise, step: int | Tensor) -> State:
         """A clean state of every part."""
         return self._each(lambda n, part: part.draw(estimate[n], source.branch(n), step))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, overload
 
 import torch
@@ -16,6 +18,9 @@ from suffuse.errors import SuffuseError
 from suffuse.kernels.plan_step import Coefficient
 
 __all__ = ["Step", "sample"]
+
+Project = Callable[[State, State, Any], State]
+"""(clean estimate, x_t, t) -> the clean estimate to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ def sample(
     registers: Registers | None = None,
     on_step: Callable[[Step], None] | None = None,
     mask: State | None = None,
-    project: Callable[[State, State, Any], State] | None = None,
+    project: Project | None = None,
+    compiled: bool = False,
     **conditions: Any,
 ) -> Any:
     """x_0 from noise, by a plan.
@@ -79,6 +85,8 @@ def sample(
             is 0 elsewhere, all the way. The denoiser is given it as the condition "mask".
         project: (clean estimate, x_t, t) -> the clean estimate to go on with, for what is known of
             clean states.
+        compiled: rows run by `torch.compile`, denoiser, guidance and step in one. The first takes
+            seconds to minutes; it serves plans of any method, length, order and noise.
         conditions: handed to the denoiser.
 
     Returns:
@@ -100,25 +108,84 @@ def sample(
         registers = Registers((masked(drawn(table, process, x, noise, shape), mask),), ())
     if mask is not None:
         conditions["mask"] = mask
-    states, estimates = registers
-    x = states[0]
+    one = first_tensor(registers.states[0])
+    rows, depth, run = table.rows, table.depth, advance
+    if compiled:
+        depth = _deepest(table)
+        registers, run = _filled(registers, depth), _compiled()
+    if compiled or not one.is_cpu:
+        rows = table.on(one.device, depth)
+    (depth_a, depth_b), estimates = depth, registers.estimates
+    states = registers.states[:depth_a]
     take = process.renoise if table.law == "renoise" else process.step
-    depth_a, depth_b = table.depth
-    for i in range(start, len(table)):
-        row = table.row(i)
-        t = by_name(lambda r: r.t, row)
-        t_now = by_name(expanded, t, x)
-        denoised = denoiser(x, t_now, **conditions)
-        if project is not None:
-            denoised = project(denoised, x, t_now)
-        estimates = (denoised, *estimates)[:depth_b]
-        x = masked(take(row, Registers(states, estimates), noise), mask)
-        states = (x, *states)[:depth_a]
+    walk = zip(rows, table.times(len(one), one.device), strict=True)
+    for i, (row, t) in enumerate(islice(walk, start, None), start):
+        before = estimates[: depth_b - 1]
+        denoised, x = run(denoiser, take, row, t, states, before, noise, mask, project, conditions)
+        states, estimates = (x, *states[: depth_a - 1]), (denoised, *before)
         if on_step is not None:
-            now = Registers(states, estimates)
-            s = by_name(lambda r: r.s, row)
-            on_step(Step(i, len(table), t, s, x, denoised, now))
-    return x
+            on_step(_told(table.rows[i], len(table), Registers(states, estimates)))
+    return states[0]
+
+
+def advance(
+    denoiser: Denoiser,
+    take: Callable[[Any, Registers, Noise | None], State],
+    row: Any,
+    t: Any,
+    states: tuple[State, ...],
+    estimates: tuple[State, ...],
+    noise: Noise | None,
+    mask: State | None,
+    project: Project | None,
+    conditions: Mapping[str, Any],
+) -> tuple[State, State]:
+    """One row: the clean estimate, and the state that it leads to."""
+    x = states[0]
+    denoised = denoiser(x, t, **conditions)
+    if project is not None:
+        denoised = project(denoised, x, t)
+    return denoised, masked(take(row, Registers(states, (denoised, *estimates)), noise), mask)
+
+
+DEEPEST = 4, 5
+"""How many states and estimates compiled rows look back on: as many as any method of ours."""
+
+
+def _deepest(table: Plan | JointPlan) -> tuple[int, int]:
+    """The depth of compiled rows: one for all affine plans, so that they share a compilation."""
+    (a, b), (deep_a, deep_b) = table.depth, DEEPEST
+    return (max(a, deep_a), max(b, deep_b)) if table.law == "affine" else (a, b)
+
+
+def _filled(registers: Registers, depth: tuple[int, int]) -> Registers:
+    """The registers with zeros for those that are still empty, so that all rows have as many."""
+    x = registers.states[0]
+
+    def fill(kept: tuple[State, ...], n: int) -> tuple[State, ...]:
+        return *kept, *(by_name(torch.zeros_like, x) for _ in range(n - len(kept)))
+
+    return Registers(fill(registers.states, depth[0]), fill(registers.estimates, depth[1]))
+
+
+@functools.cache
+def _compiled() -> Any:
+    return torch.compile(advance)
+
+
+def _told(row: Any, calls: int, registers: Registers) -> Step:
+    """What `on_step` is told after a row, or the rows of a product's parts."""
+    index = next(iter(row.values())).index if isinstance(row, Mapping) else row.index
+    t, s = by_name(lambda r: r.t, row), by_name(lambda r: r.s, row)
+    return Step(index, calls, t, s, registers.states[0], registers.estimates[0], registers)
+
+
+def first_tensor(x: State) -> Tensor:
+    """The state, or the first of a mapping's."""
+    while isinstance(x, Mapping):
+        x = next(iter(x.values()))
+    found: Tensor = x
+    return found
 
 
 def expanded(t: Coefficient, x: Tensor) -> Tensor:

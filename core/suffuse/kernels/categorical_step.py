@@ -88,16 +88,41 @@ def categorical_step(
     fits = all(k.shape[1] == 1 for k in table) and len(stationary) <= 4096
     why = "levels with axes, or more than 4096 values of a token, are not among what it takes"
     if fused("categorical_step", logits, fits=fits, why=why):
-        from suffuse.kernels.gpu.categorical_step import categorical_step as run
-
         rows = max(len(k) for k in table)
         flat = torch.cat([k.expand(rows, 1) for k in table], 1)
-        out = run(
-            logits.reshape(len(x_t), -1, logits.shape[-1]), x_t.flatten(1), flat, stationary,
-            uniform.flatten(1), None if mask is None else mask.expand_as(x_t).flatten(1),
+        out: Tensor = _operator(
+            logits.reshape(len(x_t), -1, logits.shape[-1]).contiguous(), x_t.flatten(1), flat,
+            stationary, uniform.flatten(1),
+            None if mask is None else mask.expand_as(x_t).flatten(1),
         )  # fmt: skip
         return out.reshape(x_t.shape)
     p = padded(logits.double().softmax(-1), len(stationary))
     q = mixture(split(p, x_t, *clean, stationary), x_t, *row, stationary)
     found = invert(q, uniform)
     return found if mask is None else torch.where(mask, found, 0)
+
+
+@torch.library.custom_op("suffuse::categorical_step", mutates_args=())
+def _operator(
+    logits: Tensor,
+    x_t: Tensor,
+    table: Tensor,
+    stationary: Tensor,
+    uniform: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    from suffuse.kernels.gpu.categorical_step import categorical_step as run
+
+    return run(logits, x_t, table, stationary, uniform, mask)
+
+
+@_operator.register_fake
+def _(
+    logits: Tensor,
+    x_t: Tensor,
+    table: Tensor,
+    stationary: Tensor,
+    uniform: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    return torch.empty_like(x_t)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,8 +18,8 @@ Coefficient = float | Tensor
 TILE = 2**18
 """Elements of a tile on the CPU: a mebibyte in float32."""
 
-MOST = 8
-"""How many tensors the Triton version reads."""
+WIDE = (torch.float32, torch.float64)
+"""The dtypes that sums are taken in; in float32 for all others."""
 
 
 class Source(Protocol):
@@ -32,7 +32,9 @@ class Source(Protocol):
     def stream(self, number: int) -> int:
         """The fourth word of the counter for a stream."""
 
-    def normal(self, shape: Sequence[int], *, step: int, stream: int, dtype: torch.dtype) -> Tensor:
+    def normal(
+        self, shape: Sequence[int], *, step: int | Tensor, stream: int, dtype: torch.dtype
+    ) -> Tensor:
         """Standard normal numbers [B, *shape]."""
 
 
@@ -41,12 +43,12 @@ class Fresh(NamedTuple):
 
     Attributes:
         source: of the numbers.
-        step, stream: of the draw.
+        step, stream: of the draw; the step may be an int64 tensor [].
         scale: its coefficient.
     """
 
     source: Source
-    step: int
+    step: int | Tensor
     stream: int
     scale: Coefficient
 
@@ -65,7 +67,8 @@ def plan_step(
     Args:
         tensors: states and estimates [B, ...], all of one shape.
         coefficients: one for each tensor: a number, or a tensor that broadcasts against it.
-            A number 0 leaves its tensor unread, so that 0 · inf is 0.
+            A number 0 leaves its tensor unread, so that 0 · inf is 0. The Triton version takes
+            coefficients that are one for all elements of a sample.
         noise: what is added to the sum; made in registers on a GPU.
         clamp: bounds of the result.
         known, kept: what replaces the result, clamped or not, where `kept` (bool) is True.
@@ -73,41 +76,33 @@ def plan_step(
     Returns:
         [B, ...] of the first tensor's dtype. Sums are taken in 32 bits or more.
     """
-    scale = 0.0 if noise is None else noise.scale
-    numbers = [k for k in (*coefficients, scale) if not isinstance(k, Tensor)]
-    fits = len(numbers) == len(coefficients) + 1 and len(tensors) <= MOST
-    why = f"it reads at most {MOST} tensors, weighed by numbers"
-    if fused("plan_step", *tensors, known, fits=fits, why=why):
-        from suffuse.kernels.gpu.plan_step import plan_step as run
-
-        table = _table((tuple(numbers),), tensors[0].device)
-        words, step, stream = None, 0, 0
-        if noise is not None:
-            words, step = noise.source.words, noise.step
-            stream = noise.source.stream(noise.stream)
-        return run(
-            _contiguous(tensors), table, words=words, step=step, stream=stream,
-            clamp=clamp, known=known, kept=kept,
-        )[0]  # fmt: skip
-    out_dtype = tensors[0].dtype
-    wide = torch.promote_types(out_dtype, torch.float32)
-    if _tileable(tensors, numbers, coefficients, wide):
-        out: Tensor | None = _tiled(tensors, coefficients)
+    first = tensors[0]
+    if not first.is_cpu:
+        found = _on_gpu(tensors, coefficients, noise, clamp, known, kept)
+        if found is not None:
+            return found
+    terms = [
+        (x, k)
+        for x, k in zip(tensors, coefficients, strict=True)
+        if isinstance(k, Tensor) or k != 0.0
+    ]
+    wide = first.dtype if first.dtype in WIDE else torch.float32
+    if _tileable(terms, wide):
+        out: Tensor | None = _tiled(terms)
     else:
         out = None
-        for x, k in zip(tensors, coefficients, strict=True):
+        for x, k in terms:
             out = _add(out, x, k, wide)
     if noise is not None:
-        shape = tensors[0].shape[1:]
-        z = noise.source.normal(shape, step=noise.step, stream=noise.stream, dtype=wide)
+        z = noise.source.normal(first.shape[1:], step=noise.step, stream=noise.stream, dtype=wide)
         out = _add(out, z, noise.scale, wide)
     if out is None:
-        out = torch.zeros_like(tensors[0], dtype=wide)
+        out = torch.zeros_like(first, dtype=wide)
     if clamp is not None:
         out = out.clamp_(*clamp)
     if kept is not None and known is not None:
         out = torch.where(kept, known.to(wide), out)
-    return out.to(out_dtype)
+    return out if out.dtype == first.dtype else out.to(first.dtype)
 
 
 def guided_step(
@@ -136,25 +131,14 @@ def guided_step(
 
     Source of the rescaling: Lin, Liu, Li, Yang (2023), arXiv 2305.08891, section 3.4.
     """
-    fits = len(tensors) + len(estimates) <= MOST and len(estimates) <= 4
-    if fused(
-        "guided_step", *tensors, *estimates, fits=fits, why=f"it reads at most {MOST} tensors"
-    ):
-        from suffuse.kernels.gpu import guided_step as gpu
-        from suffuse.kernels.gpu.plan_step import plan_step as run
-
-        device, every = tensors[0].device, _contiguous([*tensors, *estimates])
-        rest = (0.0,) * len(tensors)
-        row = (*coefficients, *(weight * w for w in weights), 0.0, *rest, *weights)
-        table = _table((row,), device)
-        if rescale:
-            parts = every[len(tensors) :]
-            one, mixed = gpu.deviations(parts, _table((tuple(weights),), device))
-            ratio = (rescale * one / mixed + (1 - rescale))[:, None]
-            free = _table(((*coefficients, *(0.0,) * (len(row) - len(tensors))),), device)
-            table = (table - free) * ratio + free
-        out, guided = run(every, table.contiguous())
-        assert guided is not None
+    every = [*tensors, *estimates]
+    if fused("guided_step", *every) and not _learning(every):
+        device, every = tensors[0].device, _aligned(every)
+        split = len(tensors)
+        out, guided = _guided_operator(
+            every[:split], _table(tuple(coefficients), device),
+            every[split:], _table(tuple(weights), device), weight, rescale,
+        )  # fmt: skip
         return out, guided
     guided = plan_step(estimates, weights)
     if rescale:
@@ -167,27 +151,26 @@ def guided_step(
     return plan_step([*tensors, guided], [*coefficients, weight]), guided
 
 
-def _tileable(
-    tensors: Sequence[Tensor],
-    numbers: Sequence[float],
-    coefficients: Sequence[Coefficient],
-    wide: torch.dtype,
-) -> bool:
+Terms = Sequence[tuple[Tensor, Coefficient]]
+
+
+def _tileable(terms: Terms, wide: torch.dtype) -> bool:
     """Whether the sum can be taken tile by tile, and is large enough to gain by that."""
-    read = sum(k != 0.0 for k in numbers[: len(coefficients)])
     return (
-        read > 2
-        and len(numbers) == len(coefficients) + 1
-        and tensors[0].numel() >= 2 * TILE
-        and all(x.dtype == wide and x.is_contiguous() for x in tensors)
-        and not any(x.requires_grad for x in tensors)
-    )
+        len(terms) > 2
+        and terms[0][0].numel() >= 2 * TILE
+        and not torch.compiler.is_compiling()
+        and all(
+            x.dtype == wide and x.is_contiguous() and not x.requires_grad
+            and not isinstance(k, Tensor)
+            for x, k in terms
+        )
+    )  # fmt: skip
 
 
-def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Tensor:
+def _tiled(terms: Terms) -> Tensor:
     """The sum, a tile after the other: the tile of the result stays in the cache meanwhile."""
-    out = torch.empty_like(tensors[0])
-    terms = [(x, k) for x, k in zip(tensors, coefficients, strict=True) if k != 0.0]
+    out = torch.empty_like(terms[0][0])
     tiles = [torch.split(x.view(-1), TILE) for x in (out, *(x for x, _ in terms))]
     (_, first), *rest = terms
     for into, begin, *more in zip(*tiles, strict=True):
@@ -197,21 +180,149 @@ def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Te
     return out
 
 
-def _add(out: Tensor | None, x: Tensor, k: Coefficient, wide: torch.dtype) -> Tensor | None:
-    """out + k x, in place; the first product where out is None."""
+def _add(out: Tensor | None, x: Tensor, k: Coefficient, wide: torch.dtype) -> Tensor:
+    """out + k x, in place; the product where out is None."""
+    if x.dtype != wide:
+        x = x.to(wide)
     if isinstance(k, Tensor):
         k = k.to(wide)
-        return x.to(wide) * k if out is None else out.addcmul_(x.to(wide), k)
-    if k == 0.0:
-        return out
-    return x.to(wide) * k if out is None else out.add_(x.to(wide), alpha=k)
+        return x * k if out is None else out.addcmul_(x, k)
+    return x * k if out is None else out.add_(x, alpha=k)
 
 
-def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+# On a GPU
+
+
+def _on_gpu(
+    tensors: Sequence[Tensor],
+    coefficients: Sequence[Coefficient],
+    noise: Fresh | None,
+    clamp: tuple[float, float] | None,
+    known: Tensor | None,
+    kept: Tensor | None,
+) -> Tensor | None:
+    """The Triton version's answer, or None where it cannot take these."""
+    device = tensors[0].device
+    row = _row([*coefficients, 0.0 if noise is None else noise.scale], device)
+    why = "a coefficient has axes of its own, or a tensor another shape"
+    fits = row is not None and all(x.shape == tensors[0].shape for x in tensors)
+    if not fused("plan_step", *tensors, known, fits=fits, why=why) or _learning([*tensors, row]):
+        return None
+    assert row is not None
+    words, step, stream = None, None, 0
+    if noise is not None:
+        words, stream = noise.source.words.to(device), noise.source.stream(noise.stream)
+        step = noise.step
+        if not isinstance(step, Tensor):
+            step = torch.full((), step, dtype=torch.int64, device=device)
+    blend = [] if known is None or kept is None else [known, kept]
+    given = _aligned([*tensors, *(x.expand_as(tensors[0]) for x in blend)])
+    count = len(tensors)
+    out: Tensor = _operator(
+        given[:count], row, words, step, stream, None if clamp is None else list(clamp),
+        *(given[count:] or (None, None)),
+    )  # fmt: skip
+    return out
+
+
+def _learning(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether a gradient is asked for, which the plain version has."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
+LAYOUTS: tuple[Callable[[Tensor], bool], ...] = (
+    lambda x: x.is_contiguous(),
+    lambda x: x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last),
+    lambda x: x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d),
+)
+
+
+def _aligned(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors in one dense layout: as they are if they share it, else contiguous."""
+    if any(all(map(laid, tensors)) for laid in LAYOUTS):
+        return list(tensors)
     return [x.contiguous() for x in tensors]
 
 
+def _row(coefficients: Sequence[Coefficient], device: torch.device) -> Tensor | None:
+    """The coefficients as float32 [1 or B, K]; None where one has axes beyond the samples'."""
+    numbers = tuple(k for k in coefficients if not isinstance(k, Tensor))
+    if len(numbers) == len(coefficients):
+        return _table(numbers, device)[None]
+    columns = [
+        k.reshape(len(k) if k.ndim else 1, -1).to(device, torch.float32)
+        if isinstance(k, Tensor)
+        else torch.full((1, 1), k, device=device)
+        for k in coefficients
+    ]
+    if any(k.shape[1] != 1 for k in columns):
+        return None
+    rows = max(map(len, columns))
+    return torch.cat([k.expand(rows, 1) for k in columns], 1)
+
+
 @functools.lru_cache(maxsize=4096)
-def _table(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+def _table(numbers: tuple[float, ...], device: torch.device) -> Tensor:
     """Coefficients on the device; kept, so that a plan's rows are sent there once."""
-    return torch.tensor(rows, dtype=torch.float32, device=device)
+    with torch.inference_mode(False):
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+
+@torch.library.custom_op("suffuse::plan_step", mutates_args=())
+def _operator(
+    tensors: Sequence[Tensor],
+    table: Tensor,
+    words: Tensor | None,
+    step: Tensor | None,
+    stream: int,
+    clamp: Sequence[float] | None,
+    known: Tensor | None,
+    kept: Tensor | None,
+) -> Tensor:
+    from suffuse.kernels.gpu.plan_step import plan_step as run
+
+    bounds = None if clamp is None else (clamp[0], clamp[1])
+    return run(
+        tensors, table, words=words, step=step, stream=stream,
+        clamp=bounds, known=known, kept=kept,
+    )[0]  # fmt: skip
+
+
+@_operator.register_fake
+def _(
+    tensors: Sequence[Tensor],
+    table: Tensor,
+    words: Tensor | None,
+    step: Tensor | None,
+    stream: int,
+    clamp: Sequence[float] | None,
+    known: Tensor | None,
+    kept: Tensor | None,
+) -> Tensor:
+    return torch.empty_like(tensors[0])
+
+
+@torch.library.custom_op("suffuse::guided_step", mutates_args=())
+def _guided_operator(
+    tensors: Sequence[Tensor],
+    coefficients: Tensor,
+    estimates: Sequence[Tensor],
+    weights: Tensor,
+    weight: float,
+    rescale: float,
+) -> tuple[Tensor, Tensor]:
+    from suffuse.kernels.gpu.guided_step import guided_step as run
+
+    return run(tensors, coefficients, estimates, weights, weight, rescale)
+
+
+@_guided_operator.register_fake
+def _(
+    tensors: Sequence[Tensor],
+    coefficients: Tensor,
+    estimates: Sequence[Tensor],
+    weights: Tensor,
+    weight: float,
+    rescale: float,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(tensors[0]), torch.empty_like(tensors[0])

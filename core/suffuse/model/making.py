@@ -14,6 +14,7 @@ from suffuse.diffusion import (
     posterior,
 )
 from suffuse.diffusion import sample as run_plan
+from suffuse.diffusion.capture import recording
 from suffuse.diffusion.noise import Stream
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser, State, by_name
@@ -55,6 +56,8 @@ class Making(Parts):
         circular: bool = False,
         on_step: Callable[[Step], None] | None = None,
         batch: int = 64,
+        compiled: bool = False,
+        captured: bool = False,
         **conditions: Any,
     ) -> list[Any]:
         """n raw objects. Sample i of a seed is the same at any batch size and in any order.
@@ -76,13 +79,16 @@ class Making(Parts):
             circular: whether the ends of these axes meet, so that samples repeat without a seam.
             on_step: called after each row of each batch.
             batch: how many samples are made at once.
+            compiled: whether rows are compiled, see `suffuse.diffusion.sample`.
+            captured: whether loops are recorded as CUDA graphs, see `suffuse.diffusion.Captured`;
+                for many batches of one size on a GPU.
             conditions: raw values by name: one for all samples, or a list that is repeated to n.
 
         Raises:
             SuffuseError: for unknown conditions, values, solvers, or numbers out of range.
         """
         return self._made(
-            run_plan,
+            recording() if captured else run_plan,
             n,
             {"x": x},
             seed=seed,
@@ -96,7 +102,8 @@ class Making(Parts):
             conditions=conditions,
             size=size,
             circular=circular,
-            on_step=on_step,
+            compiled=compiled,
+            **({} if on_step is None else {"on_step": on_step}),
             **({} if project is None else {"project": project}),
         )
 

@@ -177,7 +177,7 @@ class _Unit(Noise):
         self,
         shape: Sequence[int],
         *,
-        step: int,
+        step: int | Tensor,
         stream: int = 1,
         dtype: torch.dtype = F,
     ) -> Tensor:

@@ -24,9 +24,9 @@ from triton.compiler import ASTSource
 
 from suffuse.kernels.gpu.ada_norm import ada_norm_backward_kernel, ada_norm_kernel
 from suffuse.kernels.gpu.categorical_step import categorical_step_kernel
-from suffuse.kernels.gpu.guided_step import moments_kernel
+from suffuse.kernels.gpu.guided_step import MOMENTS_BLOCK, moments_kernel
 from suffuse.kernels.gpu.norm_silu import norm_silu_backward_kernel, norm_silu_kernel
-from suffuse.kernels.gpu.plan_step import plan_step_kernel
+from suffuse.kernels.gpu.plan_step import BLOCK, plan_step_kernel
 
 __all__ = ["CASES", "Case", "Resources", "resources"]
 
@@ -40,6 +40,7 @@ class Case:
         kernel: the function.
         types: of the arguments that are no tensors of `dtype`.
         constants: its tl.constexpr arguments.
+        several: the argument that is several tensors, and how many.
         dtype: of the tensors.
         reads, writes: how often the data go through memory.
         least: the fewest times that they could.
@@ -51,6 +52,7 @@ class Case:
     kernel: Any
     types: dict[str, str]
     constants: dict[str, Any]
+    several: tuple[str, int] = ("", 0)
     dtype: str = "fp32"
     reads: float = 1
     writes: float = 1
@@ -79,8 +81,8 @@ class Resources:
 
 
 _PLAN = {
-    "table": "*fp32", "rows": "i32", "n": "i32", "source": "*i64", "step": "i32", "stream": "i32",
-    "kept": "*i1", "low": "fp32", "high": "fp32",
+    "table": "*fp32", "rows": "i32", "n": "i32", "channels": "i32", "source": "*i64",
+    "step": "*i64", "stream": "i32", "kept": "*i1", "low": "fp32", "high": "fp32",
 }  # fmt: skip
 _NORM = {"stats": "*fp32", "rows": "i32", "spatial": "i32", "eps": "fp32"}
 _ADA = {"stats": "*fp32", "n": "i32", "width": "i32", "each": "i32", "eps": "fp32"}
@@ -92,32 +94,43 @@ _DISCRETE = {
 
 
 def _plan(name: str, terms: int, dtype: str = "fp32", **on: bool) -> Case:
-    constants = {"TERMS": terms, "NOISE": False, "BLEND": False, "CLAMP": False, "ALSO": False}
-    constants |= on | {"BLOCK": 1024}
+    off = dict.fromkeys(("NOISE", "LAST", "BLEND", "CLAMP", "ALSO"), False)
+    constants = {"TERMS": terms, **off, **on, "BLOCK": BLOCK}
     reads = terms + 1.25 * on.get("BLEND", False)
     writes = 1 + on.get("ALSO", False)
     return Case(
-        name, plan_step_kernel, _PLAN, constants, dtype, reads, writes, least=reads + writes
+        name,
+        plan_step_kernel,
+        _PLAN,
+        constants,
+        ("tensors", terms),
+        dtype,
+        reads,
+        writes,
+        least=reads + writes,
     )
 
 
 def _norms(dtype: str) -> list[Case]:
     constants = {"CHANNELS": 8, "CENTRE": True, "SILU": True, "BLOCK": 4096}
     return [
-        Case(f"norm_silu, {dtype}", norm_silu_kernel, _NORM, constants, dtype, 2, 1, 2),
+        Case(
+            f"norm_silu, {dtype}", norm_silu_kernel, _NORM, constants,
+            dtype=dtype, reads=2, writes=1, least=2,
+        ),
         Case(
             f"norm_silu backward, {dtype}", norm_silu_backward_kernel,
-            _NORM | {"dweight": "*fp32", "dbias": "*fp32"}, constants | {"BLOCK": 1024}, dtype,
-            4, 1, 3,
+            _NORM | {"dweight": "*fp32", "dbias": "*fp32"}, constants | {"BLOCK": 1024},
+            dtype=dtype, reads=4, writes=1, least=3,
         ),
         Case(
             f"ada_norm with a gate, {dtype}", ada_norm_kernel, _ADA,
-            {"GATED": True, "BLOCK": 512}, dtype, 2, 2, 4, warps=2,
+            {"GATED": True, "BLOCK": 512}, dtype=dtype, reads=2, writes=2, least=4, warps=2,
         ),
         Case(
             f"ada_norm backward, {dtype}", ada_norm_backward_kernel,
-            _ADA | {"dsteer": "*fp32", "tokens": "i32"}, {"GATED": True, "BLOCK": 512}, dtype,
-            4, 2, 6, warps=2,
+            _ADA | {"dsteer": "*fp32", "tokens": "i32"}, {"GATED": True, "BLOCK": 512},
+            dtype=dtype, reads=4, writes=2, least=6, warps=2,
         ),
     ]  # fmt: skip
 
@@ -128,12 +141,13 @@ CASES: list[Case] = [
     _plan("plan_step, 4 terms, bf16", 4, "bf16"),
     _plan("plan_step, 8 terms", 8),
     _plan("plan_step, 3 terms and noise", 3, NOISE=True),
+    _plan("plan_step, 3 terms and noise, channels last", 3, NOISE=True, LAST=True),
     _plan("plan_step, 3 terms, noise, clamp, blend", 3, NOISE=True, CLAMP=True, BLEND=True),
     _plan("guided_step, 2 estimates", 4, ALSO=True),
     Case(
         "guided_step, moments for rescaling", moments_kernel,
-        {"sums": "*fp32", "weights": "*fp32", "n": "i32"}, {"TERMS": 2, "BLOCK": 4096},
-        reads=2, writes=0, least=2,
+        {"sums": "*fp32", "weights": "*fp32", "n": "i32"},
+        {"TERMS": 2, "BLOCK": MOMENTS_BLOCK}, ("estimates", 2), reads=2, writes=0, least=2,
     ),
     *_norms("fp32"),
     *_norms("bf16"),
@@ -151,15 +165,21 @@ def resources(case: Case, capability: int) -> Resources:
     Pointers and sizes are taken to be multiples of 16 bytes, as torch's allocator makes them.
     """
     names = list(case.kernel.arg_names)
-    types = {
+    types: dict[str, Any] = {
         name: "constexpr" if name in case.constants else case.types.get(name, f"*{case.dtype}")
         for name in names
     }
-    even = {
+    even: dict[tuple[int, ...], Any] = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)
         if types[name].startswith("*") or name in ("n", "spatial", "width")
     }
+    several, count = case.several
+    if count:
+        i = names.index(several)
+        types[several] = (types[several],) * count
+        even |= {(i, j): even[i,] for j in range(count)}
+        del even[i,]
     constants = {(names.index(name),): value for name, value in case.constants.items()}
     source = ASTSource(case.kernel, types, constexprs=constants, attrs=even)
     found = triton.compile(

@@ -1,4 +1,8 @@
-"""What a rescaled guidance needs to know before the step: see `suffuse.kernels.guided_step`."""
+"""Guidance and the step at once: see `suffuse.kernels.guided_step`.
+
+Without rescaling it is one launch of the plan's kernel, which then stores two sums; rescaling needs
+the deviations of the estimates first.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +13,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST = 4
-"""How many estimates can be weighed."""
+from suffuse.kernels.gpu.plan_step import plan_step
+
+MOMENTS_BLOCK = 4096
 
 
 @triton.jit
-def moments_kernel(
-    sums, d0, d1, d2, d3, weights, n, TERMS: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
+def moments_kernel(sums, estimates, weights, n, TERMS: tl.constexpr, BLOCK: tl.constexpr):
     """For each block of a sample Σ d_0, Σ d_0², Σ g, Σ g², where g = Σ_j w_j d_j."""
     sample, block = tl.program_id(1), tl.program_id(0)
     e = block * BLOCK + tl.arange(0, BLOCK)
     inside = e < n
     at = sample.to(tl.int64) * n + e
-    first = tl.load(d0 + at, mask=inside, other=0.0).to(tl.float32)
+    first = tl.load(estimates[0] + at, mask=inside, other=0.0).to(tl.float32)
     mixed = tl.load(weights) * first
-    if TERMS > 1:
-        mixed += tl.load(weights + 1) * tl.load(d1 + at, mask=inside, other=0.0).to(tl.float32)
-    if TERMS > 2:
-        mixed += tl.load(weights + 2) * tl.load(d2 + at, mask=inside, other=0.0).to(tl.float32)
-    if TERMS > 3:
-        mixed += tl.load(weights + 3) * tl.load(d3 + at, mask=inside, other=0.0).to(tl.float32)
+    for j in tl.static_range(1, TERMS):
+        value = tl.load(estimates[j] + at, mask=inside, other=0.0).to(tl.float32)
+        mixed += tl.load(weights + j) * value
     place = sums + (sample * tl.num_programs(0) + block) * 4
     tl.store(place, tl.sum(first))
     tl.store(place + 1, tl.sum(first * first))
@@ -37,18 +37,40 @@ def moments_kernel(
     tl.store(place + 3, tl.sum(mixed * mixed))
 
 
-def deviations(
-    estimates: Sequence[Tensor], weights: Tensor, block: int = 4096
-) -> tuple[Tensor, Tensor]:
+def deviations(estimates: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, Tensor]:
     """The deviations, over each sample, of the first estimate and of the mixture; [B] float32."""
     first = estimates[0]
     n = first[0].numel()
-    blocks = triton.cdiv(n, block)
+    blocks = triton.cdiv(n, MOMENTS_BLOCK)
     sums = torch.empty(len(first), blocks, 4, device=first.device, dtype=torch.float32)
-    given = [*estimates, *[first] * (MOST - len(estimates))]
     moments_kernel[(blocks, len(first))](
-        sums, *given, weights, n, TERMS=len(estimates), BLOCK=block
+        sums, tuple(estimates), weights, n, TERMS=len(estimates), BLOCK=MOMENTS_BLOCK
     )
     total = sums.to(torch.float64).sum(1) / n
     variance = (total[:, 1::2] - total[:, ::2] ** 2).clamp(min=0).sqrt().float()
     return variance[:, 0], variance[:, 1]
+
+
+def guided_step(
+    tensors: Sequence[Tensor],
+    coefficients: Tensor,
+    estimates: Sequence[Tensor],
+    weights: Tensor,
+    weight: float,
+    rescale: float,
+) -> tuple[Tensor, Tensor]:
+    """Launch the kernels: x' and the guided estimate; all tensors of one layout.
+
+    Args:
+        coefficients: of `tensors`, [K] float32; weights: of the estimates, [M] float32.
+    """
+    guided = weights[None]
+    if rescale and len(tensors[0]):
+        one, mixed = deviations(estimates, weights)
+        guided = guided * (rescale * one / mixed + (1 - rescale))[:, None]
+    free, rest = coefficients.expand(len(guided), -1), torch.zeros_like(coefficients)
+    none = torch.zeros_like(guided[:, :1])
+    table = torch.cat([free, weight * guided, none, rest.expand(len(guided), -1), guided], 1)
+    out, also = plan_step([*tensors, *estimates], table)
+    assert also is not None
+    return out, also

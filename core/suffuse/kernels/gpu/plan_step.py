@@ -10,37 +10,32 @@ import triton.language as tl
 from torch import Tensor
 
 from suffuse.kernels.gpu.random import box_muller, interleaved, words
-from suffuse.kernels.plan_step import MOST
+
+BLOCK = 1024
+"""Elements of a program: eight for each of its threads, 128 bits of bfloat16."""
 
 
 @triton.jit
-def _term(
-    acc, also, x, at, inside, table, j: tl.constexpr, TERMS: tl.constexpr, ALSO: tl.constexpr
-):
-    k = tl.load(table + j)
-    second = 0.0
-    if ALSO:
-        second = tl.load(table + TERMS + 1 + j)
-    if (k != 0.0) | (second != 0.0):  # an unread tensor may hold infinities
-        value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-        acc += k * value
-        if ALSO:
-            also += second * value
-    return acc, also
+def _scattered_normals(e, sample, channels, n, source, step, stream):
+    """The normals of elements that lie channels last: each makes its quad and picks its own."""
+    logical = (e % channels) * (n // channels) + e // channels
+    w0, w1, w2, w3 = words(logical // 4, sample, tl.num_programs(1), source, step, stream)
+    lane = logical % 4
+    z0, z1 = box_muller(tl.where(lane < 2, w0, w2), tl.where(lane < 2, w1, w3))
+    return tl.where(lane % 2 == 0, z0, z1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stream"])
 def plan_step_kernel(
-    out, also, x0, x1, x2, x3, x4, x5, x6, x7, table, rows, n, source, step, stream,
-    known, kept, low, high,
-    TERMS: tl.constexpr, NOISE: tl.constexpr, BLEND: tl.constexpr, CLAMP: tl.constexpr,
-    ALSO: tl.constexpr, BLOCK: tl.constexpr,
+    out, also, tensors, table, rows, n, channels, source, step, stream, known, kept, low, high,
+    TERMS: tl.constexpr, NOISE: tl.constexpr, LAST: tl.constexpr, BLEND: tl.constexpr,
+    CLAMP: tl.constexpr, ALSO: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = Σ_j k_j x_j + k_TERMS z, clamped, and where `kept` replaced by `known`.
 
     The table has a row for all samples (rows = 0) or one for each (rows = 1), float32: TERMS + 1
     coefficients, and with ALSO further TERMS, of the sum that goes to `also`. The grid is [blocks
-    of a sample, samples].
+    of a sample, samples]. With LAST the elements of a sample lie `channels` last.
     """
     sample = tl.program_id(1)
     start = tl.program_id(0) * BLOCK
@@ -50,27 +45,28 @@ def plan_step_kernel(
     table += sample * rows * (2 * TERMS + 1 if ALSO else TERMS + 1)
     acc = tl.zeros((BLOCK,), tl.float32)
     second = tl.zeros((BLOCK,), tl.float32)
-    acc, second = _term(acc, second, x0, at, inside, table, 0, TERMS, ALSO)
-    if TERMS > 1:
-        acc, second = _term(acc, second, x1, at, inside, table, 1, TERMS, ALSO)
-    if TERMS > 2:
-        acc, second = _term(acc, second, x2, at, inside, table, 2, TERMS, ALSO)
-    if TERMS > 3:
-        acc, second = _term(acc, second, x3, at, inside, table, 3, TERMS, ALSO)
-    if TERMS > 4:
-        acc, second = _term(acc, second, x4, at, inside, table, 4, TERMS, ALSO)
-    if TERMS > 5:
-        acc, second = _term(acc, second, x5, at, inside, table, 5, TERMS, ALSO)
-    if TERMS > 6:
-        acc, second = _term(acc, second, x6, at, inside, table, 6, TERMS, ALSO)
-    if TERMS > 7:
-        acc, second = _term(acc, second, x7, at, inside, table, 7, TERMS, ALSO)
+    for j in tl.static_range(TERMS):
+        k = tl.load(table + j)
+        m = 0.0
+        if ALSO:
+            m = tl.load(table + TERMS + 1 + j)
+        if (k != 0.0) | (m != 0.0):  # an unread tensor may hold infinities
+            value = tl.load(tensors[j] + at, mask=inside, other=0.0).to(tl.float32)
+            acc += k * value
+            if ALSO:
+                second += m * value
     if NOISE:
-        quad = start // 4 + tl.arange(0, BLOCK // 4)
-        w0, w1, w2, w3 = words(quad, sample, tl.num_programs(1), source, step, stream)
-        z0, z1 = box_muller(w0, w1)
-        z2, z3 = box_muller(w2, w3)
-        acc += tl.load(table + TERMS) * interleaved(z0, z1, z2, z3, BLOCK)
+        c = tl.load(table + TERMS)
+        if c != 0.0:
+            if LAST:
+                z = _scattered_normals(e, sample, channels, n, source, step, stream)
+            else:
+                quad = start // 4 + tl.arange(0, BLOCK // 4)
+                w0, w1, w2, w3 = words(quad, sample, tl.num_programs(1), source, step, stream)
+                z0, z1 = box_muller(w0, w1)
+                z2, z3 = box_muller(w2, w3)
+                z = interleaved(z0, z1, z2, z3, BLOCK)
+            acc += c * z
     if CLAMP:
         acc = tl.minimum(tl.maximum(acc, low), high)
     if BLEND:
@@ -86,19 +82,19 @@ def plan_step(
     table: Tensor,
     *,
     words: Tensor | None = None,
-    step: int = 0,
+    step: Tensor | None = None,
     stream: int = 0,
     known: Tensor | None = None,
     kept: Tensor | None = None,
     clamp: tuple[float, float] | None = None,
-    block: int = 1024,
 ) -> tuple[Tensor, Tensor | None]:
-    """Launch the kernel on contiguous tensors [B, ...].
+    """Launch the kernel on tensors [B, ...] of one layout, contiguous or channels last.
 
     Args:
-        tensors: at most `MOST`, of one shape.
+        tensors: of one shape.
         table: coefficients [1 or B, K], float32; K as the kernel says, without or with ALSO.
         words: of the noise, [3, B] int64; none is added where None.
+        step: the draw's step, int64 [], with `words`.
         known, kept: what replaces the result where `kept` is not 0.
         clamp: bounds of the result, before it is replaced.
 
@@ -106,17 +102,18 @@ def plan_step(
         The sum, and the second one if the table asks for it; of the first tensor's dtype.
     """
     first, terms = tensors[0], len(tensors)
-    both = table.shape[1] == 2 * terms + 1 and table.shape[1] != terms + 1
+    both = table.shape[1] == 2 * terms + 1
     out, also = torch.empty_like(first), torch.empty_like(first) if both else None
     n = first[0].numel() if len(first) else 0
     if n:
-        registers = [*tensors, *[first] * (MOST - terms)]
         low, high = clamp or (0.0, 0.0)
-        plan_step_kernel[(triton.cdiv(n, block), len(first))](
-            out, out if also is None else also, *registers, table, int(len(table) > 1), n,
-            table if words is None else words, step, stream,
+        last = not first.is_contiguous()
+        plan_step_kernel[(triton.cdiv(n, BLOCK), len(first))](
+            out, out if also is None else also, tuple(tensors), table, int(len(table) > 1), n,
+            first.shape[1] if last else 1, table if words is None else words,
+            table if step is None else step, stream,
             first if known is None else known, first if kept is None else kept, low, high,
-            TERMS=terms, NOISE=words is not None, BLEND=kept is not None,
-            CLAMP=clamp is not None, ALSO=both, BLOCK=block,
+            TERMS=terms, NOISE=words is not None, LAST=last, BLEND=kept is not None,
+            CLAMP=clamp is not None, ALSO=both, BLOCK=BLOCK,
         )  # fmt: skip
     return out, also

@@ -23,14 +23,17 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 @triton.jit
 def words(quad, sample, n_samples, source, step, stream):
-    """The four words of each quad of elements of a sample; `source` is `Noise.words`, [3, B]."""
+    """The four words of each quad of elements of a sample.
+
+    `source` is `Noise.words`, [3, B], and `step` where the number of the step lies, int64.
+    """
     low = tl.load(source + sample).to(tl.uint32)
     high = tl.load(source + n_samples + sample).to(tl.uint32)
     index = tl.load(source + 2 * n_samples + sample).to(tl.uint32)
     c0 = quad.to(tl.uint32)
     zero = c0 ^ c0
     return philox(
-        c0, zero + index, zero + step.to(tl.uint32), zero + stream.to(tl.uint32), low, high
+        c0, zero + index, zero + tl.load(step).to(tl.uint32), zero + stream.to(tl.uint32), low, high
     )
 
 
