@@ -6,6 +6,7 @@ Run by test_interpreted.py in a process of its own, with TRITON_INTERPRET=1.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import triton.language as tl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import group_norm, layer_norm, silu
+from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from suffuse.diffusion import Noise
 from suffuse.kernels import guided_step, plan_step
@@ -36,6 +38,17 @@ few = settings(max_examples=12, deadline=None)
 dtypes = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 seeds = st.integers(0, 2**31)
 ULP = 2.0**-23
+
+
+def fused(self: Any, x: Any, y: Any, z: Any) -> TensorHandle:
+    """x y + z rounded once, as processors do it; the interpreter rounds the product, too."""
+    if x.data.dtype != np.float32:
+        return TensorHandle(x.data * y.data + z.data, z.dtype.scalar)
+    wide = x.data.astype(np.float64) * y.data + z.data
+    return TensorHandle(wide.astype(np.float32), z.dtype.scalar)
+
+
+InterpreterBuilder.create_fma = fused
 # rounding; the interpreter cuts bfloat16 off where a GPU rounds to the nearest
 EPSILON = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-11}
 
@@ -68,12 +81,14 @@ def test_plan_step_is_the_sum(
     size = sum((v * w).abs() for v, w in zip(wide, k, strict=False)) + (
         abs(k[-1]) * 6 if noisy else 0
     )
-    # one unit in the last place of the sum of absolute terms, and the rounding of the answer
+    # rounding of each of the terms, and of the answer
     bound = size * 2 * ULP + EPSILON[dtype] * exact.abs() + 1e-7 * (dtype == torch.float16)
     assert ((found.to(F) - exact).abs() <= bound).all()
-    if dtype == torch.float32:
+    if dtype == torch.float32 and n:
+        # one unit in the last place of the sum of absolute terms; normals differ by a few of theirs
         other = plan_step(x, k[:-1], fresh)
-        assert ((found - other).abs() <= size * 2 * ULP).all()
+        unit = torch.from_numpy(np.spacing(size.numpy().astype(np.float32)))
+        assert ((found - other).abs() <= (size * 2 * ULP if noisy else unit)).all()
 
 
 def test_plan_step_leaves_unread_what_counts_for_nothing() -> None:
@@ -180,26 +195,30 @@ def test_guided_step_is_guidance_and_then_the_step(
     st.integers(1, 3),
     st.integers(1, 4),
     st.integers(1, 3),
-    st.integers(1, 40),
-    st.booleans(),
-    st.booleans(),
-    st.booleans(),
+    st.integers(1, 20),
+    st.sampled_from([16384, 16]),
+    st.tuples(*[st.booleans()] * 4),
 )
 def test_norm_silu_and_its_gradient(
-    seed: int, batch: int, groups: int, each: int, n: int, own: bool, centre: bool, act: bool
+    seed: int, batch: int, groups: int, each: int, n: int, whole: int, on: tuple[bool, ...]
 ) -> None:
+    own, centre, act, last = on
     channels = groups * each
-    if each * n == 1:
-        n = 2  # of one number the normal form has no direction
-    x = made(seed, batch, channels, n) * 2 + 3
+    shape = batch, channels, n, 2
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = (made(seed, *shape) * 2 + 3).to(memory_format=layout)
     weight, bias = (made(seed + j, *((batch, channels) if own else (channels,))) for j in (1, 2))
-    dy = made(seed + 3, batch, channels, n)
+    dy = made(seed + 3, *shape).to(memory_format=layout)
     leaves = [v.to(F).requires_grad_() for v in (x, weight, bias)]
     y = norms.norm_silu(leaves[0], groups, *leaves[1:], eps=1e-3, centre=centre, activate=act)
     y.backward(dy.to(F))
-    found, stats = gpu_norm.forward(x, weight, bias, groups, 1e-3, centre, act)
+    with pytest.MonkeyPatch.context() as patch:  # groups are read once, or chunk by chunk
+        patch.setattr(gpu_norm, "WHOLE", whole)
+        patch.setattr(gpu_norm, "CHUNK", 16)
+        found, stats = gpu_norm.forward(x, weight, bias, groups, 1e-3, centre, act)
+        back = gpu_norm.backward(dy, x, weight, bias, stats, centre, act)
+    assert found.stride() == x.stride()
     assert (found - y).abs().max() <= 2e-6 * max(1.0, float(y.detach().abs().max()))
-    back = gpu_norm.backward(dy, x, weight, bias, stats, centre, act)
     for one, leaf in zip(back, leaves, strict=True):
         assert leaf.grad is not None
         scale = max(1.0, float(leaf.grad.abs().max()))

@@ -1,5 +1,6 @@
 """The sampling loop compiled, recorded, and on tensors that have no values."""
 
+import functools
 import shutil
 import sys
 
@@ -25,6 +26,7 @@ from suffuse.diffusion import (
     schedules,
     solvers,
 )
+from suffuse.diffusion.constant import Constant
 from suffuse.diffusion.process import by_name
 from suffuse.diffusion.solvers import DISCRETE
 from suffuse.diffusion.solvers.bridge import bridge
@@ -266,6 +268,7 @@ class Waits(TorchDispatchMode):
 
 
 SCHEDULE = schedules.cosine()
+TABLE = schedules.scaled_linear()
 TOKENS = Categorical(schedules.flow(), 3)
 END = schedules.edm(sigma_max=2.0)
 NULL = {"y": torch.zeros(1, 1)}
@@ -276,7 +279,7 @@ def _on_gpu(value):
 
 
 def _observed():
-    known = (torch.arange(4) < 2).to("cuda")
+    known = torch.arange(4) < 2
     seen = posterior.Observation(operators.mask(known), torch.ones(3, 4, device="cuda"))
     return posterior.Replacement(SCHEDULE, observation=seen)
 
@@ -293,11 +296,18 @@ CASES = {
         {"y": torch.ones(3, 1)},
     )),
     "guidance, rescaled": (_plan("unipc"), lambda: (
-        guidance.rescaled(conditional, guidance.classifier_free(conditional, 3.0, _on_gpu(NULL))),
+        guidance.rescale(guidance.classifier_free(conditional, 3.0, _on_gpu(NULL)), conditional),
         {"y": torch.ones(3, 1)},
     )),
     "guidance, projected": (_plan("unipc"), lambda: (
-        guidance.projected(conditional, 3.0, _on_gpu(NULL), largest=1.0), {"y": torch.ones(3, 1)},
+        guidance.apg(conditional, 3.0, _on_gpu(NULL), largest=1.0), {"y": torch.ones(3, 1)},
+    )),
+    "guidance, CFG++": (_plan("ddim"), lambda: (
+        guidance.cfg_plus_plus(conditional, 0.6, _on_gpu(NULL), CASES["guidance, CFG++"][0]),
+        {"y": torch.ones(3, 1)},
+    )),
+    "a pretrained model's table": (_plan("ddpm", TABLE), lambda: (
+        lambda x, t: denoise(x, t) * TABLE.at(t).align(x).alpha, {},
     )),
     "inpainting": (_plan("ddpm"), lambda: (denoise, {"process": _observed()})),
     "a ragged batch": (_plan("ddpm"), lambda: (
@@ -321,11 +331,15 @@ def test_nothing_in_the_loop_waits_for_the_device_or_is_sent_to_it(case, monkeyp
             return run(*given)
 
     plan, make = CASES[case]
-    monkeypatch.setattr(sampling, "advance", watched)
+    # constants go to a device once; fake ones would not be kept
+    monkeypatch.setattr(Constant, "on", functools.cache(Constant.on))
     with FakeTensorMode(allow_non_fake_inputs=True):
         denoiser, settings = make()
         noise = Noise(0, 3, device="cuda")
-        x = sample(denoiser, plan, noise=noise, shape=(4,), **_on_gpu(settings))
+        settings = _on_gpu(settings)
+        sample(denoiser, plan, noise=noise, shape=(4,), **settings)
+        monkeypatch.setattr(sampling, "advance", watched)
+        x = sample(denoiser, plan, noise=noise, shape=(4,), **settings)
         assert x.shape == (3, 4)
         assert x.device.type == "cuda"
         with pytest.raises(Exception, match=r"item|data.dependent|scalar"):

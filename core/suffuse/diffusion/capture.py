@@ -152,7 +152,7 @@ def record(run: Callable[[], State], device: torch.device) -> Callable[[], State
     """What answers as `run` does, from the same tensors into the same tensors: a graph on CUDA."""
     if device.type != "cuda":
         return run
-    aside = torch.cuda.Stream(device)
+    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     aside.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(aside):
         for _ in range(WARM_UP):

@@ -43,7 +43,7 @@ Ermon (2021), arXiv 2010.02502, appendix A; Wang et al. (ReMDM, 2025), arXiv 250
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -111,6 +111,7 @@ class Categorical(Process):
     marginal: tuple[float, ...] | None = None
     symmetric: bool = False
     weighting: Literal["unit", "elbo"] = "unit"
+    _stationary: Constant = field(init=False, repr=False, compare=False)
     laws: ClassVar[frozenset[str]] = frozenset({"mixture", "rates"})
 
     def __post_init__(self) -> None:
@@ -132,6 +133,7 @@ class Categorical(Process):
                 f"a marginal has one number above 0 for each of the {self.categories} categories; "
                 f"given {self.marginal}"
             )
+        object.__setattr__(self, "_stationary", Constant(self.stationary))
 
     @property
     def states(self) -> int:
@@ -147,10 +149,6 @@ class Categorical(Process):
             return torch.full((self.states,), 1 / self.states, dtype=torch.float64)
         weights = torch.tensor(self.marginal, dtype=torch.float64)
         return weights / weights.sum()
-
-    @cached_property
-    def _m(self) -> Constant:
-        return Constant(self.stationary)
 
     def clean(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
         """a and b at the times t, float64, made to broadcast over x [B, ...]."""
@@ -239,7 +237,7 @@ class Categorical(Process):
 
         def rates(p: Tensor) -> Tensor:
             part = self._split(padded(p, self.states), x_t, a, b)
-            fresh = (1 - part.data)[..., None] * self._m.on(p.device)
+            fresh = (1 - part.data)[..., None] * self._stationary.on(p.device)
             return torch.where(change, fresh / a[..., None] + part.noise / b[..., None], 0.0)
 
         exact, model = rates(truth), rates(logits.double().softmax(-1))
@@ -266,7 +264,7 @@ class Categorical(Process):
         u = self.noise(noise, x, step=row.index, stream=Stream.STEP)
         if row.law == "mixture":
             weights = _full(row.a[0], x), _full(row.b[0], x), _full(row.c, x)
-            clean, m = self.clean(row.t, x), self._m.on(x.device)
+            clean, m = self.clean(row.t, x), self._stationary.on(x.device)
             return self._tidy(categorical_step(logits, x, weights, clean, m, u))
         return self._tidy(invert(self.transition(row, x, logits), u))
 
@@ -282,7 +280,7 @@ class Categorical(Process):
             [B, *shape, S].
         """
         part = self._split(self.probabilities(estimate), x_t, *self.clean(row.t, x_t))
-        m = self._m.on(x_t.device)
+        m = self._stationary.on(x_t.device)
         A, B, C = (_full(k, x_t) for k in (row.a[0], row.b[0], row.c))
         if row.law == "renoise":
             A, C = (_full(k, x_t) for k in self.clean(row.s, x_t))
@@ -312,7 +310,7 @@ class Categorical(Process):
         Source: Austin et al. (2021), arXiv 2107.03006, eq. 3.
         """
         (a_t, _), (a_s, b_s) = self.clean(t, x_t), self.clean(s, x_t)
-        m = self._m.on(x_t.device)
+        m = self._stationary.on(x_t.device)
         stays = a_t / a_s  # a token that is clean at s is so at t, too
         origin = functional.one_hot(x_0, self.states).double()
         at_s = a_s[..., None] * origin + b_s[..., None] * m
@@ -322,10 +320,10 @@ class Categorical(Process):
         return joint / joint.sum(-1, keepdim=True)
 
     def _split(self, p: Tensor, x_t: Tensor, a: Tensor, b: Tensor) -> Split:
-        return split(p, x_t, a, b, self._m.on(x_t.device))
+        return split(p, x_t, a, b, self._stationary.on(x_t.device))
 
     def _from_stationary(self, u: Tensor) -> Tensor:
-        cdf = self.stationary.cumsum(0).to(u.device)
+        cdf = self._stationary.on(u.device).cumsum(0)
         tokens = torch.searchsorted(cdf, u.contiguous() * cdf[-1], right=True)
         return self._tidy(tokens.clamp(max=self.states - 1))
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from suffuse.diffusion.categorical import NEVER
+from suffuse.diffusion.constant import Constant
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.process import Denoiser, State, align, by_name, masked, mean_over
 from suffuse.diffusion.schedules import Schedule
@@ -193,12 +194,12 @@ def cfg_plus_plus(
         raise SuffuseError("CFG++ is for sampling by one plan of the whole state, and knows none")
     lam = plan.schedule.at(torch.from_numpy(plan.t)).lam
     after = plan.schedule.at(torch.from_numpy(plan.s)).lam
-    table = weight / -torch.expm1(lam - after)
-    times = torch.from_numpy(plan.t)
+    table = Constant(weight / -torch.expm1(lam - after))
+    times = Constant(torch.from_numpy(plan.t))
 
     def by_step(t: Tensor) -> Tensor:
-        nearest = (t[..., None].cpu() - times).abs().argmin(-1)
-        return table[nearest].to(t)
+        nearest = (t[..., None] - times.on(t.device)).abs().argmin(-1)
+        return table.on(t.device)[nearest].to(t)
 
     return classifier_free(denoiser, by_step, null)
 

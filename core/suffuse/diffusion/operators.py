@@ -21,6 +21,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from suffuse.diffusion.constant import Constant
 from suffuse.errors import SuffuseError, unknown
 
 __all__ = [
@@ -112,7 +113,7 @@ def _isometry(
     """An operator whose singular values are s and 0."""
 
     def spectrum(f: Map, x: Tensor) -> Tensor:
-        values = torch.tensor([0.0, s], dtype=x.dtype, device=x.device)
+        values = s * torch.arange(2, dtype=x.dtype, device=x.device)
         unseen, seen = f(values.reshape(2, *[1] * x.ndim)).unbind(0)
         part = adjoint(forward(x)) / s**2
         return unseen * (x - part) + seen * part
@@ -132,10 +133,10 @@ def mask(known: Tensor) -> Operator:
         known: not 0 where an element is known; [*shape], [B, *shape], or broadcasting to it. What
             the data hold at unknown elements is never read, and may be NaN.
     """
-    kept = known.bool()
+    kept = Constant(known.bool())
 
     def keep(x: Tensor) -> Tensor:
-        return torch.where(kept.to(x.device), x, torch.zeros((), dtype=x.dtype, device=x.device))
+        return torch.where(kept.on(x.device), x, torch.zeros((), dtype=x.dtype, device=x.device))
 
     return _isometry("mask", keep, keep, projection=True)
 
@@ -148,12 +149,14 @@ def subset(index: Sequence[int] | Tensor, size: int, axis: int = -1) -> Operator
     ):
         raise SuffuseError(f"a subset names positions from 0 to {size - 1}, each at most once")
 
+    places = Constant(chosen)
+
     def put(y: Tensor) -> Tensor:
         shape = list(y.shape)
         shape[axis] = size
-        return y.new_zeros(shape).index_copy(axis, chosen.to(y.device), y)
+        return y.new_zeros(shape).index_copy(axis, places.on(y.device), y)
 
-    return _isometry("subset", lambda x: x.index_select(axis, chosen.to(x.device)), put)
+    return _isometry("subset", lambda x: x.index_select(axis, places.on(x.device)), put)
 
 
 def pool(size: int, axes: Sequence[int] = (-2, -1)) -> Operator:

@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec
 import torch
 from torch import Tensor
 
+from suffuse.diffusion.constant import Constant
 from suffuse.errors import SuffuseError, unknown
 
 Gauge = Literal["vp", "flow", "ve"]
@@ -294,20 +295,20 @@ def _table(squares: Tensor) -> Clock:
         raise SuffuseError("a discrete schedule needs two values or more of α², all in [0, 1)")
     if not bool((squares.diff() < 0).all()):
         raise SuffuseError("the α² of a discrete schedule have to fall from index to index")
-    angles = torch.atan2((1 - squares).sqrt(), squares.sqrt())
-    angles = torch.cat([angles.new_zeros(1), angles])
-    n = len(squares)
+    nodes = torch.atan2((1 - squares).sqrt(), squares.sqrt())
+    angles = Constant(torch.cat([nodes.new_zeros(1), nodes]))
+    n, whole = len(squares), bool(squares[-1] == 0)
 
     def to_lam(t: Tensor) -> Tensor:
-        nodes = angles.to(t.device)
+        nodes = angles.on(t.device)
         position = t.clamp(0, 1) * n
         i = position.floor().clamp(max=n - 1).long()
         angle = torch.lerp(nodes[i], nodes[i + 1], position - i)
-        ended = (angle >= math.pi / 2) | ((position >= n) & (squares[-1] == 0).to(t.device))
+        ended = (angle >= math.pi / 2) | ((position >= n) & whole)
         return torch.where(ended, -math.inf, -torch.log(torch.tan(angle)))
 
     def to_t(lam: Tensor) -> Tensor:
-        nodes = angles.to(lam.device)
+        nodes = angles.on(lam.device)
         angle = torch.atan(torch.exp(-lam))
         i = (torch.searchsorted(nodes, angle.contiguous()) - 1).clamp(0, n - 1)
         return (i + (angle - nodes[i]) / (nodes[i + 1] - nodes[i])) / n

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["fused"]
+__all__ = ["aligned", "fused"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,3 +49,17 @@ def fused(kernel: str, *tensors: Tensor | None, fits: bool = True, why: str = ""
     if not fits:
         _unsupported(kernel, why)
     return fits
+
+
+LAYOUTS: tuple[Callable[[Tensor], bool], ...] = (
+    lambda x: x.is_contiguous(),
+    lambda x: x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last),
+    lambda x: x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d),
+)
+
+
+def aligned(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors in one dense layout: as they are if they share it, else contiguous."""
+    if any(all(map(laid, tensors)) for laid in LAYOUTS):
+        return list(tensors)
+    return [x.contiguous() for x in tensors]

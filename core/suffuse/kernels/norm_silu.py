@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import group_norm, silu
 
-from suffuse.kernels.dispatch import fused
+from suffuse.kernels.dispatch import aligned, fused
 
 __all__ = ["norm_silu"]
+
+WIDEST = 4096
 
 
 def norm_silu(
@@ -38,9 +40,10 @@ def norm_silu(
         eps: added to the variance.
         centre: whether the mean is taken away.
     """
-    if fused("norm_silu", x, weight, bias):
+    fits = x.shape[1] // groups <= WIDEST
+    if fused("norm_silu", x, weight, bias, fits=fits, why=f"a group has over {WIDEST} channels"):
         found: Tensor = _operator(
-            x.contiguous(), weight.contiguous(), bias.contiguous(), groups, eps, centre, activate
+            *aligned([x]), weight.contiguous(), bias.contiguous(), groups, eps, centre, activate
         )[0]
         return found
     if not centre:
@@ -58,7 +61,8 @@ def norm_silu(
         one = x.reshape(1, -1, *x.shape[2:])
         out = group_norm(one, len(x) * groups, weight.flatten(), bias.flatten(), eps)
         out = out.reshape(x.shape)
-    return silu(out) if activate else out
+    # what is not kept for a gradient is overwritten: one tensor less goes through memory
+    return silu(out, inplace=not out.requires_grad) if activate else out
 
 
 @torch.library.custom_op("suffuse::norm_silu", mutates_args=())
@@ -83,7 +87,8 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from suffuse.kernels.gpu import norm_silu as gpu
 
-    return gpu.backward(dy.contiguous(), x, weight, bias, stats, centre, activate)
+    same_layout = torch.empty_like(x).copy_(dy) if dy.stride() != x.stride() else dy
+    return gpu.backward(same_layout, x, weight, bias, stats, centre, activate)
 
 
 @_backward_operator.register_fake

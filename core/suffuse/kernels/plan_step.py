@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from suffuse.kernels.dispatch import fused
+from suffuse.kernels.dispatch import aligned, fused
 
 __all__ = ["Fresh", "guided_step", "plan_step"]
 
@@ -133,7 +133,7 @@ def guided_step(
     """
     every = [*tensors, *estimates]
     if fused("guided_step", *every) and not _learning(every):
-        device, every = tensors[0].device, _aligned(every)
+        device, every = tensors[0].device, aligned(every)
         split = len(tensors)
         out, guided = _guided_operator(
             every[:split], _table(tuple(coefficients), device),
@@ -216,7 +216,7 @@ def _on_gpu(
         if not isinstance(step, Tensor):
             step = torch.full((), step, dtype=torch.int64, device=device)
     blend = [] if known is None or kept is None else [known, kept]
-    given = _aligned([*tensors, *(x.expand_as(tensors[0]) for x in blend)])
+    given = aligned([*tensors, *(x.expand_as(tensors[0]) for x in blend)])
     count = len(tensors)
     out: Tensor = _operator(
         given[:count], row, words, step, stream, None if clamp is None else list(clamp),
@@ -228,20 +228,6 @@ def _on_gpu(
 def _learning(tensors: Sequence[Tensor | None]) -> bool:
     """Whether a gradient is asked for, which the plain version has."""
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
-
-
-LAYOUTS: tuple[Callable[[Tensor], bool], ...] = (
-    lambda x: x.is_contiguous(),
-    lambda x: x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last),
-    lambda x: x.ndim == 5 and x.is_contiguous(memory_format=torch.channels_last_3d),
-)
-
-
-def _aligned(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors in one dense layout: as they are if they share it, else contiguous."""
-    if any(all(map(laid, tensors)) for laid in LAYOUTS):
-        return list(tensors)
-    return [x.contiguous() for x in tensors]
 
 
 def _row(coefficients: Sequence[Coefficient], device: torch.device) -> Tensor | None:

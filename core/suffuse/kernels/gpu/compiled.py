@@ -1,7 +1,6 @@
 """The kernels compiled ahead of time, on a machine without a GPU, and what their code asks for.
 
-    for case in CASES:
-        print(case.name, resources(case, capability=90))
+    python -m suffuse.kernels.gpu.compiled      # the table of the documentation
 
 Triton's own compiler and NVIDIA's assembler, which Triton brings with it, make the machine code;
 its header is read back. Bytes are counted from the arguments: what is read and written, each once,
@@ -22,10 +21,10 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from suffuse.kernels.gpu import norm_silu as norms
 from suffuse.kernels.gpu.ada_norm import ada_norm_backward_kernel, ada_norm_kernel
 from suffuse.kernels.gpu.categorical_step import categorical_step_kernel
 from suffuse.kernels.gpu.guided_step import MOMENTS_BLOCK, moments_kernel
-from suffuse.kernels.gpu.norm_silu import norm_silu_backward_kernel, norm_silu_kernel
 from suffuse.kernels.gpu.plan_step import BLOCK, plan_step_kernel
 
 __all__ = ["CASES", "Case", "Resources", "resources"]
@@ -84,7 +83,10 @@ _PLAN = {
     "table": "*fp32", "rows": "i32", "n": "i32", "channels": "i32", "source": "*i64",
     "step": "*i64", "stream": "i32", "kept": "*i1", "low": "fp32", "high": "fp32",
 }  # fmt: skip
-_NORM = {"stats": "*fp32", "rows": "i32", "spatial": "i32", "eps": "fp32"}
+_NORM = {
+    "stats": "*fp32", "rows": "i32", "channels": "i32", "spatial": "i32", "eps": "fp32",
+    "dweight": "*fp32", "dbias": "*fp32",
+}  # fmt: skip
 _ADA = {"stats": "*fp32", "n": "i32", "width": "i32", "each": "i32", "eps": "fp32"}
 _DISCRETE = {
     "out": "*i64", "x_t": "*i64", "table": "*fp64", "rows": "i32", "stationary": "*fp64",
@@ -111,26 +113,34 @@ def _plan(name: str, terms: int, dtype: str = "fp32", **on: bool) -> Case:
     )
 
 
-def _norms(dtype: str) -> list[Case]:
-    constants = {"CHANNELS": 8, "CENTRE": True, "SILU": True, "BLOCK": 4096}
+def _norm(dtype: str, size: int, *, last: bool = False, channels: int = 8) -> list[Case]:
+    """Forward and backward for groups of 8 channels of size² elements."""
+    tile = norms.launch(channels, size**2)
+    warps = tile.pop("num_warps")
+    constants = {"CHANNELS": channels, "CENTRE": True, "SILU": True, "LAST": last, **tile}
+    what = f"{channels}x{size}x{size}{', channels last' if last else ''}, {dtype}"
+    passes = 1 if tile["ONCE"] else 2
+    kinds = ("", norms.norm_silu_kernel, 1), (" backward", norms.norm_silu_backward_kernel, 2)
     return [
         Case(
-            f"norm_silu, {dtype}", norm_silu_kernel, _NORM, constants,
-            dtype=dtype, reads=2, writes=1, least=2,
-        ),
+            f"norm_silu{name}, {what}", kernel, _NORM, constants, dtype=dtype,
+            reads=passes * reads, least=reads + 1, warps=warps, wide=not last or dtype == "bf16",
+        )
+        for name, kernel, reads in kinds
+    ]  # fmt: skip
+
+
+def _ada(dtype: str) -> list[Case]:
+    constants, warps = {"GATED": True, "BLOCK": 512}, 2
+    return [
         Case(
-            f"norm_silu backward, {dtype}", norm_silu_backward_kernel,
-            _NORM | {"dweight": "*fp32", "dbias": "*fp32"}, constants | {"BLOCK": 1024},
-            dtype=dtype, reads=4, writes=1, least=3,
-        ),
-        Case(
-            f"ada_norm with a gate, {dtype}", ada_norm_kernel, _ADA,
-            {"GATED": True, "BLOCK": 512}, dtype=dtype, reads=2, writes=2, least=4, warps=2,
+            f"ada_norm with a gate, {dtype}", ada_norm_kernel, _ADA, constants,
+            dtype=dtype, reads=2, writes=2, least=4, warps=warps,
         ),
         Case(
             f"ada_norm backward, {dtype}", ada_norm_backward_kernel,
-            _ADA | {"dsteer": "*fp32", "tokens": "i32"}, {"GATED": True, "BLOCK": 512},
-            dtype=dtype, reads=4, writes=2, least=6, warps=2,
+            _ADA | {"dsteer": "*fp32", "tokens": "i32"}, constants,
+            dtype=dtype, reads=4, writes=2, least=6, warps=warps,
         ),
     ]  # fmt: skip
 
@@ -149,8 +159,15 @@ CASES: list[Case] = [
         {"sums": "*fp32", "weights": "*fp32", "n": "i32"},
         {"TERMS": 2, "BLOCK": MOMENTS_BLOCK}, ("estimates", 2), reads=2, writes=0, least=2,
     ),
-    *_norms("fp32"),
-    *_norms("bf16"),
+    *_norm("fp32", 32),
+    *_norm("bf16", 32),
+    *_norm("fp32", 128),
+    *_norm("bf16", 128),
+    *_norm("bf16", 32, last=True),
+    *_norm("fp32", 32, last=True),
+    *_norm("fp32", 8, channels=32),
+    *_ada("fp32"),
+    *_ada("bf16"),
     Case(
         "categorical_step", categorical_step_kernel, _DISCRETE,
         {"MASKED": True, "TOKENS": 32, "BLOCK": 16}, wide=False,
@@ -172,7 +189,7 @@ def resources(case: Case, capability: int) -> Resources:
     even: dict[tuple[int, ...], Any] = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)
-        if types[name].startswith("*") or name in ("n", "spatial", "width")
+        if types[name].startswith("*") or name in ("n", "channels", "spatial", "width")
     }
     several, count = case.several
     if count:
@@ -210,3 +227,23 @@ def _widest(ptx: str, kind: str) -> int:
     """The widest access, in bits: ld.global.v4.b32 has 128."""
     found = re.findall(rf"{kind}\.global[\w.:]*?(?:\.v(\d))?\.[bfsu](\d+)", ptx)
     return max((int(count or 1) * int(bits) for count, bits in found), default=0)
+
+
+def main() -> None:
+    """Print what every kernel asks for, as a table in Markdown."""
+    print(
+        "| kernel | registers, sm_80 | sm_90 | spills | shared, bytes | widest load, bits | store "
+        "| passes / least |\n|---|---:|---:|---:|---:|---:|---:|---:|"
+    )
+    for case in CASES:
+        older, newer = (resources(case, capability) for capability in (80, 90))
+        columns = (
+            case.name, older.registers, newer.registers, older.spills + newer.spills,
+            f"{newer.shared:,}", newer.load, newer.store,
+            f"{(case.reads + case.writes) / case.least:.3g}",
+        )  # fmt: skip
+        print("|", " | ".join(map(str, columns)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,38 +1,64 @@
 """Group normalisation, affine, SiLU, forward and backward: see `suffuse.kernels.norm_silu`.
 
-A program has one group of one state, [channels of a group, S], which it walks twice. Statistics are
-joined chunk by chunk (Chan, Golub, LeVeque (1983)), so that large means cost no digits.
+A program has one group of one state, [channels of a group, S]. A group of up to `WHOLE` elements is
+read once and stays in registers; a larger one is walked twice, chunk by chunk along S, and its
+statistics are joined (Chan, Golub, LeVeque (1983)), so that large means cost no digits.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+WHOLE = 16384
+"""The largest group, padded to powers of two, that stays in registers."""
+
+CHUNK = 4096
+"""Elements of a chunk of a larger one."""
+
 
 @triton.jit
-def _chunk(x, base, start, size, BLOCK: tl.constexpr):
-    e = start + tl.arange(0, BLOCK)
-    inside = e < size
-    return e, inside, tl.load(x + base + e, mask=inside, other=0.0).to(tl.float32)
+def _places(group, sample, s, channels, spatial, CHANNELS: tl.constexpr, LAST: tl.constexpr,
+            ROWS: tl.constexpr):  # fmt: skip
+    """Where the elements [ROWS, len(s)] of a group lie, and which of them there are."""
+    c = tl.arange(0, ROWS)[:, None]
+    inside = (c < CHANNELS) & (s[None, :] < spatial)
+    start = sample.to(tl.int64) * channels * spatial
+    if LAST:
+        return start + group * CHANNELS + s[None, :] * channels + c, inside
+    return start + (group * CHANNELS + c) * spatial + s[None, :], inside
+
+
+@triton.jit
+def _steer(weight, group, sample, rows, CHANNELS: tl.constexpr, ROWS: tl.constexpr):
+    """The weights or biases of a group's channels, [ROWS, 1]."""
+    c = tl.arange(0, ROWS)
+    at = weight + sample * rows + group * CHANNELS + c
+    return tl.load(at, mask=c < CHANNELS, other=0.0).to(tl.float32)[:, None]
 
 
 @triton.jit
 def norm_silu_kernel(
-    out, x, weight, bias, stats, rows, spatial, eps,
-    CHANNELS: tl.constexpr, CENTRE: tl.constexpr, SILU: tl.constexpr, BLOCK: tl.constexpr,
+    out, x, weight, bias, stats, rows, channels, spatial, eps,
+    CHANNELS: tl.constexpr, CENTRE: tl.constexpr, SILU: tl.constexpr, LAST: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ONCE: tl.constexpr,
 ):  # fmt: skip
-    """The grid is [groups, B]; CHANNELS a group's; `rows` the weights' stride over states."""
+    """The grid is [groups, B]; CHANNELS a group's; `rows` the weights' stride over states.
+
+    With LAST the channels are the innermost axis. ONCE: a tile, [ROWS, COLUMNS], is a whole group.
+    """
     group, sample = tl.program_id(0), tl.program_id(1)
-    groups = tl.num_programs(0)
-    size = CHANNELS * spatial
-    base = (sample.to(tl.int64) * groups + group) * size
     mean, square, count = 0.0, 0.0, 0.0
-    for start in range(0, size, BLOCK):
-        _, inside, v = _chunk(x, base, start, size, BLOCK)
-        n = tl.minimum(size - start, BLOCK).to(tl.float32)
+    v = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = start + tl.arange(0, COLUMNS)
+        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+        v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
+        n = (tl.minimum(spatial - start, COLUMNS) * CHANNELS).to(tl.float32)
         if CENTRE:
             own = tl.sum(v) / n
             off = tl.where(inside, v - own, 0.0)
@@ -45,86 +71,104 @@ def norm_silu_kernel(
             square += tl.sum(v * v)
             count += n
     scale = 1.0 / tl.sqrt(square / count + eps)
-    place = stats + (sample * groups + group) * 2
+    place = stats + (sample * tl.num_programs(0) + group) * 2
     tl.store(place, mean)
     tl.store(place + 1, scale)
-    for start in range(0, size, BLOCK):
-        e, inside, v = _chunk(x, base, start, size, BLOCK)
-        channel = sample * rows + group * CHANNELS + e // spatial
-        w = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+    w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
+    b = _steer(bias, group, sample, rows, CHANNELS, ROWS)
+    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = start + tl.arange(0, COLUMNS)
+        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+        if not ONCE:
+            v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         u = (v - mean) * scale * w + b
         if SILU:
             u = u / (1.0 + tl.exp(-u))
-        tl.store(out + base + e, u.to(out.dtype.element_ty), mask=inside)
+        tl.store(out + at, u.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def _normed_gradient(dy, u, SILU: tl.constexpr):
+def _gradient(g, normed, w, b, SILU: tl.constexpr):
+    """Of SiLU(normed w + b) by its argument."""
     if SILU:
+        u = normed * w + b
         gate = 1.0 / (1.0 + tl.exp(-u))
-        dy = dy * gate * (1.0 + u * (1.0 - gate))
-    return dy
+        g = g * gate * (1.0 + u * (1.0 - gate))
+    return g
 
 
 @triton.jit
 def norm_silu_backward_kernel(
-    dx, dweight, dbias, dy, x, weight, bias, stats, rows, spatial,
-    CHANNELS: tl.constexpr, CENTRE: tl.constexpr, SILU: tl.constexpr, BLOCK: tl.constexpr,
+    dx, dweight, dbias, dy, x, weight, bias, stats, rows, channels, spatial,
+    CHANNELS: tl.constexpr, CENTRE: tl.constexpr, SILU: tl.constexpr, LAST: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ONCE: tl.constexpr,
 ):  # fmt: skip
     """As the kernel above; the gradients of weight and bias are those of each state, [B, C]."""
     group, sample = tl.program_id(0), tl.program_id(1)
-    groups = tl.num_programs(0)
-    size = CHANNELS * spatial
-    base = (sample.to(tl.int64) * groups + group) * size
-    place = stats + (sample * groups + group) * 2
+    place = stats + (sample * tl.num_programs(0) + group) * 2
     mean, scale = tl.load(place), tl.load(place + 1)
-    along, total = 0.0, 0.0
-    for c in range(CHANNELS):
-        channel = group * CHANNELS + c
-        w = tl.load(weight + sample * rows + channel).to(tl.float32)
-        b = tl.load(bias + sample * rows + channel).to(tl.float32)
-        dw, db = 0.0, 0.0
-        for start in range(0, spatial, BLOCK):
-            e, inside, v = _chunk(x, base + c * spatial, start, spatial, BLOCK)
-            normed = (v - mean) * scale
-            g = tl.load(dy + base + c * spatial + e, mask=inside, other=0.0).to(tl.float32)
-            g = _normed_gradient(g, normed * w + b, SILU)
-            dw += tl.sum(g * normed)
-            db += tl.sum(g)
-        tl.store(dweight + sample * groups * CHANNELS + channel, dw)
-        tl.store(dbias + sample * groups * CHANNELS + channel, db)
-        along += w * dw
-        total += w * db
-    along /= size
-    total = total / size if CENTRE else 0.0
-    for start in range(0, size, BLOCK):
-        e, inside, v = _chunk(x, base, start, size, BLOCK)
-        channel = sample * rows + group * CHANNELS + e // spatial
-        w = tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
-        normed = (v - mean) * scale
-        g = tl.load(dy + base + e, mask=inside, other=0.0).to(tl.float32)
-        g = _normed_gradient(g, normed * w + b, SILU) * w
-        found = scale * (g - total - normed * along)
-        tl.store(dx + base + e, found.to(dx.dtype.element_ty), mask=inside)
+    w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
+    b = _steer(bias, group, sample, rows, CHANNELS, ROWS)
+    dw = tl.zeros((ROWS,), tl.float32)
+    db = tl.zeros((ROWS,), tl.float32)
+    normed = tl.zeros((ROWS, COLUMNS), tl.float32)
+    g = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = start + tl.arange(0, COLUMNS)
+        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+        normed = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - mean) * scale
+        g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
+        g = _gradient(g, normed, w, b, SILU)
+        dw += tl.sum(g * normed, axis=1)
+        db += tl.sum(g, axis=1)
+    c = tl.arange(0, ROWS)
+    own = (sample * tl.num_programs(0) + group) * CHANNELS + c
+    tl.store(dweight + own, dw, mask=c < CHANNELS)
+    tl.store(dbias + own, db, mask=c < CHANNELS)
+    size = CHANNELS * spatial
+    along = tl.sum(w * dw[:, None]) / size
+    total = 0.0
+    if CENTRE:
+        total = tl.sum(w * db[:, None]) / size
+    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = start + tl.arange(0, COLUMNS)
+        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+        if not ONCE:
+            normed = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - mean) * scale
+            g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
+            g = _gradient(g, normed, w, b, SILU)
+        found = scale * (g * w - total - normed * along)
+        tl.store(dx + at, found.to(dx.dtype.element_ty), mask=inside)
 
 
-def _block(size: int) -> int:
-    return int(min(max(triton.next_power_of_2(size), 128), 4096))
+def launch(channels: int, spatial: int) -> dict[str, Any]:
+    """The tile for groups of so many channels, and the warps for it.
+
+    A thread has 16 elements of a tile.
+    """
+    rows, columns = triton.next_power_of_2(channels), triton.next_power_of_2(spatial)
+    once = rows * columns <= WHOLE
+    if not once:
+        columns = max(CHUNK // rows, 1)
+    warps = min(max(rows * columns // 512, 1), 32)
+    return {"ROWS": rows, "COLUMNS": columns, "ONCE": once, "num_warps": warps}
 
 
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, centre: bool, silu: bool
 ) -> tuple[Tensor, Tensor]:
-    """The result, and the mean and the scale of each group, [B, groups, 2] float32."""
+    """The result, and the mean and the scale of each group, [B, groups, 2] float32.
+
+    x is contiguous or channels last, and so is the result.
+    """
     out = torch.empty_like(x)
     stats = torch.empty(len(x), groups, 2, device=x.device, dtype=torch.float32)
     if x.numel():
-        channels, spatial = x.shape[1] // groups, x[0, 0].numel()
+        channels, spatial = x.shape[1], x[0, 0].numel()
         norm_silu_kernel[(groups, len(x))](
-            out, x, weight, bias, stats, x.shape[1] if weight.ndim > 1 else 0, spatial, eps,
-            CHANNELS=channels, CENTRE=centre, SILU=silu, BLOCK=_block(channels * spatial),
+            out, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels, spatial,
+            eps, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
+            LAST=not x.is_contiguous(), **launch(channels // groups, spatial),
         )  # fmt: skip
     return out, stats
 
@@ -132,15 +176,16 @@ def forward(
 def backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, stats: Tensor, centre: bool, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight and bias, of their shapes and dtypes."""
+    """Gradients of x, weight and bias, of their shapes and dtypes; dy lies as x does."""
     groups = stats.shape[1]
     dx = torch.empty_like(x)
     own = [torch.zeros(x.shape[:2], device=x.device, dtype=torch.float32) for _ in range(2)]
     if x.numel():
-        spatial = x[0, 0].numel()
+        channels, spatial = x.shape[1], x[0, 0].numel()
         norm_silu_backward_kernel[(groups, len(x))](
-            dx, *own, dy, x, weight, bias, stats, x.shape[1] if weight.ndim > 1 else 0, spatial,
-            CHANNELS=x.shape[1] // groups, CENTRE=centre, SILU=silu, BLOCK=_block(spatial),
+            dx, *own, dy, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels,
+            spatial, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
+            LAST=not x.is_contiguous(), **launch(channels // groups, spatial),
         )  # fmt: skip
     if weight.ndim == 1:
         own = [g.sum(0) for g in own]

@@ -36,6 +36,8 @@ def plan_step_kernel(
     The table has a row for all samples (rows = 0) or one for each (rows = 1), float32: TERMS + 1
     coefficients, and with ALSO further TERMS, of the sum that goes to `also`. The grid is [blocks
     of a sample, samples]. With LAST the elements of a sample lie `channels` last.
+
+    Terms are added by fused operations in their order, as torch does on a CPU.
     """
     sample = tl.program_id(1)
     start = tl.program_id(0) * BLOCK
@@ -52,9 +54,9 @@ def plan_step_kernel(
             m = tl.load(table + TERMS + 1 + j)
         if (k != 0.0) | (m != 0.0):  # an unread tensor may hold infinities
             value = tl.load(tensors[j] + at, mask=inside, other=0.0).to(tl.float32)
-            acc += k * value
+            acc = tl.fma(k, value, acc)
             if ALSO:
-                second += m * value
+                second = tl.fma(m, value, second)
     if NOISE:
         c = tl.load(table + TERMS)
         if c != 0.0:
@@ -66,7 +68,7 @@ def plan_step_kernel(
                 z0, z1 = box_muller(w0, w1)
                 z2, z3 = box_muller(w2, w3)
                 z = interleaved(z0, z1, z2, z3, BLOCK)
-            acc += c * z
+            acc = tl.fma(c, z, acc)
     if CLAMP:
         acc = tl.minimum(tl.maximum(acc, low), high)
     if BLEND:
