@@ -95,7 +95,7 @@ def test_an_index_of_another_encoder_is_made_anew(tmp_path):
     Index(tmp_path)
     with sqlite3.connect(tmp_path / INDEX) as database:
         database.execute("UPDATE about SET value = 'dual/0'")
-        database.execute("UPDATE pictures SET vectors = zeroblob(2560)")
+        database.execute("UPDATE pictures SET vectors = zeroblob(4352)")
     assert Index(tmp_path).vectors.norm(dim=-1).mean() == pytest.approx(1, abs=1e-2)
 
 
@@ -147,7 +147,7 @@ def test_views_cover_the_picture():
     places = np.arange(50 * 70, dtype=np.int32).reshape(50, 70)
     coded = np.stack([places % 256, places // 256, np.zeros_like(places)], -1).astype(np.uint8)
     parts = views(Image.fromarray(coded))
-    assert len(parts) == 10
+    assert len(parts) == 17
     for part in parts[1:]:
         values = np.asarray(part).astype(int)
         seen.flat[(values[..., 0] + 256 * values[..., 1]).ravel()] += 1

@@ -1,7 +1,7 @@
 """Finding pictures in a folder by words or by a picture, with an index on disk.
 
 The index is one SQLite file: for each picture its name, size and time of change, and unit vectors
-of the dual encoder (`suffuse_image.dual`) for the whole and for nine overlapping parts, so that a
+of the dual encoder (`suffuse_image.dual`) for the whole and for 16 overlapping parts, so that a
 crop is found as well. It names its encoder and is made anew for another. Only pictures that are new
 or have changed are looked at again. A query is one product of matrices: exact, and for 100,000
 vectors a matter of milliseconds.
@@ -33,7 +33,10 @@ __all__ = ["INDEX", "Found", "Index", "describe", "views"]
 INDEX = ".suffuse-search.sqlite"
 """The name of the index in the folder that it is of."""
 
-PARTS = 10
+SIDE, ACROSS = 0.7, 4
+"""Of parts: their sides, as a part of the picture's, and how many lie beside each other."""
+PARTS = 1 + ACROSS**2
+ENCODER = f"{NAME}, {PARTS} views"
 BATCH = 64
 BLOCK = 1024
 
@@ -52,17 +55,18 @@ class Found:
 
 
 def views(image: Image.Image) -> list[Image.Image]:
-    """The whole picture, and nine parts of 0.6 of each side.
+    """The whole picture, and 16 parts of 0.7 of each side.
 
     >>> [view.size for view in views(Image.new("RGB", (100, 50)))][:2]
-    [(100, 50), (60, 30)]
+    [(100, 50), (70, 35)]
     """
     image = eight_bit(image, 3)
-    w, h = (max(1, round(0.6 * side)) for side in image.size)
+    w, h = (max(1, round(SIDE * side)) for side in image.size)
     out = [image]
-    for i in range(3):
-        for j in range(3):
-            left, top = (image.width - w) * j // 2, (image.height - h) * i // 2
+    for i in range(ACROSS):
+        for j in range(ACROSS):
+            left = (image.width - w) * j // (ACROSS - 1)
+            top = (image.height - h) * i // (ACROSS - 1)
             out.append(image.crop((left, top, left + w, top + h)))
     return out
 
@@ -77,7 +81,7 @@ class Index:
 
     Attributes:
         names: of the pictures, relative to the folder.
-        vectors: [N, 10, 128] float32.
+        vectors: [N, 17, 128] float32.
         skipped: files that cannot be read, and why.
 
     Raises:
@@ -189,9 +193,9 @@ class Index:
             "(name TEXT PRIMARY KEY, size INTEGER, changed INTEGER, vectors BLOB)"
         )
         encoder = database.execute("SELECT value FROM about WHERE key = 'encoder'").fetchone()
-        if encoder != (NAME,):
+        if encoder != (ENCODER,):
             database.execute("DELETE FROM pictures")
-            database.execute("INSERT OR REPLACE INTO about VALUES ('encoder', ?)", (NAME,))
+            database.execute("INSERT OR REPLACE INTO about VALUES ('encoder', ?)", (ENCODER,))
         kept = {
             name: (size, changed)
             for name, size, changed in database.execute("SELECT name, size, changed FROM pictures")
