@@ -82,7 +82,8 @@ class Pose:
     Attributes:
         mol: with hydrogens, in the receptor's frame.
         affinity: by the scoring function, in kcal/mol.
-        energy: by which poses are ranked: with the receptor and within the ligand, kcal/mol.
+        energy: by which poses are ranked: with the receptor, and within the ligand where its own
+            atoms clash, kcal/mol.
         raw: the same pose before the last minimisation.
     """
 
@@ -210,8 +211,10 @@ def _ranked(
     few = _distinct(heavy, ligand, raw, search.kept, search.apart / 2)
     raw = raw[few]
     fine, judged = minimise(ligand, Exact.of(ligand, receptor, box), raw, 2 * search.descent)
-    order = judged.total.argsort()
-    if not bool(torch.isfinite(judged.total[order[0]])) or judged.between[order[0]] > 0:
+    # what the ligand's own pairs win in a folded shape, it would win without the receptor too
+    rank = judged.between + judged.within.clamp(min=0)
+    order = rank.argsort()
+    if not bool(torch.isfinite(rank[order[0]])) or judged.between[order[0]] > 0:
         raise SuffuseError(
             "no pose without clashes was found: the box may be too small for the ligand, or lie "
             "inside the receptor; a larger box or padding helps"
@@ -222,7 +225,7 @@ def _ranked(
         Pose(
             _with(ligand.mol, fine[i]),
             float(between[i]),
-            float(judged.total[i]),
+            float(rank[i]),
             _with(ligand.mol, raw[i]),
         )
         for i in kept
