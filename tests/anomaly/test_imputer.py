@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from suffuse_anomaly import DiffusionImputer
+from suffuse_anomaly import DiffusionImputer, SeriesImputer
 
 
 @pytest.fixture
@@ -77,3 +77,68 @@ def test_draws_do_not_depend_on_the_batch_and_do_on_the_seed(rng):
 def test_a_bad_setting_is_told(rng):
     with pytest.raises(ValueError, match="n_imputations is a whole number"):
         DiffusionImputer(0).fit(rng.normal(size=(20, 2)))
+
+
+def test_hidden_entries_lie_within_twenty_draws_as_often_as_they_should(rng):
+    # few rows and many columns: 19 of 21 are asked for
+    root = rng.normal(size=(12, 12)) / 3 + np.eye(12)
+    X = rng.normal(size=(220, 12)) @ root.T
+    imputer = DiffusionImputer(20, random_state=0).fit(X[:70])
+    hidden = rng.random((150, 12)) < 0.3
+    draws = np.stack(imputer.impute(np.where(hidden, np.nan, X[70:])))
+    inside = (draws.min(0) <= X[70:]) & (X[70:] <= draws.max(0))
+    assert 0.8 < inside[hidden].mean() < 0.985
+
+
+def cycle(rng, n=500):
+    t = np.arange(n)
+    x = np.stack([np.sin(2 * np.pi * t / 24), np.cos(2 * np.pi * t / 24)], 1)
+    return x + 0.05 * rng.normal(size=x.shape)
+
+
+def test_a_series_is_completed_within_its_cycle(rng):
+    x = cycle(rng)
+    holed = x.copy()
+    holed[200:212] = np.nan  # both channels, half of a cycle
+    holed[300:330, 1] = np.nan  # one channel, longer than a window
+    imputer = SeriesImputer(random_state=0)
+    filled = imputer.fit(x[:180]).transform(holed)
+    assert imputer.window_ in (23, 24, 25)
+    gaps = np.isnan(holed)
+    assert_array_equal(filled[~gaps], holed[~gaps])
+    assert np.sqrt(np.mean((filled - x)[gaps] ** 2)) < 0.25
+    draws = np.stack(imputer.impute(holed))
+    assert draws.shape == (5, 500, 2)
+    assert (draws[:, gaps].std(0) > 0).all()
+    assert_array_equal(imputer.impute(holed)[0], draws[0])
+
+
+def test_moments_that_are_not_there_are_laid_on_the_grid(rng):
+    x = cycle(rng, 300)
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(300) * 60, "s")
+    frame = pd.DataFrame(x, index=times).drop(times[100:106])
+    frame.iloc[50, 0] = np.nan
+    filled = SeriesImputer(random_state=0).fit(frame).transform(frame)
+    assert filled.shape == frame.shape
+    assert abs(filled[50, 0] - x[50, 0]) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"window": 1}, "window is a whole number, 2 or more; given 1"),
+        ({"window": 400}, "at most half of the series"),
+        ({"n_imputations": 0}, "n_imputations is a whole number"),
+    ],
+)
+def test_bad_settings_of_series_are_told(given, words, rng):
+    with pytest.raises(ValueError, match=words):
+        SeriesImputer(**given).fit(cycle(rng, 300))
+
+
+def test_series_that_do_not_fit_are_refused(rng):
+    imputer = SeriesImputer(24).fit(cycle(rng, 200))
+    with pytest.raises(ValueError, match="fitted on 2 channels; given 1"):
+        imputer.transform(np.zeros(100))
+    with pytest.raises(ValueError, match="has 10 moments, and a window 24"):
+        imputer.transform(np.zeros((10, 2)))

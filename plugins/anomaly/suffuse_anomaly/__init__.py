@@ -1,4 +1,4 @@
-"""Anomalies: scoring the unusual in tables, and on any other plugin's model.
+"""Anomalies: scoring the unusual in tables, series and pictures, and on any plugin's model.
 
 The classes follow scikit-learn. Nothing heavy is imported until one of them is used.
 """
@@ -11,14 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from suffuse_anomaly.detector import DiffusionDetector
     from suffuse_anomaly.imputer import DiffusionImputer
+    from suffuse_anomaly.patches import PatchDetector
     from suffuse_anomaly.series import SeriesDetector
+    from suffuse_anomaly.series_imputer import SeriesImputer
     from suffuse_anomaly.wrapping import AnomalyDetector
 
-__all__ = ["AnomalyDetector", "DiffusionDetector", "DiffusionImputer", "SeriesDetector"]
+__all__ = [
+    "AnomalyDetector",
+    "DiffusionDetector",
+    "DiffusionImputer",
+    "PatchDetector",
+    "SeriesDetector",
+    "SeriesImputer",
+]
 
 _HOME = {
     "DiffusionImputer": "imputer",
+    "PatchDetector": "patches",
     "SeriesDetector": "series",
+    "SeriesImputer": "series_imputer",
     "AnomalyDetector": "wrapping",
     "DiffusionDetector": "detector",
 }

@@ -1,4 +1,4 @@
-"""`suffuse anomaly fit`."""
+"""`suffuse anomaly`: fit, refresh, threshold, impute, simulate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def anomaly() -> None:
 @click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model directory.")
 @click.option(
-    "--method", default="auto", show_default=True, help="auto, knn-time, denoiser or ensemble."
+    "--method",
+    multiple=True,
+    metavar="NAME",
+    help="How rows are judged; several are averaged (see docs/anomaly.md).  [auto]",
 )
 @click.option("--contamination", type=float, help="The part of the rows that is unusual.  [auto]")
 @click.option(
@@ -31,7 +34,7 @@ def anomaly() -> None:
 def fit(
     data: Path,
     out: Path,
-    method: str,
+    method: tuple[str, ...],
     contamination: float | None,
     drop: tuple[str, ...],
     normal: str | None,
@@ -48,10 +51,91 @@ def fit(
         fit_file(
             data,
             out,
-            method=method,
+            method="auto" if not method else method[0] if len(method) == 1 else method,
             contamination=contamination,
             drop=drop,
             normal=normal,
             seed=seed,
         )
     )
+
+
+@anomaly.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def refresh(model: Path, data: Path) -> None:
+    """Let the detector in MODEL learn from the further normal rows of DATA, in place.
+
+    \b
+    suffuse anomaly refresh runs/fraud july.csv
+    """
+    from suffuse_anomaly.files import refresh_file
+
+    click.echo(refresh_file(model, data))
+
+
+@anomaly.command()
+@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--budget", type=float, help="How many false alarms are allowed among --per rows.")
+@click.option("--per", type=float, default=1000, show_default=True, help="Normal rows of --budget.")
+@click.option(
+    "--known",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A table of known anomalies, for the threshold of least cost.",
+)
+@click.option("--false-alarm", type=float, default=1.0, show_default=True, help="What one costs.")
+@click.option("--miss", type=float, default=100.0, show_default=True, help="What one costs.")
+@click.option("--share", type=float, default=0.001, show_default=True, help="Of anomalous rows.")
+def threshold(
+    model: Path,
+    budget: float | None,
+    per: float,
+    known: Path | None,
+    false_alarm: float,
+    miss: float,
+    share: float,
+) -> None:
+    """Put the threshold of the detector in MODEL where a budget or costs want it, in place.
+
+    \b
+    suffuse anomaly threshold runs/fraud --budget 5 --per 1000
+    suffuse anomaly threshold runs/fraud --known frauds.csv --false-alarm 2 --miss 300 --share 0.002
+    """
+    from suffuse_anomaly.files import threshold_file
+
+    costs = {"false_alarm": false_alarm, "miss": miss, "share": share}
+    click.echo(threshold_file(model, budget=budget, per=per, known=known, costs=costs))
+
+
+@anomaly.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A CSV file.")
+@click.option("--draws", type=int, default=0, help="Write so many drawn tables, numbered.  [none]")
+@click.option("--seed", type=int, default=0, show_default=True)
+def impute(data: Path, out: Path, draws: int, seed: int) -> None:
+    """Fill the gaps of the table DATA by what its other rows let one expect.
+
+    \b
+    suffuse anomaly impute patients.csv -o filled.csv
+    """
+    from suffuse_anomaly.files import impute_file
+
+    click.echo(impute_file(data, out, draws=draws, seed=seed))
+
+
+@anomaly.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--rows", type=int, default=5000, show_default=True, help="How many payments.")
+@click.option("--frauds", type=int, default=50, show_default=True, help="How many are fraud.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def simulate(out: Path, rows: int, frauds: int, seed: int) -> None:
+    """Write a CSV file of made-up payments with known frauds, to try things with.
+
+    \b
+    suffuse anomaly simulate payments.csv
+    """
+    from suffuse import storage
+    from suffuse_anomaly.payments import payments
+
+    storage.write_text(out, payments(rows, frauds, seed=seed).to_csv(index=False))
+    click.echo(f"{rows} payments, {frauds} of them fraud, in {out}")

@@ -1,4 +1,4 @@
-"""From scores to decisions: conformal p-values, false-discovery control, drift.
+"""From scores to decisions: conformal p-values, false-discovery control, thresholds, drift.
 
 With u the unusualness of a row and h_1 … h_n that of normal rows that were not trained on,
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["DecisionError", "Drift", "p_values", "select"]
+__all__ = ["DecisionError", "Drift", "by_budget", "by_cost", "p_values", "select"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +59,78 @@ class Drift:
             self._logs += np.log(self._powers) + (self._powers - 1) * value
             now = float(np.logaddexp.reduce(self._logs) - np.log(len(self._logs)))
             self.log_value = max(self.log_value, now)
-        return self.log_value >= -np.log(self.alarms)
+        return bool(self.log_value >= -np.log(self.alarms))
+
+
+def by_budget(held: Any, alarms: float, per: float = 1.0) -> float:
+    """The threshold above which `alarms` of `per` normal rows are false alarms, or fewer.
+
+    With the budget b = alarms / per and n normal scores held out, it is the least of them that at
+    most b (n + 1) − 1 of the others exceed. A further normal row is above it with the probability
+    b at most, whatever its distribution (as for `p_values`).
+
+    Args:
+        held: unusualness of normal rows held out, [n].
+        alarms: how many false alarms are allowed among
+        per: so many normal rows; for instance 5 a day of 10,000 rows.
+
+    Raises:
+        DecisionError: where that many held-out rows cannot promise so few alarms.
+
+    >>> by_budget(np.arange(100), 10, per=1000)
+    99.0
+    """
+    held = np.sort(np.asarray(held, np.float64))
+    if not 0 < alarms < per:
+        raise DecisionError(
+            f"a budget is a number of alarms above 0 and below the number of rows; given {alarms} "
+            f"in {per} rows"
+        )
+    beyond = int(np.floor(alarms / per * (len(held) + 1) + 1e-9)) - 1
+    if beyond < 0:
+        raise DecisionError(
+            f"{len(held)} normal rows held out cannot promise {alarms:g} false alarms in {per:g} "
+            f"rows: that needs {int(np.ceil(per / alarms)) - 1}; allow more alarms or fit on more "
+            "rows"
+        )
+    return float(held[len(held) - 1 - beyond])
+
+
+def by_cost(
+    held: Any, odd: Any, *, false_alarm: float, miss: float, share: float
+) -> tuple[float, float]:
+    """The threshold of least expected cost a row, and that cost.
+
+    cost(c) = false_alarm (1 − share) P(normal > c) + miss · share · P(anomalous <= c)
+
+    over the scores at hand as thresholds, and none at all; of equal ones the highest.
+
+    Args:
+        held: unusualness of normal rows held out, [n].
+        odd: unusualness of known anomalies, [m].
+        false_alarm, miss: what an alarm for nothing and an anomaly without one cost.
+        share: the part of the rows that is anomalous where the threshold will be used.
+
+    Returns:
+        The threshold, above which a row is an alarm (−inf: all are), and the cost of a row.
+
+    >>> by_cost([0, 1, 2, 3], [2.5, 9], false_alarm=1, miss=100, share=0.1)
+    (2.0, 0.225)
+    """
+    held, odd = np.sort(np.asarray(held, np.float64)), np.sort(np.asarray(odd, np.float64))
+    if not len(odd):
+        raise DecisionError("a threshold by cost needs anomalies that are known; given none")
+    if not (false_alarm > 0 and miss > 0 and 0 < share < 1):
+        raise DecisionError(
+            "costs are above 0 and the share of anomalies is above 0 and below 1; given "
+            f"false_alarm={false_alarm}, miss={miss}, share={share}"
+        )
+    cuts = np.concatenate([[-np.inf], np.unique(np.concatenate([held, odd]))])
+    alarms = 1 - np.searchsorted(held, cuts, "right") / len(held)
+    missed = np.searchsorted(odd, cuts, "right") / len(odd)
+    cost = false_alarm * (1 - share) * alarms + miss * share * missed
+    best = len(cost) - 1 - int(np.argmin(cost[::-1]))
+    return float(cuts[best]), float(cost[best])
 
 
 def p_values(unusual: Any, held: Any) -> Floats:

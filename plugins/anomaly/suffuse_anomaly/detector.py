@@ -1,9 +1,9 @@
 """The detector: scikit-learn's outlier detection by diffusion.
 
 What is unusual about a row is told in nats: −log of the part of normal rows, held out of training,
-that are at least as unusual; beyond the last of them the tail goes on exponentially. Each score
+that are at least as unusual; beyond the last of them the tail goes on exponentially. Each method
 looks at a row in several ways, which are calibrated like this one by one: of the views of knn-time
-the one counts that finds the row most unusual, of the noise levels of the denoiser the mean. The
+the one counts that finds the row most unusual, of the levels of the other methods the mean. The
 number that comes out is calibrated again, and its contributions are scaled with it:
 
     unusualness = Σ over columns of contributions = −score_samples
@@ -11,7 +11,7 @@ number that comes out is calibrated again, and its contributions are scaled with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -29,25 +29,34 @@ from suffuse import storage
 from suffuse.diffusion.scores import Calibration, calibrate
 from suffuse.errors import unknown
 from suffuse_anomaly import decisions
-from suffuse_anomaly.learned import Learned
+from suffuse_anomaly.counterfactual import nearest_usual
+from suffuse_anomaly.learned import LEARNED, Learned
+from suffuse_anomaly.member import Floats, Member, Rows
 from suffuse_anomaly.neighbours import KnnTime
+from suffuse_anomaly.surprisal import Surprisal
 from suffuse_anomaly.table import Table, TableError, columns_of
-from suffuse_anomaly.views import Views
+from suffuse_anomaly.time_network import NETWORKS, TimeNetwork
 
 __all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "table_columns"]
 
-FORMAT = 1
+FORMAT = 2
 KIND = "anomaly/detector"
-METHODS = ("auto", "knn-time", "denoiser", "ensemble")
+MEMBERS: dict[str, type[Member]] = {
+    "knn-time": KnnTime,
+    **dict.fromkeys(LEARNED, Learned),
+    **dict.fromkeys(NETWORKS, TimeNetwork),
+    "surprisal": Surprisal,
+}
+METHODS = ("auto", "ensemble", *MEMBERS)
 FEW = 200
 """With fewer rows than this nothing is learned but neighbours."""
 CHUNK = 4096
-DONORS = 5000
-"""The most training rows that counterfactuals are taken from."""
+KEPT = 5000
+"""The most training rows that are kept for counterfactuals, and held-out ones for refreshing."""
 ROUNDS = 3
 """Of trimming."""
-
-Floats = npt.NDArray[np.float64]
+CROWD = 200
+"""The most neighbours that contamination asks for."""
 
 
 class DiffusionDetector(OutlierMixin, BaseEstimator):
@@ -56,21 +65,24 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
     Takes arrays and data frames: numbers, categories, dates, gaps (see `suffuse_anomaly.table`).
 
     Args:
-        method: "knn-time" (diffusion time from neighbours), "denoiser" (a learned denoiser at
-            several noise levels), "ensemble" (the mean of both), or "auto", which says in `why_`
-            what it took and why.
-        n_neighbors: how many neighbours "knn-time" asks; None for 5, and for 20 where contamination
-            is given, since anomalies may have each other for neighbours.
+        method: one of `METHODS`, or several of them, whose mean counts. "knn-time" is diffusion
+            time from neighbours, "surprisal" masked diffusion of categories, "dte-c" and "dte-ig"
+            networks that tell the noise level, the others ask a learned denoiser
+            (`suffuse_anomaly.learned`); "ensemble" is knn-time with denoiser, and with surprisal
+            where there are categories; "auto" says in `why_` what it took and why.
+        n_neighbors: how many neighbours "knn-time" asks; None for 5, and where contamination is
+            given for as many as there are anomalies, 20 to 200, since these may have each other for
+            neighbours.
         contamination: "auto" where the training rows are normal ones; else the part of them, in
             (0, 0.5], that is unusual: so many are left out of what is learned, and the threshold
             is put there.
         alarms: the part of normal rows held out that are to be alarms, in (0, 1), which puts the
             threshold where contamination is "auto".
-        steps: of training the denoiser.
+        steps: of training a network.
         random_state: of training; scores themselves draw nothing.
 
     Attributes:
-        method_: the method that was used, and `why_`: why, in a sentence.
+        method_: the methods that were used, joined by " + ", and `why_`: why, in a sentence.
         offset_: `decision_function` is `score_samples` less this.
         table_: the fitted `Table`.
         n_features_in_, feature_names_in_: as in scikit-learn.
@@ -85,7 +97,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        method: str = "auto",
+        method: str | Sequence[str] = "auto",
         *,
         n_neighbors: int | None = None,
         contamination: float | str = "auto",
@@ -119,19 +131,49 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         columns = table_columns(self, X, reset=True)
         self.table_ = Table.fit(columns)
         rows = self.table_.encode(columns)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.method_, self.why_ = self._choice(len(rows))
-        k = self.n_neighbors or (5 if self.contamination == "auto" else 20)
-        kept = self._kept(rows, k)
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        names, self.why_ = self._choice(len(rows))
+        self.method_ = " + ".join(names)
+        self._learn(names, rows, {})
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from further rows X [N, F], without starting anew; y is ignored.
+
+        Columns stay encoded as they are. Neighbours are joined by the new rows, networks go on for
+        a quarter of their steps, on the new rows and on kept ones, and the calibration and the
+        threshold are made anew.
+
+        Raises:
+            ValueError: as `fit`.
+        """
+        if not hasattr(self, "table_"):
+            return self.fit(X)
+        self._check_settings()
+        new = self._rows(X)
+        self._learn(list(self._members), np.concatenate([self._kept_rows, new]), self._members)
+        return self
+
+    def _learn(self, names: list[str], rows: Rows, start: Mapping[str, Member]) -> None:
+        k = self.n_neighbors or self._neighbours(len(rows))
+        chosen = self._chosen(rows, k)
         held = np.arange(len(rows))
-        self._members: dict[str, Any] = {}
-        if self.method_ in ("denoiser", "ensemble"):
-            order = np.random.default_rng(seed).permutation(len(rows))
+        trained = chosen
+        if any(MEMBERS[name].trained for name in names):
+            order = np.random.default_rng(self._seed).permutation(len(rows))
             held = np.sort(order[: max(2, len(rows) // 5)])
-            trained = rows[np.setdiff1d(kept, held)]
-            self._members["denoiser"] = Learned.fit(trained, seed=seed, steps=self.steps)
-        if self.method_ in ("knn-time", "ensemble"):
-            self._members["knn-time"] = KnnTime.fit(rows[kept], k)
+            trained = np.setdiff1d(chosen, held)
+        how = {"seed": self._seed, "steps": max(1, self.steps // (4 if start else 1)), "k": k}
+        self._members = {
+            name: MEMBERS[name].fit(
+                name,
+                rows[trained if MEMBERS[name].trained else chosen],
+                self.table_,
+                start=start.get(name),
+                **how,
+            )
+            for name in names
+        }
         self._usual = {
             name: [
                 calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(held)))
@@ -145,58 +187,73 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             self._last = calibrate(torch.from_numpy(joined[:, None]), "quantile")
             joined = self._unusualness(rows[held])
         self._held = np.sort(joined)
+        self._kept_rows = rows[chosen] if len(chosen) <= KEPT else _thinned(rows[chosen], KEPT)
         if self.contamination == "auto":
             self.offset_ = -float(np.quantile(self._held, 1 - self.alarms))
         else:
             score = -self._unusualness(rows)
             self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
-        return self
 
-    def _kept(self, rows: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.intp]:
-        """The rows that are learned from: all, or those left by trimming in rounds."""
-        kept = np.arange(len(rows))
+    def _neighbours(self, n: int) -> int:
+        """5 of normal rows; of mixed ones as many as there are anomalies, for these crowd."""
         if self.contamination == "auto":
-            return kept
+            return 5
+        return int(np.clip(round(float(self.contamination) * n), 20, CROWD))
+
+    def _chosen(self, rows: Rows, k: int) -> npt.NDArray[np.intp]:
+        """The rows that are learned from: all, or those left by trimming in rounds."""
+        chosen = np.arange(len(rows))
+        if self.contamination == "auto":
+            return chosen
         size = max(2, round((1 - float(self.contamination)) * len(rows)))
         for _ in range(ROUNDS):
-            score = KnnTime.fit(rows[kept], k)
+            score = KnnTime.fit("knn-time", rows[chosen], self.table_, seed=0, steps=1, k=k)
             ranks = score.raw(rows).argsort(0, kind="stable").argsort(0, kind="stable")
-            kept = np.sort(np.argsort(ranks.max(1), kind="stable")[:size])
-        return kept
+            chosen = np.sort(np.argsort(ranks.max(1), kind="stable")[:size])
+        return chosen
 
     def _check_settings(self) -> None:
-        if self.method not in METHODS:
-            raise TableError(str(unknown("method", self.method, METHODS)))
+        several = isinstance(self.method, list | tuple)
+        for name in self.method if several else [self.method]:
+            known = tuple(MEMBERS) if several else METHODS
+            if name not in known:
+                raise TableError(str(unknown("method", str(name), known)))
+        if several and not (len(set(self.method)) == len(self.method) >= 1):
+            raise TableError(f"several methods are different ones; given {list(self.method)}")
         if self.contamination != "auto" and not (
-            isinstance(self.contamination, int | float) and 0 < self.contamination <= 0.5
+            _is_number(self.contamination) and 0 < float(self.contamination) <= 0.5
         ):
             raise TableError(
                 "contamination is 'auto' or a number above 0 and at most 0.5; given "
                 f"{self.contamination!r}"
             )
-        if not (isinstance(self.alarms, int | float) and 0 < self.alarms < 1):
+        if not (_is_number(self.alarms) and 0 < self.alarms < 1):
             raise TableError(f"alarms is a part above 0 and below 1; given {self.alarms!r}")
         for name in ("n_neighbors", "steps"):
             value = getattr(self, name)
             if (name, value) != ("n_neighbors", None) and not (
-                isinstance(value, int | np.integer) and value >= 1
+                isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
             ):
                 raise TableError(f"{name} is a whole number, 1 or more; given {value!r}")
 
-    def _choice(self, n: int) -> tuple[str, str]:
+    def _choice(self, n: int) -> tuple[list[str], str]:
+        """The names of the methods, and why these."""
+        if self.method == "ensemble":
+            categories = any(c.kind == "category" for c in self.table_.columns)
+            return ["knn-time", "denoiser", *["surprisal"] * categories], "as asked"
         if self.method != "auto":
-            return self.method, "as asked"
+            return [self.method] if isinstance(self.method, str) else [*self.method], "as asked"
         if n < FEW:
-            return "knn-time", f"{n} rows are too few to train a network, which needs {FEW}"
-        return "knn-time", "on tables with known anomalies no learned score came out above it"
+            return ["knn-time"], f"{n} rows are too few to train a network, which needs {FEW}"
+        return ["knn-time"], "on tables with known anomalies no learned score came out above it"
 
     # Scoring
 
-    def _rows(self, X: Any) -> npt.NDArray[np.float32]:
+    def _rows(self, X: Any) -> Rows:
         check_is_fitted(self, "offset_")
         return self.table_.encode(table_columns(self, X, reset=False))
 
-    def _levels(self, rows: npt.NDArray[np.float32]) -> dict[str, Floats]:
+    def _levels(self, rows: Rows) -> dict[str, Floats]:
         """The calibrated scores of each member, [N, L]."""
         found = {}
         for name, member in self._members.items():
@@ -211,7 +268,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         """How much each level counts, [N, L]; the sum over levels and members is 1."""
         found = {}
         for name, level in levels.items():
-            if name == "knn-time":
+            if self._members[name].loudest:
                 weight = np.eye(level.shape[1])[level.argmax(1)]
             else:
                 weight = np.full(level.shape, 1 / level.shape[1])
@@ -226,7 +283,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             return mean, mean
         return mean, self._last(torch.from_numpy(mean[:, None])).numpy()
 
-    def _unusualness(self, rows: npt.NDArray[np.float32]) -> Floats:
+    def _unusualness(self, rows: Rows) -> Floats:
         return np.concatenate(
             [
                 self._joined(self._levels(rows[start : start + CHUNK]))[1]
@@ -246,6 +303,13 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         """+1 for usual rows and −1 for unusual ones, [N]."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    def score_batches(self, batches: Iterable[Any]) -> Iterator[Floats]:
+        """`score_samples` of each table of a stream, one after the other; memory stays flat."""
+        for X in batches:
+            yield self.score_samples(X)
+
+    # Deciding
+
     def p_values(self, X: Any) -> Floats:
         """Conformal p-values, [N]: for a normal row, P(p <= a) is at most a, for each a.
 
@@ -261,11 +325,38 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         """
         return decisions.select(self.p_values(X), fdr)
 
+    def threshold_by_budget(self, alarms: float, per: float = 1.0) -> Self:
+        """Put the threshold where `alarms` of `per` normal rows are alarms (`decisions.by_budget`).
+
+        Raises:
+            ValueError: where the held-out rows are too few to promise it.
+        """
+        check_is_fitted(self, "offset_")
+        self.offset_ = -decisions.by_budget(self._held, alarms, per)
+        return self
+
+    def threshold_by_cost(
+        self, X_odd: Any, *, false_alarm: float, miss: float, share: float
+    ) -> Self:
+        """Put the threshold where the expected cost is least (`decisions.by_cost`).
+
+        Args:
+            X_odd: rows [M, F] that are known to be anomalies, none of them trained on.
+            false_alarm, miss: what an alarm for nothing and an anomaly without one cost.
+            share: the part of the rows that is anomalous where the detector will be used.
+        """
+        odd = -self.score_samples(X_odd)
+        costs = {"false_alarm": false_alarm, "miss": miss, "share": share}
+        self.offset_ = -decisions.by_cost(self._held, odd, **costs)[0]
+        return self
+
+    # Explaining
+
     def explain(self, X: Any) -> pd.DataFrame:
         """What each column adds to a row's unusualness, in nats; a row sums to −score_samples."""
         return pd.DataFrame(self._contributions(self._rows(X)), columns=self.table_.names)
 
-    def _contributions(self, rows: npt.NDArray[np.float32]) -> Floats:
+    def _contributions(self, rows: Rows) -> Floats:
         found = np.zeros((len(rows), len(self.table_.columns)))
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
@@ -279,62 +370,41 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         return found
 
     def counterfactual(self, X: Any, most: int = 3) -> pd.DataFrame:
-        """The nearest change that would make each row usual.
+        """The nearest change that would make each row usual (`suffuse_anomaly.counterfactual`).
 
-        The column that adds most to a row's score takes the value, among those of the 20 training
-        rows that are most alike in the other columns, that makes the row least unusual; and so on
-        with the next column, until the row is no alarm or `most` columns are changed.
+        Args:
+            most: how many columns may change.
 
         Returns:
             A table of the columns of X, with the new value where a column is changed, else None.
-
-        Raises:
-            ValueError: for the method "denoiser", which keeps no training rows.
         """
-        if "knn-time" not in getattr(self, "_members", {"knn-time": None}):
-            raise TableError("counterfactuals are taken from training rows: fit by 'knn-time'")
         rows = self._rows(X)
-        near = self._members["knn-time"].rows
-        near = near[:: max(1, len(near) // DONORS)]
-        answer = np.full((len(rows), len(self.table_.columns)), None, dtype=object)
-        for n, row in enumerate(rows):
-            row = row.copy()
-            for _ in range(most):
-                if self._unusualness(row[None])[0] <= -self.offset_:
-                    break
-                parts = self._contributions(row[None])[0]
-                parts[[value is not None for value in answer[n]]] = -np.inf
-                column = int(parts.argmax())
-                own = self.table_.owner == column
-                away = ((near[:, ~own] - row[~own]) ** 2).sum(1)
-                tries = np.repeat(row[None], min(20, len(near)), 0)
-                tries[:, own] = near[np.argsort(away, kind="stable")[: len(tries)]][:, own]
-                row = tries[self._unusualness(tries).argmin()]
-                answer[n, column] = self.table_.value(row, column)
+        if not (isinstance(most, int | np.integer) and most >= 1):
+            raise TableError(f"most is a whole number of columns, 1 or more; given {most!r}")
+        answer = nearest_usual(
+            rows,
+            self._kept_rows,
+            self.table_,
+            self._unusualness,
+            self._contributions,
+            threshold=-self.offset_,
+            most=most,
+        )
         return pd.DataFrame(answer, columns=self.table_.names)
-
-    def score_batches(self, batches: Iterable[Any]) -> Iterator[Floats]:
-        """`score_samples` of each table of a stream, one after the other; memory stays flat."""
-        for X in batches:
-            yield self.score_samples(X)
 
     # Keeping
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a directory: model.safetensors and config.json. It holds the training rows."""
+        """Write a directory: model.safetensors and config.json. It holds training rows."""
         check_is_fitted(self, "offset_")
-        tensors: dict[str, Any] = {"held": self._held}
+        tensors: dict[str, Any] = {"held": self._held, "kept": self._kept_rows}
         if self._last is not None:
             tensors["last"] = self._last.table
         for name, member in self._members.items():
-            own: dict[str, Any] = {f"views.{k}": v for k, v in member.views.tables.items()}
-            if isinstance(member, Learned):
-                own |= {"mean": member.mean, "deviation": member.deviation}
-                own |= {f"network.{k}": v for k, v in member.network.state_dict().items()}
-            else:
-                own |= {"rows": member.rows, "floor": member.floor}
-            own |= {f"usual.{i}": c.table for i, c in enumerate(self._usual[name])}
-            tensors |= {f"{name}.{key}": value for key, value in own.items()}
+            own = member.tensors() | {
+                f"usual.{i}": usual.table for i, usual in enumerate(self._usual[name])
+            }
+            tensors |= {f"{name}/{key}": value for key, value in own.items()}
         params = self.get_params()
         if not isinstance(params["random_state"], int | None):
             params["random_state"] = None
@@ -343,10 +413,10 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             "kind": KIND,
             "suffuse": suffuse.__version__,
             "settings": params,
+            "seed": self._seed,
             "method": self.method_,
             "why": self.why_,
             "offset": self.offset_,
-            "neighbors": next((m.k for m in self._members.values() if isinstance(m, KnnTime)), 0),
             "calibration": {name: usual[0].kind for name, usual in self._usual.items()},
             "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
             "columns": self.table_.to_json(),
@@ -372,38 +442,39 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         if config["format"] != FORMAT:
             raise TableError(
                 f"{str(folder)!r} has the format {config['format']}, and this version of "
-                f"suffuse-anomaly reads {FORMAT}; install the one that made it"
+                f"suffuse-anomaly reads {FORMAT}; fit the detector again"
             )
         found = cls(**config["settings"])
         tensors = storage.load_tensors(folder / "model.safetensors")
         found.method_, found.why_, found.offset_ = config["method"], config["why"], config["offset"]
+        found._seed = config["seed"]
         found.table_ = Table.from_json(config["columns"])
         found.n_features_in_ = len(found.table_.columns)
         if config["feature_names"]:
             found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
-        found._held = tensors["held"].numpy()
+        found._held, found._kept_rows = tensors["held"].numpy(), tensors["kept"].numpy()
         found._last = Calibration("quantile", tensors["last"]) if "last" in tensors else None
         found._members, found._usual = {}, {}
         for name, kind in config["calibration"].items():
-            own = {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            views = Views({k[6:]: v.numpy() for k, v in own.items() if k.startswith("views.")})
-            if name == "denoiser":
-                state = {k[8:]: v for k, v in own.items() if k.startswith("network.")}
-                arrays = {k: own[k].numpy() for k in ("mean", "deviation")}
-                learned = Learned.shell(arrays, views, len(state["first.bias"]))
-                learned.network.load_state_dict(state)
-                found._members[name] = learned
-            else:
-                found._members[name] = KnnTime(
-                    own["rows"].numpy(), config["neighbors"], views, own["floor"].numpy()
-                )
+            start = f"{name}/"
+            own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
             usual = [own[f"usual.{i}"] for i in range(sum(k.startswith("usual.") for k in own))]
+            found._members[name] = MEMBERS[name].load(name, own, found.table_)
             found._usual[name] = [Calibration(kind, table) for table in usual]
         return found
 
 
 def _kind(n: int) -> str:
     return "quantile" if n >= 20 else "z"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _thinned(rows: Rows, n: int) -> Rows:
+    """n of the rows, evenly spaced in their order."""
+    return rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:

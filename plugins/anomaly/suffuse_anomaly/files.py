@@ -10,9 +10,10 @@ import pandas as pd
 
 from suffuse import storage
 from suffuse_anomaly.detector import DiffusionDetector
+from suffuse_anomaly.imputer import DiffusionImputer
 from suffuse_anomaly.table import TableError
 
-__all__ = ["fit_file", "read_table", "scorer"]
+__all__ = ["fit_file", "impute_file", "read_table", "refresh_file", "scorer", "threshold_file"]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def fit_file(
     data: Path,
     out: Path,
     *,
-    method: str = "auto",
+    method: str | Sequence[str] = "auto",
     contamination: float | None = None,
     drop: Sequence[str] = (),
     normal: str | None = None,
@@ -91,6 +92,53 @@ def fit_file(
         f"learned from {len(frame)} rows of {len(frame.columns)} columns; "
         f"{detector.method_}: {detector.why_}; saved in {out}"
     )
+
+
+def refresh_file(model: Path, data: Path) -> str:
+    """Let a saved detector learn from a further file; what was done, in a sentence."""
+    detector, frame = DiffusionDetector.load(model), read_table(data)
+    detector.partial_fit(_columns(detector, frame, data)).save(model)
+    return f"learned from {len(frame)} further rows; saved in {model}"
+
+
+def threshold_file(
+    model: Path,
+    *,
+    budget: float | None,
+    per: float,
+    known: Path | None,
+    costs: dict[str, float],
+) -> str:
+    """Put a saved detector's threshold; what was done, in a sentence."""
+    if (budget is None) == (known is None):
+        raise TableError(
+            "a threshold comes from --budget or from --known (with --false-alarm, --miss and "
+            f"--share); give one of them, and not {'both' if known else 'none'}"
+        )
+    detector = DiffusionDetector.load(model)
+    if known is not None:
+        odd = _columns(detector, read_table(known), known)
+        detector.threshold_by_cost(odd, **costs)
+    elif budget is not None:
+        detector.threshold_by_budget(budget, per)
+    detector.save(model)
+    return f"alarms are rows with scores above {-detector.offset_:.4g}; saved in {model}"
+
+
+def impute_file(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
+    """Fill the gaps of a file by its own rows; what was done, in a sentence."""
+    if draws < 0:
+        raise TableError(f"--draws is 0 or more; given {draws}")
+    frame = read_table(data)
+    gaps = int(frame.isna().sum().sum())
+    if len(frame) < 2:
+        raise TableError(f"{data} has one row, and gaps are filled by other rows")
+    imputer = DiffusionImputer(max(1, draws), random_state=seed).fit(frame)
+    tables = imputer.impute(frame) if draws else [imputer.transform(frame)]
+    for i, table in enumerate(tables):
+        path = out.with_name(f"{out.stem}-{i}{out.suffix}") if draws else out
+        storage.write_text(path, pd.DataFrame(table, columns=frame.columns).to_csv(index=False))
+    return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered" if draws else "")
 
 
 def _known(name: str, frame: pd.DataFrame, path: Path) -> None:

@@ -19,21 +19,29 @@ section 4.1, for the posterior and the neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
 import numpy as np
 import numpy.typing as npt
-from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
+from suffuse_anomaly.member import Floats, Member, Rows, even
+from suffuse_anomaly.search import Search
+from suffuse_anomaly.table import Table
 from suffuse_anomaly.views import Views
 
 __all__ = ["KnnTime"]
 
-Floats = npt.NDArray[np.float64]
-
+MOST = 50_000
+"""The most training rows that are searched."""
+SAMPLE = 1000
+"""Training rows by which the usual distance is measured."""
 NEAR = 1e-3
 """Distances below this part of the usual one count as this part: rounding is no anomaly."""
 
 
-class KnnTime:
+class KnnTime(Member):
     """The score, fitted on standardised rows.
 
     Attributes:
@@ -43,62 +51,69 @@ class KnnTime:
         floor: for each view the least distance that counts.
     """
 
-    def __init__(
-        self, rows: npt.NDArray[np.float32], k: int, views: Views, floor: Floats | None = None
-    ) -> None:
+    trained: ClassVar[bool] = False
+    loudest: ClassVar[bool] = True
+
+    def __init__(self, rows: Rows, k: int, views: Views, floor: Floats | None = None) -> None:
         self.rows, self.k, self.views = rows, min(k, len(rows) - 1), views
-        self.seen = views(rows)
-        self.trees = [NearestNeighbors().fit(view) for view in self.seen]
+        self.searches = [Search(view) for view in views(rows)]
         if floor is None:
-            usual = [np.median(self._nearest(i, view)[0]) for i, view in enumerate(self.seen)]
+            some = [search.rows[:SAMPLE] for search in self.searches]
+            usual = [np.median(self._nearest(i, view)[0]) for i, view in enumerate(some)]
             floor = NEAR * np.maximum(usual, 1e-9)
         self.floor = floor
 
     @classmethod
-    def fit(cls, rows: npt.NDArray[np.float32], k: int, views: type[Views] = Views) -> KnnTime:
-        """Learn from rows [N, D], N at least 2."""
-        return cls(rows, k, views.fit(rows))
+    def fit(
+        cls,
+        name: str,
+        rows: Rows,
+        table: Table,
+        *,
+        seed: int,
+        steps: int,
+        k: int,
+        start: Any = None,
+    ) -> Self:
+        """At most `MOST` rows are kept, evenly spaced; of a start the new rows join its own."""
+        if start is not None:
+            rows = np.unique(np.concatenate([start.rows, rows]), axis=0)
+        if len(rows) > MOST:
+            rows = rows[np.linspace(0, len(rows) - 1, MOST).astype(int)]
+        return cls(rows, k, start.views if start is not None else Views.fit(rows))
+
+    @classmethod
+    def load(cls, name: str, tensors: Mapping[str, Tensor], table: Table) -> Self:
+        rows, k = tensors["rows"].numpy(), int(tensors["k"])
+        return cls(rows, k, Views.load(tensors), tensors["floor"].numpy())
+
+    def tensors(self) -> dict[str, Any]:
+        kept: dict[str, Any] = {f"views.{k}": v for k, v in self.views.tables.items()}
+        return kept | {"rows": self.rows, "k": np.array(self.k), "floor": self.floor}
 
     def _nearest(self, i: int, view: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
-        """Distances to the k nearest rows but the row itself, rising, and which they are; [N, k].
-
-        The search finds candidates; their distances are taken anew from the differences, which are
-        exact for equal rows, and the same in a batch of any size.
-        """
-        asked = min(self.k + 4, len(self.rows))
-        index = np.sort(self.trees[i].kneighbors(view, asked, return_distance=False), axis=1)
-        distance = np.empty(index.shape)
-        for j in range(asked):
-            distance[:, j] = np.sqrt(((view - self.seen[i][index[:, j]]) ** 2).sum(1))
-        order = np.argsort(distance, axis=1, kind="stable")
-        distance = np.take_along_axis(distance, order, 1)
-        index = np.take_along_axis(index, order, 1)
+        """Distances to the k nearest rows but the row itself, and which they are; [N, k]."""
+        distance, index = self.searches[i](view, self.k + 1)
         itself = distance[:, 0] == 0
         first = np.where(itself, 1, 0)[:, None] + np.arange(self.k)
         return np.take_along_axis(distance, first, 1), np.take_along_axis(index, first, 1)
 
-    def raw(self, rows: npt.NDArray[np.float32]) -> Floats:
-        """log σ in each view, [N, views]; higher is more unusual."""
+    def raw(self, rows: Rows) -> Floats:
+        """log σ in each view, [N, views]."""
         found = []
         for i, view in enumerate(self.views(rows)):
             distance, _ = self._nearest(i, view)
             found.append(np.log(np.maximum(distance, self.floor[i])).mean(1))
         return np.stack(found, 1)
 
-    def shares(self, rows: npt.NDArray[np.float32]) -> Floats:
-        """What part of each score each dimension has, [N, views, D]: of the squared distances."""
-        found = np.empty((len(rows), len(self.seen), rows.shape[1]))
+    def shares(self, rows: Rows) -> Floats:
+        """Of the squared distances; [N, views, D]."""
+        found = np.empty((len(rows), len(self.searches), rows.shape[1]))
         for i, view in enumerate(self.views(rows)):
             distance, index = self._nearest(i, view)
             parts = np.zeros(view.shape)
             for j in range(self.k):
-                squares = (view - self.seen[i][index[:, j]]) ** 2
+                squares = (view - self.searches[i].rows[index[:, j]]) ** 2
                 parts += squares / np.maximum(distance[:, j, None], self.floor[i]) ** 2
             found[:, i] = even(parts)
         return found
-
-
-def even(parts: Floats) -> Floats:
-    """Rows that sum to 1; a row of zeros is shared evenly."""
-    total = parts.sum(1, keepdims=True)
-    return np.where(total > 0, parts / np.where(total > 0, total, 1), 1 / parts.shape[1])

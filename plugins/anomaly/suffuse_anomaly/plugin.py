@@ -21,6 +21,21 @@ def register_benchmarks(register: Register) -> None:
         summary="detectors of anomalies in tables, beside scikit-learn's and published ones",
     )
     register(
+        "anomaly/imputation",
+        "suffuse_anomaly.imputation_benchmark:imputation",
+        summary="gaps of tables and series, told again: RMSE, CRPS and coverage",
+    )
+    register(
+        "anomaly/tiles",
+        "suffuse_anomaly.tiles_benchmark:tiles",
+        summary="defects of magnetic tiles: which pictures, and where, by patches",
+    )
+    register(
+        "anomaly/models",
+        "suffuse_anomaly.models_benchmark:models",
+        summary="what is unusual to models of pictures, sounds and molecules",
+    )
+    register(
         "anomaly/series",
         "suffuse_anomaly.series_benchmark:series",
         summary="detectors of anomalies in series, by VUS-PR on labelled series (NAB)",

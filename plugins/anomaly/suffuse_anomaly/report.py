@@ -51,7 +51,7 @@ def write_report(
     )
     loud = [i for i in order if scores["alarm"].iloc[i]]
     changes = pd.DataFrame(columns=contributions.columns)
-    if "knn-time" in detector.method_ or detector.method_ == "ensemble":
+    if loud:
         changes = detector.counterfactual(frame[detector.table_.names].iloc[loud])
         changes.index = pd.Index(loud)
     rows = []

@@ -24,7 +24,7 @@ from suffuse.diffusion.scores import calibrate
 from suffuse_anomaly import decisions
 from suffuse_anomaly.table import TableError
 
-__all__ = ["SeriesDetector", "period"]
+__all__ = ["SeriesDetector", "on_grid", "period"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -172,6 +172,27 @@ def period(x: Floats) -> int:
     inner = np.arange(max(SHORTEST, down), len(lags) - 1)
     peaks = inner[(lags[inner] > lags[inner - 1]) & (lags[inner] > lags[inner + 1])]
     return int(peaks[np.argmax(lags[peaks])]) if len(peaks) else min(100, n // 3)
+
+
+def on_grid(series: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """A series on a regular grid, [T, C], NaN where it has no value, and the place of each moment.
+
+    The step of the grid is the median step; a moment takes the nearest place.
+
+    Raises:
+        TableError: where it is no series, or a step is so short that two moments share a place.
+    """
+    values, times = _values(series)
+    places = np.rint((times - times[0]) / np.median(np.diff(times))).astype(np.intp)
+    if (np.diff(places) == 0).any():
+        raise TableError(
+            "two moments of the series are closer than half of its usual step: average them first"
+        )
+    grid = np.full((places[-1] + 1, values.shape[1]), np.nan)
+    grid[places] = values
+    if np.isnan(grid).all(0).any():
+        raise TableError("a channel of the series holds no number")
+    return grid, places
 
 
 def _values(series: Any) -> tuple[Floats, Floats]:

@@ -29,12 +29,12 @@ from suffuse.stats.intervals import mean
 from suffuse_anomaly.metrics import vus_pr
 from suffuse_anomaly.series import SeriesDetector, period
 
-__all__ = ["Series", "series"]
+__all__ = ["Series", "labelled", "series"]
 
 Floats = npt.NDArray[np.float64]
 
 
-def _labelled() -> list[tuple[str, Floats, npt.NDArray[np.bool_]]]:
+def labelled() -> list[tuple[str, Floats, npt.NDArray[np.bool_]]]:
     """Names, values and labels of the series that have any."""
     path = Path(os.environ.get("SUFFUSE_DATA", "")) / "anomaly" / "nab.zip"
     if "SUFFUSE_DATA" not in os.environ or not path.is_file():
@@ -104,7 +104,7 @@ class Series:
     def run(self, context: Context) -> Result:
         """VUS-PR of each series, and its mean."""
         found: dict[str, Any] = {}
-        for name, x, labels in context.once("series", _labelled):
+        for name, x, labels in context.once("series", labelled):
             window = min(period(x), len(x) // 10)
             found[name] = vus_pr(labels, DETECTORS[self.model](x, window))
         over = mean(np.array(list(found.values())), method="percentile", resamples=1000)

@@ -74,10 +74,14 @@ class Table:
 
     columns: Sequence[Column]
     owner: npt.NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    """Of which column each dimension is, [D]."""
+    first: npt.NDArray[np.intp] = field(init=False, repr=False, compare=False)
+    """The first dimension of each column."""
 
     def __post_init__(self) -> None:
         sizes = [column.size for column in self.columns]
         object.__setattr__(self, "owner", np.repeat(np.arange(len(sizes)), sizes))
+        object.__setattr__(self, "first", np.cumsum([0, *sizes[:-1]]))
 
     @property
     def names(self) -> list[str]:

@@ -9,7 +9,7 @@ A model of any domain brings an encoder and a denoiser, and both judge:
 
 Each is calibrated on normal objects that were not trained on, as in `suffuse_anomaly.detector`, and
 the answers are averaged. "auto" takes knn-time with score-norm where states are tensors under
-Gaussian noise, and the loss elsewhere.
+Gaussian noise, and with the loss elsewhere.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from suffuse import plugins
 from suffuse.diffusion import Noise
@@ -40,6 +41,7 @@ Floats = npt.NDArray[np.float64]
 TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
 DRAWS = 4
 PLACES = ("score-norm", "reconstruction", "curvature")
+TOKENS = 32
 CALIBRATE, NEIGHBOURS = 512, 4096
 """The most examples of the model's own data that are calibrated on, and that are neighbours."""
 
@@ -72,14 +74,14 @@ class AnomalyDetector:
         self.model, self.method, self.n_neighbors = model, method, n_neighbors
         self.seed, self.batch = seed, batch
         gaussian = isinstance(model.process, Gaussian) and isinstance(model.shape, tuple)
-        if method not in ("auto", "loss") and not gaussian:
+        if method not in ("auto", "knn-time", "loss") and not gaussian:
             raise SuffuseError(
                 f"{method!r} is for models whose states are tensors under Gaussian noise; the "
-                "states of this one are not: take the method 'loss'"
+                "states of this one are not: take the method 'knn-time' or 'loss'"
             )
         self.methods = (method,)
         if method == "auto":
-            self.methods = ("knn-time", "score-norm") if gaussian else ("loss",)
+            self.methods = ("knn-time", "score-norm" if gaussian else "loss")
         self._scores: dict[str, Callable[[Sequence[Any]], Floats]] = {}
 
     def fit(self, normal: Sequence[Any] | None = None) -> Self:
@@ -108,8 +110,9 @@ class AnomalyDetector:
 
     def _score(self, method: str, near: Sequence[Any]) -> Callable[[Sequence[Any]], Floats]:
         if method == "knn-time":
-            neighbours = KnnTime.fit(self._flat(near), self.n_neighbors, Plain)
-            return lambda objects: neighbours.raw(self._flat(objects))
+            rows = self.embed(near)
+            neighbours = KnnTime(rows, self.n_neighbors, Plain.fit(rows))
+            return lambda objects: neighbours.raw(self.embed(objects))
         if method == "loss":
             return self._loss
         scorer = plugins.build(
@@ -122,9 +125,10 @@ class AnomalyDetector:
             objects, lambda x, given: scorer(x, seed=self.seed, **given)
         )
 
-    def _flat(self, objects: Sequence[Any]) -> npt.NDArray[np.float32]:
-        parts = [self.model.encode(objects[rows]).flatten(1).cpu() for rows in self._rows(objects)]
-        return torch.cat(parts).float().numpy()
+    def embed(self, objects: Sequence[Any]) -> npt.NDArray[np.float32]:
+        """The states of objects as rows of numbers, [N, D]."""
+        parts = [_numbers(self.model.encode(objects[rows])) for rows in self._rows(objects)]
+        return torch.cat(parts).float().cpu().numpy()
 
     def _loss(self, objects: Sequence[Any]) -> Floats:
         process, network = self.model.process, self.model.network
@@ -211,6 +215,15 @@ class AnomalyDetector:
             list(objects),
             lambda x, given: scorer.elements(x, seed=self.seed, **given).mean((1, 2)),
         )
+
+
+def _numbers(state: Any) -> Tensor:
+    """A state as rows of numbers, [N, D]; tokens, of at most `TOKENS` kinds, as one of so many."""
+    if isinstance(state, dict):
+        return torch.cat([_numbers(part) for part in state.values()], 1)
+    if not state.is_floating_point():
+        state = functional.one_hot(state.long().clamp(0, TOKENS - 1), TOKENS)
+    return state.flatten(1).float()
 
 
 def _spread(n: int, most: int) -> list[int]:

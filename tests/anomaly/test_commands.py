@@ -1,0 +1,110 @@
+"""`suffuse anomaly`: what it does, and what it says of mistakes."""
+
+import secrets
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from suffuse.cli import cli
+from suffuse.errors import SuffuseError
+from suffuse_anomaly import DiffusionDetector
+from suffuse_anomaly.payments import PATTERNS, payments
+
+
+@pytest.fixture
+def rng():
+    seed = secrets.randbits(32)
+    print(f"numpy seed {seed}")
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("commands")
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=80), "b": rng.choice(["u", "v"], 80)})
+    table.to_csv(folder / "data.csv", index=False)
+    table.iloc[:1].to_csv(folder / "one.csv", index=False)
+    table.drop(columns="b").to_csv(folder / "narrow.csv", index=False)
+    table.assign(a=table["a"] + 9).to_csv(folder / "odd.csv", index=False)
+    table.mask(rng.random(table.shape) < 0.2).to_csv(folder / "holed.csv", index=False)
+    (folder / "binary.csv").write_bytes(bytes(range(256)) * 4)
+    DiffusionDetector(random_state=0).fit(table).save(folder / "model")
+    (folder / "no-model").mkdir()
+    (folder / "no-model" / "config.json").write_text("{}")
+    return folder
+
+
+def said(folder, line):
+    result = CliRunner().invoke(cli, [word.format(f=folder) for word in line.split()])
+    if isinstance(result.exception, SuffuseError):
+        raise result.exception
+    return result
+
+
+def test_thresholds_refreshing_and_filling(folder, tmp_path):
+    model = DiffusionDetector.load(folder / "model")
+    model.save(tmp_path / "m")
+    line = f"anomaly threshold {tmp_path}/m --budget 100"
+    assert "alarms are rows with scores above" in said(folder, line).output
+    assert DiffusionDetector.load(tmp_path / "m").offset_ != model.offset_
+    line = f"anomaly threshold {tmp_path}/m --known {folder}/odd.csv --share 0.1"
+    assert "saved in" in said(folder, line).output
+    line = f"anomaly refresh {tmp_path}/m {folder}/odd.csv"
+    assert "learned from 80 further rows" in said(folder, line).output
+    odd = pd.read_csv(folder / "odd.csv")
+    refreshed = DiffusionDetector.load(tmp_path / "m")
+    assert refreshed.score_samples(odd).mean() > model.score_samples(odd).mean()
+    assert (
+        "gaps filled"
+        in said(folder, f"anomaly impute {folder}/holed.csv -o {tmp_path}/f.csv").output
+    )
+    assert not pd.read_csv(tmp_path / "f.csv").isna().any(axis=None)
+    said(folder, f"anomaly impute {folder}/holed.csv -o {tmp_path}/f.csv --draws 2")
+    assert (tmp_path / "f-1.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("anomaly fit {f}/data.csv --out {f}/m --method knn-tim", "did you mean 'knn-time'"),
+        ("anomaly fit {f}/data.csv --out {f}/m --method auto --method dte-c", "no method 'auto'"),
+        ("anomaly fit {f}/data.csv --out {f}/m --contamination 0.9", "at most 0.5; given 0.9"),
+        ("anomaly fit {f}/data.csv --out {f}/m --normal b", "--normal is COLUMN=VALUE"),
+        ("anomaly fit {f}/data.csv --out {f}/m --drop a --drop b", "a column or more"),
+        ("anomaly fit {f}/one.csv --out {f}/m", "2 rows or more"),
+        ("anomaly fit {f}/binary.csv --out {f}/m", "cannot read a table from"),
+        ("anomaly threshold {f}/model", "give one of them, and not none"),
+        ("anomaly threshold {f}/model --budget 1 --known {f}/odd.csv", "and not both"),
+        ("anomaly threshold {f}/model --budget 0", "above 0 and below the number of rows"),
+        ("anomaly threshold {f}/model --budget 1 --per 100000", "allow more alarms or fit on more"),
+        ("anomaly threshold {f}/model --known {f}/odd.csv --share 2", "share of anomalies"),
+        (
+            "anomaly threshold {f}/model --known {f}/narrow.csv",
+            "lacks what the model was fitted on",
+        ),
+        ("anomaly refresh {f}/model {f}/narrow.csv", "lacks what the model was fitted on"),
+        ("anomaly refresh {f}/no-model {f}/data.csv", "is no detector of tables"),
+        ("anomaly impute {f}/data.csv -o {f}/o.csv --draws -1", "--draws is 0 or more"),
+        ("anomaly impute {f}/one.csv -o {f}/o.csv", "has one row"),
+        ("anomaly simulate {f}/p.csv --rows 5 --frauds 9", "fewer than payments"),
+        ("score {f} --model {f}/model", "scores the rows of one table"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(line, words, folder):
+    with pytest.raises(SuffuseError, match=words):
+        said(folder, line)
+
+
+def test_made_payments_have_their_patterns():
+    table = payments(400, 40, seed=3)
+    pd.testing.assert_frame_equal(table, payments(400, 40, seed=3))
+    assert table["when"].is_monotonic_increasing
+    fraud = table[table["fraud"] == 1]
+    assert fraud["pattern"].value_counts().to_dict() == dict.fromkeys(PATTERNS, 10)
+    by = fraud.groupby("pattern")
+    assert (by["amount"].max()["testing"] <= 2) & (by["amount"].min()["takeover"] >= 2000)
+    assert by["distance"].min()["abroad"] > 2999
+    assert fraud.loc[fraud["pattern"] == "night", "when"].dt.hour.between(1, 4).all()
