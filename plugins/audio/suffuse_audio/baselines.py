@@ -1,9 +1,9 @@
 """Other people's noise reduction, to be compared with: run as their packages bring it.
 
 Each is a function Sound -> Sound, of one channel, at the rate of the sound. They work at rates of
-their own, and answer late; the delay is measured once, on a voice that glides, and taken out. Only
-the libraries and weights inside the packages are used: those are small, what the packages import
-beside them is not. A package that is not installed is an ImportError.
+their own, and answer late; the delay is taken out: two frames of RNNoise, three of DeepFilterNet.
+Only the libraries and weights inside the packages are used: those are small, what the packages
+import beside them is not. A package that is not installed is an ImportError.
 
 Sources: Sainburg, Thielk, Gentner (2020), noisereduce; Valin, "A hybrid DSP/deep learning approach
 to real-time full-band speech enhancement" (2018), arXiv 1709.08243, RNNoise; Schröter et al.,
@@ -51,29 +51,12 @@ def _library(folder: Path) -> ctypes.CDLL:
     raise ImportError(f"{folder.name} brings no library for this machine")
 
 
-def _at(sound: Sound, rate: int, work: Callable[[Floats], Floats], name: str) -> Sound:
-    """Work at another rate, and take out the delay."""
-    if name not in _delays:
-        _delays[name] = _delay(work, rate)
+def _at(sound: Sound, rate: int, work: Callable[[Floats], Floats], late: int = 0) -> Sound:
+    """Work at another rate, whose answers come so many samples late."""
     x = resample(sound.samples[0], sound.rate, rate)
-    made = work(np.concatenate([x, np.zeros(rate // 10, np.float32)]))
-    made = resample(made[_delays[name] :][: len(x)], rate, sound.rate)
+    made = work(np.concatenate([x, np.zeros(late, np.float32)]))
+    made = resample(made[late:][: len(x)], rate, sound.rate)
     return Sound(made[: len(sound)], sound.rate)
-
-
-_delays: dict[str, int] = {}
-
-
-def _delay(work: Callable[[Floats], Floats], rate: int) -> int:
-    """By how many samples an answer is late: by its correlation with a voice that glides."""
-    t = np.arange(2 * rate) / rate
-    phase = 2 * np.pi * np.cumsum(130 + 40 * t + 20 * np.sin(11 * t)) / rate
-    voice = sum(np.sin(k * phase) / k for k in range(1, 25)) * np.clip(np.sin(8 * t), 0, 1)
-    x = (0.05 * voice).astype(np.float32)
-    made = work(np.concatenate([x, np.zeros(rate // 10, np.float32)]))
-    size = 1 << (2 * len(made)).bit_length()
-    product = np.fft.irfft(np.fft.rfft(made, size) * np.conj(np.fft.rfft(x, size)), size)
-    return int(np.argmax(product[: rate // 10]))
 
 
 def _frames(x: Floats, size: int) -> Iterator[Floats]:
@@ -102,7 +85,7 @@ def rnnoise(sound: Sound) -> Sound:
         library.rnnoise_destroy(state)
         return np.concatenate(out) / np.float32(32768)
 
-    return _at(sound, 48000, work, "rnnoise")
+    return _at(sound, 48000, work, late=2 * size)
 
 
 def deepfilternet(sound: Sound) -> Sound:
@@ -129,7 +112,7 @@ def deepfilternet(sound: Sound) -> Sound:
         library.df_free(state)
         return np.concatenate(out)
 
-    return _at(sound, 48000, work, "deepfilternet")
+    return _at(sound, 48000, work, late=1440)
 
 
 @cache
@@ -167,4 +150,4 @@ def gtcrn(sound: Sound) -> Sound:
         found = torch.istft(torch.view_as_complex(whole), 512, 256, window=window, length=len(x))
         return found.numpy()
 
-    return _at(sound, 16000, work, "gtcrn")
+    return _at(sound, 16000, work)
