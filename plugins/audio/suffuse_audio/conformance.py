@@ -100,6 +100,8 @@ CONFORMANCE = Conformance(
     },
     examples=80,
     expected_failures={
+        "encoder audio/spectra comes_back": "phases are found anew, and what they leave lies above "
+        "the weakest components",
         "encoder audio/log-mel comes_back": "bins that share a band are lost, and what the phases "
         "leave lies above the quietest bands",
         "renderer audio/files refuses_files": "a sound that is cut short is read as far as it goes",
