@@ -29,6 +29,13 @@ from suffuse_audio.spectra import Spectra
 __all__ = ["Continue", "Interpolate", "Transfer", "Vary"]
 
 
+def _checked(sound: Any) -> None:
+    if not isinstance(sound, Sound):
+        raise SuffuseError(
+            f"sounds are edited (suffuse_audio.Sound), and a {type(sound).__name__} is none"
+        )
+
+
 class _Edit:
     """What edits share: a model whose states are frames in the order of time."""
 
@@ -42,6 +49,7 @@ class _Edit:
 
     def _fits(self, sound: Sound) -> Sound:
         """The sound, where all of it fits into a state."""
+        _checked(sound)
         most = self.model.encoder.n / self.model.encoder.rate
         if sound.seconds > most + 0.01:
             raise SuffuseError(
@@ -154,6 +162,7 @@ class Continue(_Edit):
         ]
 
     def _continued(self, sound: Sound, seed: int, settings: Mapping[str, Any]) -> Sound:
+        _checked(sound)
         encoder = self.model.encoder
         rate, n = encoder.rate, encoder.n
         out = resample(sound.mono, sound.rate, rate)
