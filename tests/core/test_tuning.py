@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from suffuse.diffusion import oracle, sample, schedules, solvers
-from suffuse.diffusion.tuning import _grid
+from suffuse.diffusion.tuning import _Fit, _grid, _shifted
 from suffuse.errors import SuffuseError
 
 F = torch.float64
@@ -76,6 +76,39 @@ def test_the_grid_is_the_least_sum_of_residuals():
 
     chains = [(0, *inner, 7) for inner in itertools.combinations(range(1, 7), 2)]
     assert tuple(_grid(path, estimates, 3)) == min(chains, key=cost)
+
+
+def test_rounds_make_the_ends_nearer_and_the_plan_keeps_its_calls(mixture, starts):
+    denoise, (seen, unseen) = mixture.denoiser(SCHEDULE), starts
+    end = sample(denoise, solvers.plan(schedule=SCHEDULE, steps=200), x=unseen)
+    errors = [
+        mean_error(denoise, solvers.tune(denoise, SCHEDULE, calls=6, x=seen, rounds=n), unseen, end)
+        for n in (0, 1, 8)
+    ]
+    assert errors[2] < errors[1] < errors[0]
+    assert errors[2] < 0.5 * errors[0]
+
+
+def test_the_derivatives_are_those_of_the_sample(mixture, starts):
+    """The normal equations against every number moved by itself, and the sample made anew."""
+    denoise = mixture.denoiser(SCHEDULE)
+    x = starts[0][:12]
+    end = sample(denoise, solvers.plan(schedule=SCHEDULE, steps=100), x=x)
+    fit, plan = _Fit(denoise, x, end, {}), solvers.plan("multistep", SCHEDULE, steps=4, order=2)
+    kept, made = slice(fit.aside, None), sample(denoise, plan, x=x)
+    missing = (end - made)[kept]
+    far = missing.norm(dim=1) / fit.size[kept]
+    weight = 1 / (fit.size[kept] * (far + far.median()).sqrt())
+    columns = []
+    for i in range(4 + 7 + 3):  # states, estimates and levels of four rows
+        by = 1e-5 * np.eye(14)[i]
+        moved = [sample(denoise, _shifted(plan, sign * by), x=x)[kept] for sign in (1, -1)]
+        columns.append(((moved[0] - moved[1]) / 2e-5 * weight[:, None]).flatten())
+    exact = torch.stack(columns)
+    normal, right = fit._normal(plan)
+    np.testing.assert_allclose(normal, (exact @ exact.T).numpy(), rtol=1e-2, atol=0.1)
+    wanted = (exact @ (missing * weight[:, None]).flatten()).numpy()
+    np.testing.assert_allclose(right, wanted, rtol=1e-2, atol=0.1)
 
 
 def test_budgets_and_starts_out_of_range(mixture, starts):

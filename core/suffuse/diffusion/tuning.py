@@ -59,8 +59,9 @@ def tune(
 ) -> Plan:
     """The plan of `calls` network calls that suits this denoiser.
 
-    A quarter of the trajectories is kept aside. A round costs about 3 · calls² + 10 · calls network
-    calls, in batches as large as all trajectories.
+    A quarter of the trajectories is kept aside. A round costs as much as 3 · calls² + 10 · calls
+    network calls on all trajectories, in batches up to six times as large, and has room for six
+    copies of them for every call.
 
     Args:
         denoiser: the one that will be sampled, with its guidance.
@@ -121,8 +122,10 @@ class _Fit:
         least = sum(self.errors(plan))
         for _ in range(rounds):
             normal, right = self._normal(plan)
+            if not np.isfinite(normal).all():
+                break
             whole = [
-                np.linalg.solve(normal + damping * np.diag(np.diag(normal)), right)
+                np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), right, rcond=None)[0]
                 for damping in DAMPING
             ]
             steps = [np.asarray(part * by, np.float64) for by in whole for part in (1.0, 0.3)]
