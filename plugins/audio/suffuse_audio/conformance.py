@@ -92,6 +92,10 @@ CONFORMANCE = Conformance(
         "denoiser audio/mask": {"recipe": "audio/enhance"},
         "process audio/mask-bridge": {"recipe": "audio/enhance"},
         "conditioner audio/noisy": {"recipe": "audio/enhance"},
+        **{
+            f"edit audio/{name}": {"recipe": "audio/notes"}
+            for name in ("vary", "transfer", "interpolate", "continue")
+        },
         "encoder audio/frames": {"recipe": "audio/notes", "encoder.name": "audio/frames"},
         "evaluator audio/label-accuracy": {"recipe": "audio/notes"},
         "evaluator audio/distance": {"recipe": "audio/notes"},
