@@ -188,6 +188,7 @@ def register_recipes(register: Register) -> None:
 
 
 _MODELS = {
+    "digits": "spoken digits by digit and speaker, 8 kHz; sentences of them with --text",
     "enhance": "speech out of noise, 8 kHz",
     "notes": "notes by instrument and pitch, 16 kHz",
 }
