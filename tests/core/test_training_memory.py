@@ -102,6 +102,23 @@ def test_a_run_starts_from_the_weights_of_another(tmp_path: Path) -> None:
         train(other, tmp_path / "third", progress=False)
 
 
+def test_layers_that_the_other_run_lacks_begin_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(small(steps=30), first, progress=False)
+    deeper = small(start=str(first), steps=1, learning_rate=1e-9)
+    deeper.denoiser["depth"] += 1
+    train(deeper, second)
+    assert "weights are new" in capsys.readouterr().err
+    theirs, mine = (storage.load_tensors(run / "model.safetensors") for run in (first, second))
+    assert theirs.keys() < mine.keys()
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, rtol=0, atol=1e-6)
+    with pytest.raises(SuffuseError, match="of another network than this recipe's"):
+        train(small(start=str(second)), tmp_path / "third", progress=False)  # nor are any dropped
+
+
 @pytest.mark.parametrize("std", [0.05, 0.07, 0.1, 0.15])
 def test_profiles_are_rebuilt(std: float) -> None:
     """Against the profiles themselves, by quadrature."""

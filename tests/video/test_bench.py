@@ -60,7 +60,10 @@ def test_every_kind_of_case_has_figures(context):
     cases = [bench.Words("t", "m", 0, steps=1, n=8, source="tiny")]
     for how in ("full", "rolling", "copy last", "linear blend"):
         cases.append(bench.Frames("t", how, 0, "interpolation", how, steps=1, n=4, source="tiny"))
-    cases.append(bench.Long("t", "full", 0, steps=1, times=2, n=2, source="tiny"))
+    cases.append(bench.Frames("t", "c", 0, "prediction", "cached", False, 1, 4, source="tiny"))
+    for how in ("full", "cached"):
+        cases.append(bench.Long("t", how, 0, how, steps=1, times=2, n=4, source="tiny"))
+    cases.append(bench.Pace("t", "cached", 0, steps=1, source="tiny"))
     for case in cases:
         metrics = {m.name: m for m in case.run(context).metrics}
         assert all(np.isfinite(m.value) for m in metrics.values())
@@ -69,6 +72,15 @@ def test_every_kind_of_case_has_figures(context):
         if case.model == "copy last":
             assert metrics["calls for a frame"].value == 0
             assert metrics["PSNR"].value > 15
+
+
+def test_real_clips_keep_everything_however_long_they_are(context):
+    case = bench.Long("t", "real", 0, "real", n=8, source="tiny")
+    found = {m.name: m for m in case.run(context).metrics}
+    assert found["thing and colour kept"].value == found["digits kept"].value == 100
+    assert found["form, last quarter"].value == pytest.approx(
+        found["form, first quarter"].value, abs=0.02
+    )
 
 
 def test_the_suites_list_cases_with_names_of_their_own():

@@ -14,7 +14,7 @@ from PIL import Image
 from suffuse.errors import SuffuseError
 from suffuse_video.clip import Clip, fitted, resampled
 from suffuse_video.files import ClipFiles
-from suffuse_video.folder import Folder
+from suffuse_video.folder import Folder, _scan
 from suffuse_video.reading import length, read, shown, stream
 from suffuse_video.shapes import Shapes
 
@@ -198,7 +198,7 @@ def test_long_files_are_cut_into_clips_by_the_clock(tmp_path):
     values = [data[i].data.frames[:, 0, 0, 0].astype(int) for i in range(len(data))]
     expected = [[0, 20, 40, 60], [80, 100, 120, 140], [160, 180, 200, 220]]
     np.testing.assert_allclose(values, expected, atol=2)
-    assert dict(data.conditions) == {}
+    assert data.conditions["label"].names == ("clip",)
     strided = Folder("train", str(tmp_path), frames=4, fps=4, stride=1, test_fraction=0)
     assert len(strided) == 9
 
@@ -212,6 +212,24 @@ def test_subfolders_are_labels_and_files_are_split_whole(tmp_path):
     assert len(train) % 4 == 0
     assert len(test) >= 4
     assert train[0].conditions["label"] in ("run", "walk")
+
+
+def test_without_subfolders_there_is_one_label_and_text_files_are_captions(tmp_path):
+    for name in "abcd":
+        FILES.write(grey(20), tmp_path / f"{name}.webp", {})
+    assert set(Folder("train", str(tmp_path)).conditions) == {"label"}
+    (tmp_path / "a.txt").write_text("something\n moves ")
+    _scan.cache_clear()
+    data = [Folder(split, str(tmp_path)) for split in ("train", "test")]
+    assert all(each.conditions["label"].names == ("clip",) for each in data)
+    assert data[0].conditions["prompt"].kind == "text"
+    told = [each[i].conditions for each in data for i in range(len(each))]
+    assert sum(t.get("prompt") == "something moves" for t in told) == 1
+    assert {t["label"] for t in told} == {"clip"}
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xff")
+    _scan.cache_clear()
+    with pytest.raises(SuffuseError, match="cannot read the caption"):
+        Folder("train", str(tmp_path))
 
 
 def test_short_and_broken_files_are_left_out_and_named(tmp_path, caplog):

@@ -21,7 +21,7 @@ from suffuse_video.edits import Continue, Fill, Interpolate
 from suffuse_video.evaluators import KID, Flicker, Identity, Obeyed, judge
 from suffuse_video.network import SpaceTime
 from suffuse_video.pixels import Pixels
-from suffuse_video.shapes import VOCABULARY, Shapes
+from suffuse_video.shapes import VOCABULARY, Shapes, parse
 from suffuse_video.words import Words
 
 SMALL = {
@@ -89,8 +89,11 @@ def test_words_are_heard_in_their_order_and_unknown_ones_are_refused():
     one, two, none = words.prepare(
         ["a red circle moves left, then up", "A red circle moves up then left.", None]
     )
-    vectors = words(torch.stack([one, two, none]))
-    assert (vectors[0] - vectors[1]).abs().max() > 1e-3
+    asked = words(torch.stack([one, two, none]))["moments"]
+    assert asked.shape == (3, 16, 16)
+    assert (asked[0] - asked[1]).abs().amax(1).min() > 1e-3
+    assert (asked[0, 0] - asked[0, 15]).abs().max() > 1e-3  # the end is asked something else
+    assert (asked[2] - asked[2, :1]).abs().max() == 0  # without a prompt all moments are alike
     torch.testing.assert_close(words.null(1)[0], none)
     with pytest.raises(SuffuseError, match="no word of this model 'circl'; did you mean 'circle'"):
         words.prepare(["a red circl moves left"])
@@ -140,7 +143,7 @@ def test_real_clips_obey_their_prompts_and_false_prompts_are_noticed():
     turned = [
         dataclasses.replace(e, data=Clip(e.data.frames[:, :, ::-1].copy(), 8))
         for e in real
-        if "left" in e.conditions["prompt"]
+        if "left" in e.conditions["prompt"] and "stays" not in e.conditions["prompt"]
     ]
     found = by_name(Obeyed().evaluate(turned, test=test, train=train, seed=0))
     assert found["Motion words obeyed"].value < 10
@@ -148,20 +151,21 @@ def test_real_clips_obey_their_prompts_and_false_prompts_are_noticed():
     frozen = [
         dataclasses.replace(e, data=Clip(e.data.frames[:1].repeat(16, 0), 8))
         for e in real
-        if "stays" not in e.conditions["prompt"]
+        if "moves" in e.conditions["prompt"]
     ]
     found = by_name(Obeyed().evaluate(frozen, test=test, train=train, seed=0))
     assert found["Motion words obeyed"].value == 0
-    assert found["Shape words obeyed"].value == 100
+    assert found["Shape and digit words obeyed"].value == 100
     with pytest.raises(SuffuseError, match="no sample has one"):
         Obeyed().evaluate([Example(real[0].data)], test=test, train=train, seed=0)
 
 
 def test_a_dark_clip_is_judged_and_obeys_nothing():
-    motion, _, _ = Shapes("test").scene(1)
-    judged = judge(Clip(np.zeros((16, 16, 16, 3), np.uint8), 8), motion)
-    assert judged["all"] == 0
-    assert all(np.isfinite(value) for value in judged.values())
+    dark = Clip(np.zeros((16, 16, 16, 3), np.uint8), 8)
+    for caption in ("a red circle moves left", "a red six bounces"):
+        judged = judge(dark, parse(caption))
+        assert judged["all"] == judged["motion"] == 0
+        assert all(np.isfinite(value) for name, value in judged.items() if name != "pace")
 
 
 def test_digits_keep_their_identity_until_they_do_not():
@@ -272,7 +276,7 @@ def test_impossible_edits_are_refused(model, make, words):
 
 
 def test_training_lowers_the_loss_with_levels_for_each_frame(tmp_path):
-    changes = {**SMALL, "training.steps": 60, "training.batch": 16, "training.sample_every": 0}
+    changes = {**SMALL, "training.steps": 90, "training.batch": 16, "training.sample_every": 0}
     changes |= {
         "training.log_every": 10,
         "training.warmup": 10,
@@ -282,4 +286,4 @@ def test_training_lowers_the_loss_with_levels_for_each_frame(tmp_path):
     training.train(recipe.load("video/shapes", changes), tmp_path / "run", progress=False)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]

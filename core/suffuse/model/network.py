@@ -28,7 +28,18 @@ class Network(nn.Module):
 
         Conditions are prepared values (`Model.prepare`), one row a sample.
         """
-        given: dict[str, Any] = {} if mask is None else {"mask": mask}
+        given = self.slots(conditions)
+        if mask is not None:
+            given["mask"] = mask
+        return self.backbone(x, level, **given)
+
+    def slots(self, conditions: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What the backbone is given for prepared conditions, by the names of its arguments.
+
+        What several conditions bring for "vector" is summed, and what they bring for another slot
+        stands side by side.
+        """
+        given: dict[str, Any] = {}
         for name, embed in self.conditioners.items():
             answer = embed(conditions[name])
             for slot, value in (
@@ -40,4 +51,4 @@ class Network(nn.Module):
                     given[slot] = given[slot] + value
                 else:
                     given[slot] = torch.cat([given[slot], value], dim=1)
-        return self.backbone(x, level, **given)
+        return given

@@ -298,11 +298,15 @@ class _Run:
         return step
 
     def _start(self, source: str) -> None:
-        """Take over the weights of another model."""
+        """Take over the weights of another model; layers that it lacks begin anew.
+
+        A teacher has to have them all.
+        """
         start = load(source)
         theirs = start.network.state_dict()
         mine = self.model.network.state_dict()
-        others = [n for n in {*mine, *theirs} if getattr(mine.get(n), "shape", 0)
+        new = set() if self.model.recipe.objective is not None else mine.keys() - theirs.keys()
+        others = [n for n in {*mine, *theirs} - new if getattr(mine.get(n), "shape", 0)
                   != getattr(theirs.get(n), "shape", 1)]  # fmt: skip
         if others:
             raise SuffuseError(
@@ -310,7 +314,9 @@ class _Run:
                 f"recipe's: {len(others)} of {len(mine)} differ, among them {min(others)!r}; take "
                 "the recipe that it was trained by"
             )
-        self.model.network.load_state_dict(theirs)
+        self.model.network.load_state_dict(theirs, strict=not new)
+        if new:
+            self.report.say(f"{len(new)} of {len(mine)} weights are new, among them {min(new)!r}")
         if self.model.recipe.objective is not None:
             teacher = copy.deepcopy(self.model)
             teacher.network.requires_grad_(False)

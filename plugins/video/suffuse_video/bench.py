@@ -1,4 +1,8 @@
-"""The suite of benchmarks: words obeyed, frames predicted and filled in, clips of four lengths."""
+"""The suite of benchmarks: words obeyed, frames predicted and filled in, long clips, restoring.
+
+Everything is on held-out clips of the model's own data, beside what needs no model. `source` is the
+model that is measured.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,8 +25,11 @@ from suffuse.plugins.contracts import Example, Metric
 from . import baselines
 from .clip import Clip
 from .evaluators import Obeyed
-from .making import complete, window
-from .tracking import shape_seen, track
+from .features import encoder
+from .making import How, complete, following, window
+from .shapes import DIGITS, Shapes
+from .temporal import Warping, ssim, warping_errors
+from .tracking import digits_seen, thing_seen, track
 
 __all__ = ["short", "video"]
 
@@ -81,6 +88,7 @@ class Words:
         each = (time.perf_counter() - begin) / self.n
         samples = [Example(c, {"prompt": p}) for c, p in zip(clips, prompts, strict=True)]
         metrics = Obeyed().evaluate(samples, test=test, train=train, seed=0)
+        metrics += Warping().evaluate(samples, test=test, train=train, seed=0)
         timed = Metric("seconds a clip", each, each, each, "lower", self.n, unit="s")
         return Result([*metrics, timed])
 
@@ -101,7 +109,8 @@ class Frames:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """PSNR over the frames that were made, and network calls for each."""
+        """PSNR and SSIM over the frames that were made, how far the whole clip's features (see
+        `features`) are from those of the true clip, and network calls for each frame."""
         model = context.once(self.source, lambda: suffuse.load(self.source))
         test = context.once((self.source, "test"), lambda: model.dataset("test"))
         examples = [test[i] for i in range(min(self.n, len(test)))]
@@ -116,8 +125,11 @@ class Frames:
         else:
             given: dict[str, Any] = {"guidance": 1.0}
             if self.prompted:
-                given["prompt"] = [e.conditions["prompt"] for e in examples]
-            x = window(
+                given |= {
+                    name: [e.conditions.get(name) for e in examples] for name in model.conditions
+                }
+            make = complete if self.how == "cached" else window
+            x = make(
                 model,
                 model.encode(clips).cpu(),
                 known,
@@ -134,12 +146,22 @@ class Frames:
         ]
         share = sum(calls) / int((~known).sum())
         cost = Metric("calls for a frame", share, share, share, "lower", len(clips))
-        return Result([_decibels(errors, "PSNR"), cost])
+        alike = [ssim(m[~known], c.frames[~known]) for m, c in zip(made, clips, strict=True)]
+        look = encoder("reader")
+        apart = (look([Clip(m, 8.0) for m in made]) - look(clips)).norm(dim=1)
+        return Result(
+            [
+                _decibels(errors, "PSNR"),
+                _mean("SSIM", alike, len(clips)),
+                _mean("distance of features", apart.tolist(), len(clips), "lower"),
+                cost,
+            ]
+        )
 
 
 @dataclass(frozen=True)
 class Long:
-    """Clips of four times the length that was trained on: what is kept of colour and form."""
+    """Clips that go on for four times the length that was trained on: what is kept in time."""
 
     task: str
     model: str
@@ -152,51 +174,103 @@ class Long:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """The fit of the best drawing in the first and the last quarter; shape and colour kept."""
+        """Form, warping error and likeness to its kind in the first and the last quarter; colour
+        and thing kept, and digits kept in most frames of each quarter.
+
+        Held-out clips of what bounces go on, without a prompt.
+        """
+        model = context.once(self.source, lambda: suffuse.load(self.source))
+        frames, size = model.shape[0], model.shape[-1]
+        data = Shapes("test", frames, size, digits=0.5, bounces=1.0, test_clips=self.n)
+        clips = [data[i].data for i in range(self.n)]
+        total = self.times * frames
+        if self.how == "real":
+            far = Shapes("test", total, size, digits=0.5, bounces=1.0, test_clips=self.n)
+            made = [far[i].data for i in range(self.n)]
+            motions = [far.scene(i).motion for i in range(self.n)]
+        else:
+            motions = [data.scene(i).motion for i in range(self.n)]
+            states = torch.zeros(self.n, total, *model.shape[1:])
+            states[:, :frames] = model.encode(clips).cpu()
+            x = complete(
+                model,
+                states,
+                np.arange(total) < frames,
+                how=self.how,  # type: ignore[arg-type]
+                steps=self.steps,
+                seed=self.seed,
+                guidance=1.0,
+            )
+            made = model.decode(x)
+        names = ("first", "last")
+        fits: dict[str, list[float]] = {name: [] for name in names}
+        errors: dict[str, list[float]] = {name: [] for name in names}
+        kept, digits = [], []
+        for clip, motion in zip(made, motions, strict=True):
+            quarter = total // 4
+            parts = [clip.frames[i * quarter : (i + 1) * quarter] for i in range(4)]
+            for name, part in zip(names, (parts[0], parts[-1]), strict=True):
+                seen = track(Clip(part, clip.fps))
+                fits[name].append(float(thing_seen(seen, [motion.thing])[1].mean()))
+                errors[name].append(float(warping_errors(Clip(part, clip.fps)).mean()))
+            last = track(Clip(parts[-1], clip.fps))
+            kept.append(thing_seen(last)[0] == motion.thing and last.colour == motion.colour)
+            if motion.thing in DIGITS:
+                number = DIGITS.index(motion.thing)
+                read = [digits_seen(track(Clip(part, clip.fps))) for part in parts]
+                digits.append(all(np.mean(each == number) > 0.5 for each in read))
+        found = [_mean(f"form, {n} quarter", fits[n], self.n) for n in names]
+        found += [_mean(f"warping error, {n} quarter", errors[n], self.n, "lower") for n in names]
+        for name, who in (("thing and colour kept", kept), ("digits kept", digits)):
+            if not who:
+                continue
+            share = stats.proportion(int(np.sum(who)), len(who))
+            ends = 100 * share.value, 100 * share.low, 100 * share.high
+            found.append(Metric(name, *ends, "higher", len(who), unit="%"))
+        return Result(found)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a frame costs far into a clip, when frames follow by the cache."""
+
+    task: str
+    model: str
+    seed: int
+    steps: int = 10
+    source: str = MODEL
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """Milliseconds at frame 16 and at frame 256, medians of eight frames around each, and
+        their ratio."""
         model = context.once(self.source, lambda: suffuse.load(self.source))
         test = context.once((self.source, "test"), lambda: model.dataset("test"))
-        clips = [test[i].data for i in range(min(self.n, len(test)))]
-        frames = len(clips[0])
-        total = self.times * frames
-        states = torch.zeros(len(clips), total, *model.shape[1:])
-        states[:, :frames] = model.encode(clips).cpu()
-        known = np.arange(total) < frames
-        x = complete(
-            model,
-            states,
-            known,
-            how=self.how,  # type: ignore[arg-type]
-            steps=self.steps,
-            seed=self.seed,
-            guidance=1.0,
+        states = model.encode([test[0].data]).cpu()[:, :8]
+        ends: list[float] = []
+        begin = time.perf_counter()
+        following(
+            model, states, 260, steps=self.steps, told=lambda i: ends.append(time.perf_counter())
         )
-        fits: dict[str, list[float]] = {"first": [], "last": []}
-        kept = 0
-        for clip, made in zip(clips, model.decode(x), strict=True):
-            new = made.frames[frames:]
-            quarter = len(new) // 4
-            seen = {}
-            for name, part in (("first", new[:quarter]), ("last", new[-quarter:])):
-                seen[name] = track(Clip(part, clip.fps))
-                fits[name].append(float(shape_seen(seen[name])[1].mean()))
-            at_first = track(clip)
-            same = shape_seen(at_first)[0] == shape_seen(seen["last"])[0]
-            kept += same and at_first.colour == seen["last"].colour
-        share = stats.proportion(kept, len(clips))
-        found = [
-            _mean(f"form, {name} quarter", values, len(clips)) for name, values in fits.items()
-        ]
-        ends = 100 * share.value, 100 * share.low, 100 * share.high
-        found.append(Metric("shape and colour kept", *ends, "higher", len(clips), unit="%"))
-        return Result(found)
+        each = np.diff([begin, *ends])
+        near, far = (1000 * float(np.median(each[k - 4 : k + 4])) for k in (16 - 8, 256 - 8))
+        return Result(
+            [
+                Metric("frame 16", near, near, near, "lower", 8, unit="ms"),
+                Metric("frame 256", far, far, far, "lower", 8, unit="ms"),
+                Metric("frame 256 to frame 16", *(3 * [far / near]), "lower", 8, target=1.3),
+            ]
+        )
 
 
 _BOTH = ("test", "train")
 
 
-def _mean(name: str, values: Sequence[float], n: int) -> Metric:
+def _mean(
+    name: str, values: Sequence[float], n: int, better: Literal["higher", "lower"] = "higher"
+) -> Metric:
     found = stats.mean(torch.tensor(values, dtype=torch.float64), seed=0)
-    return Metric(name, found.value, found.low, found.high, "higher", n)
+    return Metric(name, found.value, found.low, found.high, better, n)
 
 
 def video(source: str = MODEL, seeds: int = 3, n: int = 256, clips: int = 64) -> Iterator[Case]:
@@ -208,22 +282,25 @@ def video(source: str = MODEL, seeds: int = 3, n: int = 256, clips: int = 64) ->
         n: clips made by prompt; clips: of which frames are made.
     """
     for seed in range(seeds):
-        for guidance in (1.0, 2.0, 4.0):
+        for guidance in (1.0, 1.5, 2.0, 3.0):
             name = f"guidance {guidance:g}"
             yield Words("video/words", name, seed, guidance=guidance, n=n, source=source)
         for steps in (5, 10, 40):
             name = f"guidance 2, {steps} steps"
             yield Words("video/words", name, seed, steps, n=n, source=source)
     yield from _frames(source, seeds, clips)
-    for how in ("full", "sequential", "rolling"):
+    for how in ("real", *get_args(How)):
         yield Long("video/long", how, 0, how, n=clips // 2, source=source)
+    yield Pace("video/pace", "cached", 0, source=source)
 
 
 def short(source: str = MODEL) -> Iterator[Case]:
     """Some minutes: one seed, few clips of the model `source`."""
     yield Words("video/words", "guidance 2", 0, n=64, source=source)
     yield from _frames(source, 1, 32)
-    yield Long("video/long", "full", 0, n=16, source=source)
+    for how in ("real", "full", "cached"):
+        yield Long("video/long", how, 0, how, n=16, source=source)
+    yield Pace("video/pace", "cached", 0, source=source)
 
 
 def _frames(source: str, seeds: int, clips: int) -> Iterator[Case]:
@@ -231,8 +308,12 @@ def _frames(source: str, seeds: int, clips: int) -> Iterator[Case]:
         for how in _BASELINES:
             if what != "prediction" or how == "copy last":
                 yield Frames(f"video/{what}", how, 0, what, how, n=clips, source=source)
+        plans = get_args(How) if what == "prediction" else ("full", "sequential", "rolling")
         for seed in range(seeds):
-            for how in ("full", "sequential", "rolling"):
-                yield Frames(f"video/{what}", how, seed, what, how, n=clips, source=source)
+            for how in plans:
+                prompted = how != "cached"
+                yield Frames(
+                    f"video/{what}", how, seed, what, how, prompted, n=clips, source=source
+                )
             name = "full, no prompt"
             yield Frames(f"video/{what}", name, seed, what, "full", False, n=clips, source=source)

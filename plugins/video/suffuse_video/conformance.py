@@ -23,6 +23,39 @@ def _clips(folder: Path) -> Mapping[str, Any]:
     return {**data, "encoder.frames": 4, "encoder.size": 8, **_SMALL}
 
 
+def _sprites(folder: Path) -> Mapping[str, Any]:
+    """Sheets of three bodies, three trousers, three shirts and three heads, as blocks of colour."""
+    import numpy as np
+    from PIL import Image
+
+    from .sprites import ACTIONS, CELL, LAYERS
+
+    random = np.random.default_rng(0)
+    for i, layer in enumerate(LAYERS):
+        (folder / layer).mkdir(parents=True)
+        for name in range(3):
+            sheet = np.zeros((CELL * len(ACTIONS), CELL * 13, 4), np.uint8)
+            cells = sheet.reshape(len(ACTIONS), CELL, 13, CELL, 4)
+            for k in range(13):  # blocks, one above the other, that go to the right
+                cells[:, 12 * i : 12 * i + 12, k, 2 * k : 2 * k + 20] = 255
+            sheet[..., :3] = random.integers(0, 255, 3)
+            Image.fromarray(sheet).save(folder / layer / f"{name}.png")
+    data = {"dataset.path": str(folder), "dataset.frames": 4, "encoder.frames": 4}
+    return {**data, "encoder.size": 8, **_SMALL}
+
+
+def _emoji(folder: Path) -> Mapping[str, Any]:
+    """Forty-eight short animations of moving shapes, named by code points."""
+    from .files import ClipFiles
+    from .shapes import Shapes
+
+    shapes, files = Shapes("train", frames=4), ClipFiles()
+    for i in range(48):
+        files.write(shapes[i].data, folder / f"{0x1F400 + i:x}.webp", {})
+    data = {"dataset.path": str(folder), "dataset.frames": 4, "encoder.frames": 4}
+    return {**data, "encoder.size": 8, **_SMALL}
+
+
 _SMALL = {"denoiser.width": 32, "denoiser.depth": 2}
 _FEW = {"dataset.clips": 64, "dataset.test_clips": 64, "dataset.frames": 4, "encoder.frames": 4}
 
@@ -32,5 +65,7 @@ CONFORMANCE = Conformance(
         "recipe video/shapes": {**_FEW, **_SMALL},
         "recipe video/digits": {**_FEW, **_SMALL},
         "recipe video/folder": _clips,
+        "recipe video/sprites": _sprites,
+        "recipe video/emoji": _emoji,
     }
 )

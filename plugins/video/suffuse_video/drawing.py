@@ -16,26 +16,26 @@ __all__ = ["DIGITS", "SHAPES", "digit", "shape"]
 Array = NDArray[np.float64]
 
 
-def _circle(x: Array, y: Array, r: float) -> Array:
+def _circle(x: Array, y: Array, r: Array) -> Array:
     return np.hypot(x, y) - r
 
 
-def _square(x: Array, y: Array, r: float) -> Array:
+def _square(x: Array, y: Array, r: Array) -> Array:
     return np.maximum(abs(x), abs(y)) - 0.9 * r
 
 
-def _triangle(x: Array, y: Array, r: float) -> Array:
+def _triangle(x: Array, y: Array, r: Array) -> Array:
     slant = abs(x) * (np.sqrt(3) / 2) - y / 2
     return np.maximum(slant, y) - 0.68 * r
 
 
-def _cross(x: Array, y: Array, r: float) -> Array:
+def _cross(x: Array, y: Array, r: Array) -> Array:
     x, y = abs(x), abs(y)
     long, thin = 1.05 * r, 0.34 * r
     return np.minimum(np.maximum(x - long, y - thin), np.maximum(x - thin, y - long))
 
 
-SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
+SHAPES: dict[str, Callable[[Array, Array, Array], Array]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
@@ -43,7 +43,7 @@ SHAPES: dict[str, Callable[[Array, Array, float], Array]] = {
 }
 
 
-def shape(name: str, at: Array, size: int, radius: float) -> Array:
+def shape(name: str, at: Array, size: int, radius: float | Array) -> Array:
     """How much of each pixel the shape covers, in [0, 1]; [F, size, size].
 
     Args:
@@ -51,8 +51,9 @@ def shape(name: str, at: Array, size: int, radius: float) -> Array:
         at: the places of its centre [F, 2], x and y in pixels, y downwards; (0, 0) is the middle
             of the first pixel.
         size: of a frame, in pixels.
-        radius: in pixels; about that of the circle of the same area.
+        radius: in pixels, one or [F]; about that of the circle of the same area.
     """
+    radius = np.broadcast_to(radius, len(at))[:, None, None]
     y, x = np.mgrid[:size, :size]
     dx, dy = x - at[:, 0, None, None], y - at[:, 1, None, None]
     return np.clip(0.5 - SHAPES[name](dx, dy, radius), 0, 1)
@@ -75,15 +76,16 @@ DIGITS = np.array([[[int(c) for c in row] for row in rows.split()] for rows in _
 """[10, 7, 5]: 1 is ink."""
 
 
-def digit(number: int, at: Array, size: int, cell: float = 1.0) -> Array:
+def digit(number: int, at: Array, size: int, cell: float | Array = 1.0) -> Array:
     """How much ink each pixel has, in [0, 1]; [F, size, size].
 
     Args:
         number: 0 to 9.
         at: the places of its centre [F, 2], as for `shape`.
         size: of a frame, in pixels.
-        cell: pixels of a cell of the bitmap.
+        cell: pixels of a cell of the bitmap, one or [F].
     """
+    cell = np.broadcast_to(cell, len(at))[:, None]
     glyph = np.pad(DIGITS[number], 1)
     places = np.arange(size)
 

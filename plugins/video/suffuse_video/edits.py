@@ -1,4 +1,4 @@
-"""Edits of clips: going on, more frames between, missing frames, missing regions.
+"""Edits of clips: going on, coming to life, more frames between, missing frames and regions.
 
     Continue(model, frames=48)([clip], n=4, seed=0, prompt="...") -> 4 clips
 
@@ -15,16 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
 from .clip import Clip, fitted
+from .files import ClipFiles
 from .making import How, complete
 from .pixels import Pixels
+from .reading import VIDEOS
+from .restoring import by_windows
 
-__all__ = ["Continue", "Fill", "Interpolate"]
+__all__ = ["Animate", "Continue", "Fill", "Interpolate"]
 
 
 class _Edit:
@@ -35,6 +39,7 @@ class _Edit:
                 f"{model.recipe.encoder['name']!r}"
             )
         self.model, self.how, self.context = model, how, context
+        self.told = tuple(model.conditions)
 
     def _made(
         self, clip: Clip, places: NDArray[np.intp], total: int, n: int, settings: dict[str, Any]
@@ -45,6 +50,8 @@ class _Edit:
         states[places] = frames[: len(places)]
         known = np.zeros(total, dtype=bool)
         known[places] = True
+        if not any(value is not None for name, value in settings.items() if name in self.told):
+            settings = {"guidance": 1.0, **settings}
         x = complete(
             self.model,
             states.expand(n, *states.shape),
@@ -87,6 +94,26 @@ class Continue(_Edit):
         return out
 
 
+class Animate(Continue):
+    """A picture as the first frame of a clip; the prompt says what happens.
+
+    Args:
+        model: of clips, with a noise level for each frame.
+        frames: of the clip, with the picture; the model's where 0.
+        how: as for `Continue`.
+    """
+
+    def __init__(self, model: Any, *, frames: int = 0, how: How = "full") -> None:
+        total = frames or model.shape[0]
+        if total < 2:
+            raise SuffuseError(f"a clip that moves has 2 frames or more, and {total} is fewer")
+        super().__init__(model, frames=total - 1, how=how)
+
+    def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
+        """n clips for each picture; of a clip, its first frame counts."""
+        return super().__call__([Clip(c.frames[:1], c.fps) for c in objects], n, **settings)
+
+
 class Interpolate(_Edit):
     """More frames between those of a clip.
 
@@ -121,7 +148,8 @@ class Fill(_Edit):
     Args:
         model: of clips, with a noise level for each frame.
         missing: frames, counted from 0: "5-8,12".
-        mask: a picture, white where every frame is to be filled; at the model's size or any other.
+        mask: a picture, white where every frame is to be filled, or a clip whose frames say so each
+            for its own frame; at the model's size or any other.
         how, context: as for `Continue`, where frames are missing.
         method: of posterior sampling, where a region is.
     """
@@ -150,10 +178,7 @@ class Fill(_Edit):
         out = []
         for clip in objects:
             if self.mask is not None:
-                x = self.model.encoder.encode([clip])
-                known = torch.from_numpy(~self.mask).expand(x.shape[1:])
-                seen = Observation(operators.mask(known), x)
-                out += self.model.restore(seen, n=n, method=self.method, seed=seed, **settings)
+                out += self._region(clip, n, {"seed": seed, "guidance": 1.0, **settings})
                 continue
             there = self._length(clip)
             if max(self.missing) >= there:
@@ -168,6 +193,20 @@ class Fill(_Edit):
             kept = self.model.encoder.decode(frames[None])[0]
             out += self._made(kept, places, there, n, {"seed": seed, **settings})
         return out
+
+    def _region(self, clip: Clip, n: int, settings: dict[str, Any]) -> list[Clip]:
+        assert self.mask is not None
+        frames = self.model.encoder.states(clip)
+        marked = self.mask[np.arange(len(frames)).clip(max=len(self.mask) - 1)]
+
+        def restore(y: Tensor, here: slice) -> list[Clip]:
+            own = marked[np.arange(here.start, here.stop).clip(max=len(marked) - 1)]
+            known = torch.from_numpy(~own)[:, None].expand(y.shape)
+            seen = Observation(operators.mask(known), y[None])
+            made: list[Clip] = self.model.restore(seen, n, method=self.method, **settings)
+            return made
+
+        return by_windows(self.model, frames, restore)
 
 
 def _numbers(text: str) -> list[int]:
@@ -184,12 +223,16 @@ def _numbers(text: str) -> list[int]:
 
 
 def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
-    try:
-        with Image.open(Path(path)) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise SuffuseError(f"cannot read the mask {path}: {error}") from None
-    marked = fitted(pixels[None], *sides)[0].mean(-1) >= 64
+    """What is marked, [F, h, w]; F is 1 for a picture."""
+    if Path(path).suffix.lower() in VIDEOS:
+        pixels = ClipFiles().read(Path(path)).frames
+    else:
+        try:
+            with Image.open(Path(path)) as image:
+                pixels = np.asarray(image.convert("RGB"))[None]
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SuffuseError(f"cannot read the mask {path}: {error}") from None
+    marked = fitted(pixels, *sides).mean(-1) >= 64
     if not marked.any() or marked.all():
         raise SuffuseError(
             f"the mask {path} is {'white' if marked.all() else 'black'} all over: paint white what "

@@ -20,8 +20,8 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .clip import Clip, fitted
-from .shapes import Motion, captions, parse
-from .tracking import digits_seen, motion_of, shape_seen, track, trajectory_error
+from .shapes import DIGITS, Motion, captions, parse
+from .tracking import digits_seen, does, pace_seen, thing_seen, track, trajectory_error
 
 __all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge"]
 
@@ -31,28 +31,32 @@ MOST = 512
 """At most so many held-out clips, evenly spaced, are looked at."""
 
 
-def judge(clip: Clip, motion: Motion) -> dict[str, float]:
+def judge(clip: Clip, motion: Motion, strength: float | None = None) -> dict[str, float]:
     """Whether a clip shows what its caption says: 1 or 0 for each, errors in pixels.
 
     Returns:
-        "colour", "shape", "motion" (directions and pace), "all"; "error", the distance from the
-        asked path; "fit", the mean correlation with the asked shape's drawing, and "drift", that of
-        the first quarter of the frames less that of the last.
+        "colour", "thing", "motion" (see `tracking.does`), "all"; "error", the distance from the
+        asked path; "fit", the mean correlation with the asked thing's drawing, and "drift", that of
+        the first quarter of the frames less that of the last; "pace", the distance between the
+        strength that was told and the one that is seen, NaN where none was told.
     """
     seen = track(clip)
-    shape, fits = shape_seen(seen)
+    thing, _ = thing_seen(seen)
+    fits = thing_seen(seen, [motion.thing])[1]
     size = clip.frames.shape[1]
-    moved = motion_of(seen.places, size) if np.isfinite(seen.places).all() else None
+    lit = bool(np.isfinite(seen.places).all())
     found = {
         "colour": float(seen.colour == motion.colour),
-        "shape": float(shape == motion.shape),
-        "motion": float(moved == (motion.directions, motion.slowly)),
-        "error": trajectory_error(seen.places, motion, size),
+        "thing": float(thing == motion.thing),
+        "motion": float(lit and does(seen, motion, strength)),
+        "error": trajectory_error(seen.places, motion, size, strength),
         "fit": float(fits.mean()),
     }
     quarter = max(1, len(fits) // 4)
     found["drift"] = float(fits[:quarter].mean() - fits[-quarter:].mean())
-    found["all"] = found["colour"] * found["shape"] * found["motion"]
+    found["all"] = found["colour"] * found["thing"] * found["motion"]
+    told = strength is not None and motion.directions
+    found["pace"] = abs(pace_seen(seen.places, motion, size) - strength) if told and lit else np.nan
     return found
 
 
@@ -105,10 +109,16 @@ class Obeyed:
                 note=note,
             )
 
+        paced = [[j for j in who if np.isfinite(j["pace"])] for who in (made, real)]
+        strength = (
+            [_mean("Strength, told against seen", *paced, "pace", "lower", "", seed)]
+            if min(map(len, paced)) > 1
+            else []
+        )
         return [
             share("motion", "Motion words obeyed", self.target),
             share("colour", "Colour words obeyed"),
-            share("shape", "Shape words obeyed"),
+            share("thing", "Shape and digit words obeyed"),
             share("all", "All words obeyed"),
             _mean("Trajectory error", made, real, "error", "lower", "px", seed),
             _mean(
@@ -117,6 +127,7 @@ class Obeyed:
             _mean(
                 "Drift of the form, first to last quarter", made, real, "drift", "lower", "", seed
             ),
+            *strength,
         ]
 
 
@@ -133,7 +144,10 @@ class Identity:
         """
         made, real = _digits(samples), _digits(_some(test))
         if not made:
-            raise SuffuseError("video/identity takes clips whose label is a digit, 0 to 9")
+            raise SuffuseError(
+                "video/identity takes clips whose label is a digit, 0 to 9, or whose prompt names "
+                "one"
+            )
 
         def share(name: str, test_of: Callable[[NDArray[np.intp], int], bool]) -> Metric:
             ok, floor = (
@@ -240,17 +254,27 @@ def _some(dataset: Dataset) -> list[Example]:
 
 
 def _judged(examples: Sequence[Example]) -> list[dict[str, float]]:
-    asked = [(e.data, parse(str(e.conditions.get("prompt") or ""))) for e in examples]
-    return [judge(clip, motion) for clip, motion in asked if motion is not None]
+    found = []
+    for example in examples:
+        motion = parse(str(example.conditions.get("prompt") or ""))
+        if motion is not None:
+            found.append(judge(example.data, motion, example.conditions.get("strength")))
+    return found
 
 
 def _digits(examples: Sequence[Example]) -> list[tuple[NDArray[np.intp], int]]:
-    labels = [(e.data, str(e.conditions.get("label"))) for e in examples]
-    return [
-        (digits_seen(track(clip), clip.frames.shape[1] / 16), int(label))
-        for clip, label in labels
-        if label in "0123456789" and len(label) == 1
-    ]
+    found = []
+    for example in examples:
+        label = str(example.conditions.get("label"))
+        motion = parse(str(example.conditions.get("prompt") or ""))
+        if motion is not None and motion.thing in DIGITS:
+            number = DIGITS.index(motion.thing)
+        elif label in "0123456789" and len(label) == 1:
+            number = int(label)
+        else:
+            continue
+        found.append((digits_seen(track(example.data)), number))
+    return found
 
 
 def _flicker(clip: Clip) -> float:

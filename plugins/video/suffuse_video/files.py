@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from suffuse.storage import write_bytes
 from .clip import Clip
 from .reading import read, stream
 
-__all__ = ["ClipFiles", "animation"]
+__all__ = ["ClipFiles", "animation", "strip"]
 
 _LEAST = 128
 _EXIF_FOLDER, _USER_COMMENT, _ASCII = 0x8769, 0x9286, b"ASCII\0\0\0"
@@ -37,7 +38,9 @@ _CAPTION = 12
 
 
 class ClipFiles:
-    """Renderer of clips: MP4 by default, WebM, GIF and WebP by suffix."""
+    """Renderer of clips: MP4 by default, WebM, GIF and WebP by suffix; many on a page (.html)."""
+
+    collections = (".html",)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -59,6 +62,25 @@ class ClipFiles:
             write_bytes(path, animation(data, suffix[1:].upper(), metadata))
         else:
             write_bytes(path, _film(data, suffix, metadata))
+
+    def compose(self, model: Any, names: Iterable[str]) -> Any:
+        """What makes clips of another length or rate, where such conditions are asked for."""
+        from .sampling import composed
+
+        return composed(model, names)
+
+    def write_all(
+        self, objects: Sequence[Clip], path: Path, metadata: Sequence[Mapping[str, str]]
+    ) -> None:
+        """A page on which all clips play, with what each was made from.
+
+        Args:
+            objects: clips; metadata: the text entries of each.
+        """
+        from .page import page
+
+        captions = [_caption(entries) for entries in metadata]
+        write_bytes(Path(path), page(objects, captions, Path(path).stem).encode("utf-8"))
 
     def read(self, path: Path) -> Clip:
         """The clip in a file, or in a folder of frames.
@@ -98,7 +120,7 @@ class ClipFiles:
             captions: a line for each.
             columns: how many strips stand side by side; one where 0.
         """
-        strips = [_strip(clip) for clip in objects]
+        strips = [strip(clip) for clip in objects]
         columns = min(columns or 1, len(strips)) if len(strips) > 4 else 1
         below = _CAPTION if captions is not None else 0
         width, height = (max(s.shape[i] for s in strips) for i in (1, 0))
@@ -107,10 +129,10 @@ class ClipFiles:
         size = (columns * (width + gap) + gap, rows * (height + below + gap) + gap)
         sheet = Image.new("RGB", size, "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-        for i, strip in enumerate(strips):
+        for i, each in enumerate(strips):
             left = gap + (i % columns) * (width + gap)
             top = gap + (i // columns) * (height + below + gap)
-            sheet.paste(Image.fromarray(strip), (left, top))
+            sheet.paste(Image.fromarray(each), (left, top))
             if captions is not None:
                 line = " ".join(str(captions[i])[:1000].split())
                 while line and draw.textlength(line, font=font) > width:
@@ -184,6 +206,15 @@ def _film(clip: Clip, suffix: str, metadata: Mapping[str, str]) -> bytes:
     return file.getvalue()
 
 
+def _caption(entries: Mapping[str, str]) -> str:
+    """The values of the conditions that a clip was made by, as `suffuse sample` tells them."""
+    for text in entries.values():
+        with suppress(ValueError, AttributeError):
+            told = json.loads(text).get("conditions") or {}
+            return ", ".join(str(value) for value in told.values() if value is not None)
+    return ""
+
+
 def _entries(comment: bytes | str) -> Mapping[str, str]:
     if isinstance(comment, bytes):
         comment = comment.removeprefix(_ASCII).decode("ascii", "replace")
@@ -207,7 +238,8 @@ def _even(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.pad(frames, odd, mode="edge")
 
 
-def _strip(clip: Clip) -> NDArray[np.uint8]:
+def strip(clip: Clip) -> NDArray[np.uint8]:
+    """Up to 16 of its frames, evenly spaced, side by side."""
     chosen = np.linspace(0, len(clip) - 1, min(len(clip), _STRIP)).round().astype(int)
     frames = _enlarged(clip.frames[chosen], _CELL)
     while max(frames.shape[1:3]) > 3 * _CELL:

@@ -3,6 +3,7 @@
     clips/a.mp4                      without labels
     clips/walk/a.mp4  clips/run/b.gif   subfolders are labels
     clips/a/0001.png, 0002.png, ...  a folder of pictures is one clip, at 12 frames a second
+    clips/a.txt                      what a.mp4, or the folder a, shows: a caption
 
 Each file is cut into clips of so many frames at an even rate; what is read is one clip at a time.
 The test split is of whole files: those whose name's SHA-256 digest, as a fraction, is below
@@ -31,6 +32,9 @@ __all__ = ["Folder"]
 
 logger = logging.getLogger("suffuse_video")
 
+_ONE_KIND = "clip"
+"""The label where there are no subfolders."""
+
 
 @dataclass(frozen=True)
 class _File:
@@ -39,6 +43,7 @@ class _File:
     Attributes:
         path, name: name is relative to the folder.
         label: the subfolder it lies in, if any.
+        caption: what the text file beside it says, if there is one.
         seconds: from its first frame to its last.
     """
 
@@ -46,6 +51,7 @@ class _File:
     name: str
     label: str | None
     seconds: float
+    caption: str | None
 
 
 class Folder:
@@ -93,7 +99,9 @@ class Folder:
         self.split, self.frames, self.fps, self.side = split, frames, fps, side
         # A clip of one frame is as long as that frame is shown: nothing.
         files = _scan(root.resolve(), (frames - 1) / fps)
-        self.names = tuple(sorted({f.label for f in files if f.label is not None}))
+        # Without subfolders all clips are of one kind, so that recipes with labels serve them too.
+        self.names = tuple(sorted({f.label for f in files if f.label is not None})) or (_ONE_KIND,)
+        self.captioned = any(file.caption for file in files)
         held_out = _held_out(files, test_fraction)
         self._clips: list[tuple[_File, float]] = []
         step = (stride or frames) / fps
@@ -105,7 +113,8 @@ class Folder:
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
-        return {"label": Condition("category", self.names)} if self.names else {}
+        found = {"label": Condition("category", self.names)}
+        return {**found, "prompt": Condition("text")} if self.captioned else found
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -129,7 +138,9 @@ class Folder:
                 continue
             if problem is not None:
                 logger.warning("%s; another clip stands in for it", problem)
-            return Example(clip, {} if file.label is None else {"label": file.label})
+            label = _ONE_KIND if self.names == (_ONE_KIND,) else file.label
+            told = {"label": label, "prompt": file.caption}
+            return Example(clip, {k: v for k, v in told.items() if v is not None})
         assert problem is not None
         raise problem
 
@@ -186,7 +197,7 @@ def _scan(root: Path, seconds: float) -> tuple[_File, ...]:
                 f"{seconds:.2f} s"
             )
             continue
-        found.append(_File(path, name, label, lasts))
+        found.append(_File(path, name, label, lasts, _caption(path)))
     if not found:
         why = f": {faults[0]}" if faults else f" with one of {', '.join(sorted(VIDEOS))}"
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
@@ -197,6 +208,21 @@ def _scan(root: Path, seconds: float) -> tuple[_File, ...]:
             *(len(faults), len(faults) + len(found), root, "; ".join(faults[:5])),
         )
     return tuple(found)
+
+
+def _caption(path: Path) -> str | None:
+    """What the text file beside a clip says, on one line.
+
+    Raises:
+        SuffuseError: where it is no UTF-8.
+    """
+    beside = path.parent / f"{path.name if path.is_dir() else path.stem}.txt"
+    if not beside.is_file():
+        return None
+    try:
+        return " ".join(beside.read_text(encoding="utf-8").split()) or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuffuseError(f"cannot read the caption {beside}: {error}") from None
 
 
 def _candidates(root: Path) -> Iterator[tuple[Path, str | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from suffuse.diffusion import Noise
+from suffuse.diffusion import sample as run_plan
 from suffuse.errors import SuffuseError
 
 from . import levels
 from .forcing import Forcing
+from .network import Cache, SpaceTime
 
-__all__ = ["How", "complete", "window"]
+__all__ = ["How", "complete", "following", "window"]
 
-How = Literal["full", "sequential", "rolling"]
-"""The unknown frames of a window at once, one after the other, or on a staircase (see `levels`)."""
+How = Literal["full", "sequential", "rolling", "cached"]
+"""The unknown frames of a window at once, one after the other, or on a staircase (see `levels`); or
+one after the other without windows, with what the network remembers of the frames before."""
+
+_TURN = 1_000_003
+"""Between the seeds of one window and the next."""
 
 
 def complete(
@@ -30,7 +36,8 @@ def complete(
     how: How = "full",
     context: int = 0,
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
+    first: int = 0,
     counted: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Tensor:
@@ -46,7 +53,7 @@ def complete(
         how: see `How`.
         context: the most frames that a window goes back; half of its length where 0.
         steps: network calls for a frame; the model's where None.
-        seed: sample b is made by the noise (seed, b), a window by that of its own.
+        seed, first: as for `Model.sample`; a window has noise of its own.
         counted: told the network calls of each window.
         settings: of `Model.sample`: solver, guidance, batch, conditions.
 
@@ -69,6 +76,27 @@ def complete(
             f"context is 1 to {length - 1} of the model's {length} frames, and {context} is not"
         )
     total = states.shape[1]
+    if how == "cached":
+        count = int(np.sum(known))
+        if not known[:count].all():
+            raise SuffuseError(
+                "with the cache, frames follow those that are known, and here some are known "
+                "further on: choose another --how"
+            )
+        given = dict(settings)
+        if given.pop("guidance", 1.0) not in (None, 1.0):
+            raise SuffuseError("with the cache there is no guidance: give --guidance 1")
+        new = following(
+            model,
+            states[:, :count],
+            total - count,
+            steps=steps,
+            seed=seed,
+            first=first,
+            counted=counted,
+            **given,
+        )
+        return torch.cat([states[:, :count].float().cpu(), new], dim=1)
     padded = max(total, length)
     x = torch.zeros(len(states), padded, *states.shape[2:])
     x[:, :total] = states.float().cpu()
@@ -77,8 +105,8 @@ def complete(
     for turn in range(padded):
         if done[:total].all():
             break
-        first = int(np.flatnonzero(~done)[0])
-        begin = min(max(0, first - context), padded - length)
+        start = int(np.flatnonzero(~done)[0])
+        begin = min(max(0, start - context), padded - length)
         here = slice(begin, begin + length)
         x[:, here] = window(
             model,
@@ -86,7 +114,8 @@ def complete(
             done[here],
             how=how,
             steps=steps,
-            seed=seed + 1_000_003 * turn,
+            seed=_turned(seed, turn),
+            first=first,
             counted=counted,
             **settings,
         )
@@ -101,7 +130,8 @@ def window(
     *,
     how: How = "full",
     steps: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
+    first: int = 0,
     counted: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Tensor:
@@ -112,11 +142,104 @@ def window(
     grid = getattr(levels, how)(known.tolist(), calls)
     if counted is not None:
         counted(len(grid) - 1)
-    noise = Noise(seed, len(states), device=model.device)
+    noise = Noise(seed, len(states), first=first, device=model.device)
     begin = torch.from_numpy(grid[:1].copy()).to(model.device)
     prior = model.process.prior(noise, states.shape[1:], begin)
     seen = torch.from_numpy(known)[None, :, None, None, None]
     x = torch.where(seen.to(prior.device), states.to(prior), prior)
-    made = model.sample(len(states), seed=seed, x=x, grid=grid.tolist(), **settings)
+    made = model.sample(len(states), seed=seed, first=first, x=x, grid=grid.tolist(), **settings)
     out = torch.stack([model.encoder.states(clip) for clip in made])
     return torch.where(seen, states.float(), out)
+
+
+def following(
+    model: Any,
+    states: Tensor,
+    frames: int,
+    *,
+    steps: int | None = None,
+    solver: Any = None,
+    seed: int | Sequence[int] = 0,
+    first: int = 0,
+    counted: Callable[[int], None] | None = None,
+    told: Callable[[int], None] | None = None,
+    on_step: Callable[[Any], None] | None = None,
+    **conditions: Any,
+) -> Tensor:
+    """The frames that follow, one after the other, each in the same time and memory.
+
+    What the network made of the frames before is kept (`network.Cache`) for as many frames as it
+    was trained with, so that a call computes one frame alone.
+
+    Args:
+        model: whose network was trained with a share of causal batches (denoiser.causal).
+        states: the frames before, [B, K, C, h, w]; K may be 0.
+        frames: how many follow.
+        steps, solver, seed, first: as for `Model.sample`.
+        counted: told the network calls of each frame.
+        told: told the number of each frame as it is done.
+        on_step: called after each row of each frame.
+        conditions: of the model; a prompt speaks of one clip, and is refused.
+
+    Returns:
+        [B, frames, C, h, w], float32 on the CPU.
+
+    Raises:
+        SuffuseError: for a network that was not trained for it.
+    """
+    network = model.network.backbone
+    if not isinstance(network, SpaceTime) or not network.causal:
+        raise SuffuseError(
+            "the cache needs a network that looks at the past alone: train video/spacetime with "
+            "--set denoiser.causal=0.2"
+        )
+    b = len(states)
+    for name, condition in model.conditions.items():
+        if condition.kind == "text" and conditions.get(name) is not None:
+            raise SuffuseError(f"with the cache, clips go on without a {name}: leave it out")
+    values = {k: v if isinstance(v, list) else [v] * b for k, v in conditions.items()}
+    cache = Cache(model.shape[0] - 1)
+    plan = model.plan(solver, steps)
+    made: list[Tensor] = []
+    with torch.inference_mode():
+        slots = model.network.slots(model.prepare(values, b))
+        if "moments" in slots:
+            slots["moments"] = slots["moments"][:, :1]
+
+        def call(x: Tensor, level: Tensor) -> Tensor:
+            answer: Tensor = network(x, level, causal=True, cache=cache, **slots)
+            return answer
+
+        def remember(x: Tensor) -> None:
+            cache.writing = True
+            call(*model.process.present(x, torch.zeros(b, x.shape[1], device=x.device)))
+            cache.writing = False
+
+        denoise = model.process.denoiser(call)
+        known = states.to(model.device, torch.float32)
+        for part in known.split(model.shape[0], dim=1):
+            if part.shape[1]:
+                remember(part)
+        for i in range(frames):
+            noise = Noise(_turned(seed, i + 1), b, first=first, device=model.device)
+            x = run_plan(
+                denoise,
+                plan,
+                noise=noise,
+                shape=(1, *states.shape[2:]),
+                process=model.process,
+                on_step=on_step,
+            )
+            remember(x)
+            made.append(x.float().cpu())
+            if counted is not None:
+                counted(len(plan) + 1)
+            if told is not None:
+                told(i)
+    return torch.cat(made, dim=1)
+
+
+def _turned(seed: int | Sequence[int], turn: int) -> int | list[int]:
+    if isinstance(seed, int):
+        return seed + _TURN * turn
+    return [each + _TURN * turn for each in seed]

@@ -1,15 +1,21 @@
 """A transformer over space and time, with a noise level for each frame.
 
-Each frame is cut into patches. A block attends among the patches of a frame, then along time among
-the frames of a place, and ends with a perceptron:
+Each frame is cut into patches, and has a token of its own beside them. A block attends among the
+tokens of a frame, then along time among the tokens of a place, and ends with a perceptron:
 
     x += gate · space(modulate(x));   x += gate · time(modulate(x));   x += gate · mlp(modulate(x))
 
-Shifts, scales and gates are a frame's own, from its noise level and the conditions.
+Shifts, scales and gates are a frame's own, from its noise level and from what the conditions ask
+of it. A frame's own token gathers from the patches what the frame shows, hands it along time, and
+gives it back: so a thing is followed that is never twice at the same place.
+
+Attention along time knows how far apart frames are, and not where they stand: keys and queries are
+turned by their moments. With `causal` it looks at the present and the past alone; then keys and
+values of frames that are done can be kept (see `Cache`) and are not computed again.
 
 Sources: Peebles, Xie, "Scalable diffusion models with transformers" (2022), arXiv 2212.09748;
 attention over space and time in turns: Ho et al., "Video diffusion models" (2022),
-arXiv 2204.03458.
+arXiv 2204.03458; turned keys: Su et al., "RoFormer" (2021), arXiv 2104.09864.
 """
 
 from __future__ import annotations
@@ -19,29 +25,112 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, interpolate, pad, scaled_dot_product_attention, silu
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
-from suffuse.nn.blocks import Attention, zeroed
+from suffuse.nn.attention import Attention, attend, unit, zeroed
+from suffuse.nn.blocks import convolution
 from suffuse.nn.dit import patchify, unpatchify
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
 
-__all__ = ["SpaceTime"]
+__all__ = ["Cache", "SpaceTime", "TimeAttention", "turns"]
+
+
+class Cache:
+    """Keys and values of the last frames that are done, for each block.
+
+    Args:
+        longest: how many frames are remembered.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.frames = 0
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.writing = False
+
+    def extended(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """What is remembered and k, v [.., frames, d] behind it; remembered too while `writing`."""
+        if block in self.kept:
+            k, v = (torch.cat(pair, dim=-2) for pair in zip(self.kept[block], (k, v), strict=True))
+        if self.writing:
+            self.kept[block] = k[..., -self.longest :, :], v[..., -self.longest :, :]
+        return k, v
+
+
+class TimeAttention(nn.Module):
+    """Attention along time [B, F, width] that knows how far apart frames are."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        size = width // max(heads, 1)
+        if heads < 1 or width % heads or size % 2:
+            raise SuffuseError(
+                f"attention along time of width {width} cannot be split into {heads} heads of an "
+                "even size"
+            )
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.gain = nn.Parameter(torch.ones(size))
+        self.out = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.out.weight)
+
+    def forward(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, kept: object = None
+    ) -> Tensor:
+        """What attention adds to x [B, F, width].
+
+        Args:
+            turn: cosines and sines of the moments' angles, [F, width / heads] each.
+            mask: [F, keys], True where a frame looks; everywhere where None.
+            kept: (k, v) -> those with what is remembered before them.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = turned(unit(q, self.gain), turn), turned(unit(k), turn)
+        if callable(kept):
+            k, v = kept(k, v)
+        if mask is None:
+            h = attend(q, k, v)
+        else:
+            h = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out: Tensor = self.out(h.transpose(1, 2).flatten(2))
+        return out
+
+
+def turns(moments: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [F, size] of moments [F] at frequencies from 1 down to 1/100 a frame."""
+    frequencies = 100.0 ** -(torch.arange(size // 2, device=moments.device) / max(size // 2, 1))
+    angles = (moments[:, None].float() * frequencies).repeat(1, 2)
+    return angles.cos(), angles.sin()
+
+
+def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """x [..., F, size] with each pair of features (i, i + size / 2) turned by its angle."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = (k.to(x.dtype) for k in turn)
+    return x * cos + torch.cat([-b, a], dim=-1) * sin
 
 
 class _Block(nn.Module):
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.modulation = zeroed(nn.Linear(width, 9 * width))
-        self.space, self.time = Attention(width, heads), Attention(width, heads)
+        self.space, self.time = Attention(width, heads), TimeAttention(width, heads)
         inner = round(width * mlp_ratio)
         self.linear_0, self.linear_1 = nn.Linear(width, inner), nn.Linear(inner, width)
-        for attention in (self.space, self.time):  # the gates alone begin at zero
-            nn.init.xavier_uniform_(attention.out.weight)
+        nn.init.xavier_uniform_(self.space.out.weight)  # the gates alone begin at zero
 
-    def forward(self, x: Tensor, e: Tensor, frames: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        e: Tensor,
+        frames: int,
+        turn: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        kept: object = None,
+    ) -> Tensor:
         """Tokens [B·F, N, width], steered by embeddings [B·F, 1, width]."""
         space, time, mlp = self.modulation(e).chunk(3, dim=-1)
         shift, scale, gate = space.chunk(3, dim=-1)
@@ -50,11 +139,39 @@ class _Block(nn.Module):
         h = self.space(ada_norm(x, scale, shift)[1])
         x, h = ada_norm(x, scale_t, shift_t, h, gate)
         n, width = h.shape[1:]
-        turned = h.reshape(-1, frames, n, width).transpose(1, 2).reshape(-1, frames, width)
-        h = self.time(turned).reshape(-1, n, frames, width).transpose(1, 2).reshape(x.shape)
+        along = h.reshape(-1, frames, n, width).transpose(1, 2).reshape(-1, frames, width)
+        h = self.time(along, turn, mask, kept)
+        h = h.reshape(-1, n, frames, width).transpose(1, 2).reshape(x.shape)
         x, h = ada_norm(x, scale_m, shift_m, h, gate_t)
         h = self.linear_1(gelu(self.linear_0(h)))
         return torch.addcmul(x, gate_m, h)
+
+
+class _Refine(nn.Module):
+    """Pixels from what tokens say of them and from the noisy frame, by convolutions.
+
+    Details are the same everywhere in a frame and near to what is seen of them: tokens of large
+    patches are spared to learn them at every place.
+    """
+
+    def __init__(self, channels: int, features: int, width: int) -> None:
+        super().__init__()
+        self.enter = convolution(2, channels, features)
+        self.mix = convolution(2, 2 * features, 2 * features)
+        self.modulation = zeroed(nn.Linear(width, 4 * features))
+        self.leave = zeroed(convolution(2, 2 * features, channels))
+        self.skip = zeroed(nn.Linear(width, channels))
+
+    def forward(self, x: Tensor, said: Tensor, e: Tensor) -> Tensor:
+        """[n, channels, h, w] from the frames, features [n, features, h, w], and e [n, 1, width].
+
+        What there is little noise in is mostly handed on: `skip` is how much of each channel.
+        """
+        scale, shift = self.modulation(e).transpose(1, 2)[..., None].chunk(2, dim=1)
+        h = self.mix(torch.cat([silu(self.enter(x)).to(said.dtype), said], dim=1))
+        h = self.leave(silu(torch.addcmul(shift, h, 1 + scale)))
+        kept = self.skip(e).transpose(1, 2)[..., None]
+        return torch.addcmul(h, kept, x.to(h.dtype))
 
 
 class SpaceTime(Network):
@@ -70,6 +187,13 @@ class SpaceTime(Network):
         depth: how many blocks.
         heads: attention heads; they divide `width`.
         mlp_ratio: inner features of the perceptrons as a multiple of `width`.
+        causal: the share of training batches in which frames look at the present and the past
+            alone; 1 is a network that never does anything else.
+        sketch: features of a coarse picture that each frame draws of what it is asked for, laid
+            beside its patches; 0 for none. Without it, conditions steer all places of a frame
+            alike, and where things belong is learned slowly.
+        refine: channels of the convolutions that draw the pixels from what the tokens say and from
+            the noisy frame; 0 leaves the pixels to the tokens.
 
     The output of a fresh network is zero.
 
@@ -89,28 +213,57 @@ class SpaceTime(Network):
         depth: int = 4,
         heads: int = 4,
         mlp_ratio: float = 4.0,
+        causal: float = 0.0,
+        sketch: int = 0,
+        refine: int = 0,
     ) -> None:
         super().__init__(shape, width)
-        if patch < 1 or depth < 1 or width < 4:
+        if min(patch, depth) < 1 or width < 4 or min(refine, sketch) < 0 or not 0 <= causal <= 1:
             raise SuffuseError(
-                "patch and depth of a space-time transformer are 1 or more and its width 4 or "
-                f"more; given {patch}, {depth} and {width}"
+                "patch and depth of a space-time transformer are 1 or more, its width 4 or more, "
+                f"sketch and refine 0 or more and causal a share; given {patch}, {depth}, {width}, "
+                f"{sketch}, {refine} and {causal}"
             )
-        self.patch = (patch, patch)
+        self.patch, self.causal, self.heads = (patch, patch), causal, heads
         channels = self.shape[1]
         self.embedding = LevelEmbedding(width)
+        self.mix = nn.Linear(width, width)
+        self.past_only = nn.Parameter(torch.zeros(width))
         self.enter = nn.Linear(channels * patch**2, width)
+        self.own = nn.Linear(width, width)
+        self.coarse = [-(-n // patch) for n in self.shape[2:]]
+        self.sketch = self.lay = None
+        if sketch:
+            self.sketch = nn.Linear(width, sketch * self.coarse[0] * self.coarse[1])
+            self.lay = zeroed(nn.Linear(sketch, width))
         self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.leave = zeroed(nn.Linear(width, channels * patch**2))
+        self.leave = nn.Linear(width, (refine or channels) * patch**2)
+        self.refine = _Refine(channels, refine, width) if refine else None
+        if self.refine is None:
+            zeroed(self.leave)
 
-    def forward(self, x: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        level: Tensor,
+        vector: Tensor | None = None,
+        moments: Tensor | None = None,
+        *,
+        causal: bool | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         """The raw prediction for noisy clips.
 
         Args:
             x: states [B, F, C, h, w].
             level: c_noise, [B, F], or [B] for one of all frames.
             vector: the conditions' embedding, [B, width]; none where None.
+            moments: what conditions ask of each part of the clip, [B, parts, width], spread evenly
+                over its frames; nothing where None.
+            causal: whether frames look at the present and the past alone; where None, as trained,
+                and in training by chance.
+            cache: of the frames before these, for causal calls; extended while it is `writing`.
 
         Returns:
             [B, F, C, h, w], of the dtype of x.
@@ -128,18 +281,58 @@ class SpaceTime(Network):
                 f"level is one number for each of the {b} clips or for each of their {frames} "
                 f"frames; given the shape {list(level.shape)}"
             )
+        if causal is None:
+            by_chance = self.training and 0 < self.causal < 1
+            causal = bool(torch.rand(()) < self.causal) if by_chance else self.causal == 1
         size = x.shape[3:]
         down, right = (-n % p for n, p in zip(size, self.patch, strict=True))
         inner = pad(x.flatten(0, 1), (0, right, 0, down))
         grid = [n // p for n, p in zip(inner.shape[2:], self.patch, strict=True)]
         h = self.enter(patchify(inner, self.patch))
-        width = h.shape[-1]
-        places = sincos(grid, width, h.device)
-        moments = sincos([frames], width, h.device).repeat(b, 1)[:, None]
-        h = h + places.to(h.dtype) + moments.to(h.dtype)
-        e = self.embedding(level, vector).flatten(0, 1)[:, None]
-        for block in self.blocks:
-            h = block(h, e, frames)
+        h = h + sincos(grid, h.shape[-1], h.device).to(h.dtype)
+        e = self._steering(level, vector, moments, causal)
+        if self.sketch is not None and self.lay is not None:
+            h = h + self.lay(self._sketched(e, grid)).to(h.dtype)
+        h = torch.cat([self.own(e).to(h.dtype), h], dim=1)
+        past = 0 if cache is None else min(cache.frames, cache.longest)
+        begin = 0 if cache is None else cache.frames
+        places = torch.arange(begin, begin + frames, device=x.device)
+        turn = turns(places, self.width // self.heads)
+        mask = None
+        if causal and (frames > 1):
+            mask = torch.ones(frames, past + frames, dtype=torch.bool, device=x.device).tril(past)
+        for i, block in enumerate(self.blocks):
+            kept = None if cache is None else (lambda k, v, i=i: cache.extended(i, k, v))
+            h = block(h, e, frames, turn, mask, kept)
+        if cache is not None and cache.writing:
+            cache.frames += frames
         shift, scale = self.modulation(e).chunk(2, dim=-1)
-        out = unpatchify(self.leave(ada_norm(h, scale, shift)[1]), self.patch, grid)
+        out = self.leave(ada_norm(h[:, 1:].contiguous(), scale, shift)[1])
+        out = unpatchify(out, self.patch, grid)
+        if self.refine is not None:
+            out = self.refine(inner, out, e)
         return out[..., : size[0], : size[1]].reshape(x.shape).to(x.dtype)
+
+    def _sketched(self, e: Tensor, grid: list[int]) -> Tensor:
+        """The coarse picture of each frame, [B·F, N, sketch]."""
+        assert self.sketch is not None
+        drawn = self.sketch(e)[:, 0].unflatten(1, (-1, *self.coarse))
+        if grid != self.coarse:
+            drawn = interpolate(drawn, grid, mode="bilinear")
+        return drawn.flatten(2).transpose(1, 2)
+
+    def _steering(
+        self, level: Tensor, vector: Tensor | None, moments: Tensor | None, causal: bool
+    ) -> Tensor:
+        """What steers each frame, [B·F, 1, width]."""
+        e = self.embedding(level, vector)
+        if moments is not None:
+            frames = level.shape[1]
+            if moments.shape[1] != frames:
+                moments = interpolate(moments.transpose(1, 2), frames, mode="linear").transpose(
+                    1, 2
+                )
+            e = e + moments.to(e.dtype)
+        if causal:
+            e = e + self.past_only.to(e.dtype)
+        return silu(self.mix(e)).flatten(0, 1)[:, None]

@@ -25,6 +25,16 @@ def register_datasets(register: Register) -> None:
         summary="a digit that bounces in its frame; a generator, motion known",
     )
     register(
+        "video/sprites",
+        "suffuse_video.sprites:Sprites",
+        summary="characters that act, from sheets of your own (Liberated Pixel Cup)",
+    )
+    register(
+        "video/emoji",
+        "suffuse_video.emoji:Emoji",
+        summary="animated emoji from a package of your own, with their Unicode names",
+    )
+    register(
         "video/folder",
         "suffuse_video.folder:Folder",
         summary="mp4, webm, gif and folders of frames; subfolders give labels",
@@ -46,6 +56,11 @@ def register_denoisers(register: Register) -> None:
         "video/spacetime",
         "suffuse_video.network:SpaceTime",
         summary="transformer over space and time, with a noise level for each frame",
+    )
+    register(
+        "video/unet",
+        "suffuse_video.unet:SpaceTimeUNet",
+        summary="U-Net of images with attention over time; may begin with a model of images",
     )
 
 
@@ -89,6 +104,16 @@ def register_evaluators(register: Register) -> None:
         "suffuse_video.evaluators:KID",
         summary="kernel distance of made and held-out clips, on pixels and their changes",
     )
+    register(
+        "video/warping",
+        "suffuse_video.temporal:Warping",
+        summary="how far each frame is from the next, taken along the flow that is known",
+    )
+    register(
+        "video/frechet",
+        "suffuse_video.temporal:Frechet",
+        summary="Fréchet and kernel distance on features of the project's reader or of VideoMAE",
+    )
 
 
 @hookimpl
@@ -106,7 +131,27 @@ def register_edits(register: Register) -> None:
     register(
         "video/fill",
         "suffuse_video.edits:Fill",
-        summary="missing frames (--missing 5-8) or a region (--mask mask.png)",
+        summary="missing frames (--missing 5-8) or a region (--mask mask.png, or mask.mp4)",
+    )
+    register(
+        "video/animate",
+        "suffuse_video.edits:Animate",
+        summary="a picture comes to life: --prompt WORDS",
+    )
+    register(
+        "video/upscale",
+        "suffuse_video.restoring:Upscale",
+        summary="frames of the model's size from smaller ones",
+    )
+    register(
+        "video/denoise",
+        "suffuse_video.restoring:Denoise",
+        summary="without noise: --noise 25, in grey levels",
+    )
+    register(
+        "video/stabilise",
+        "suffuse_video.restoring:Stabilise",
+        summary="without wavering light and colour",
     )
 
 
@@ -130,6 +175,16 @@ def register_recipes(register: Register) -> None:
         "video/digits",
         _RECIPES / "digits.toml",
         summary="a bouncing digit by label, 16 frames of 16x16",
+    )
+    register(
+        "video/sprites",
+        _RECIPES / "sprites.toml",
+        summary="characters that act, 8 frames of 32x32: --data sprites.zip",
+    )
+    register(
+        "video/emoji",
+        _RECIPES / "emoji.toml",
+        summary="animated emoji by name, 16 frames of 32x32: --data PACKAGE.tgz",
     )
     register(
         "video/folder",

@@ -1,0 +1,183 @@
+"""Features of clips, in space and time, for distances between sets of clips.
+
+`Reader` is a small network of the project's own: it learned to read the colour, the thing and the
+motion of clips of video/shapes, and its last layer before the answers, 32 numbers, are the
+features. It sees 16 frames of 16x16; other clips are brought to that. Its weights ship with the
+plugin, and are made again, in half a minute, by
+
+    python -m suffuse_video.features reader.safetensors
+
+For other clips than moving shapes a network that has seen the world serves better: `VideoMAE` takes
+the weights of one from a local folder (Tong et al., "VideoMAE" (2022), arXiv 2203.12602).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, silu
+
+from suffuse.errors import SuffuseError
+
+from .clip import Clip, fitted
+from .shapes import COLOURS, MOTIONS, THINGS, Shapes
+
+__all__ = ["Reader", "VideoMAE", "encoder", "reader"]
+
+WEIGHTS = Path(__file__).parent / "pretrained" / "reader.safetensors"
+FRAMES, SIZE, WIDTH = 16, 16, 32
+
+
+class Reader(nn.Module):
+    """Clips [B, 16, 3, 16, 16] in [0, 1] -> features [B, 32], or what it reads of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_0 = nn.Conv2d(3, 16, 3, 2, 1)
+        self.conv_1 = nn.Conv2d(16, 32, 3, 2, 1)
+        self.frame = nn.Linear(512, 64)
+        self.time_0 = nn.Conv1d(64, 64, 3, 2, 1)
+        self.time_1 = nn.Conv1d(64, 64, 3, 2, 1)
+        self.last = nn.Linear(256, WIDTH)
+        self.answers = nn.ModuleList(
+            nn.Linear(WIDTH, n) for n in (len(COLOURS), len(THINGS), len(MOTIONS))
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """[B, 32]."""
+        b, frames = x.shape[:2]
+        h = silu(self.conv_1(silu(self.conv_0(x.flatten(0, 1)))))
+        h = silu(self.frame(h.flatten(1))).reshape(b, frames, -1).transpose(1, 2)
+        h = silu(self.time_1(silu(self.time_0(h))))
+        out: Tensor = self.last(h.flatten(1))
+        return out
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits of the colour, the thing and the motion."""
+        h = silu(self.features(x))
+        return [answer(h) for answer in self.answers]
+
+
+class VideoMAE:
+    """Features of a VideoMAE model in a local folder: the mean of its last tokens.
+
+    Args:
+        path: a folder in the layout of Hugging Face's transformers, with safetensors weights.
+
+    Raises:
+        SuffuseError: where transformers is not installed, or the folder holds no such model.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            from transformers import VideoMAEModel  # type: ignore[import-not-found,unused-ignore]
+        except ImportError:
+            raise SuffuseError(
+                "features of VideoMAE need transformers: pip install 'suffuse-video[videomae]'"
+            ) from None
+        try:
+            self.model = VideoMAEModel.from_pretrained(
+                path, local_files_only=True, use_safetensors=True
+            ).eval()
+        except (OSError, ValueError) as error:
+            raise SuffuseError(f"there is no VideoMAE model in {path}: {error}") from None
+
+    def __call__(self, clips: Sequence[Clip]) -> Tensor:
+        """[n, hidden]."""
+        config = self.model.config
+        mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+        std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+        found = []
+        with torch.inference_mode():
+            for clip in clips:
+                x = _pixels(clip, config.num_frames, config.image_size)
+                found.append(self.model(((x - mean) / std)[None]).last_hidden_state.mean(1)[0])
+        return torch.stack(found)
+
+
+@cache
+def reader() -> Reader:
+    """The network that ships, ready to read."""
+    network = Reader()
+    network.load_state_dict(load_file(WEIGHTS))
+    return network.eval()
+
+
+def encoder(name: str) -> Any:
+    """Clips -> features [n, D]: "reader", or a folder with a VideoMAE model."""
+    if name != "reader":
+        return VideoMAE(name)
+
+    def look(clips: Sequence[Clip]) -> Tensor:
+        network, found = reader(), []
+        with torch.inference_mode():
+            for begin in range(0, len(clips), 64):
+                part = [_pixels(clip, FRAMES, SIZE) for clip in clips[begin : begin + 64]]
+                found.append(network.features(torch.stack(part)))
+        return torch.cat(found)
+
+    return look
+
+
+def _pixels(clip: Clip, frames: int, size: int) -> Tensor:
+    """[frames, 3, size, size] in [0, 1], of frames evenly spread over the clip."""
+    chosen = np.linspace(0, len(clip) - 1, frames).round().astype(int)
+    pixels = fitted(clip.frames[chosen], size, size)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+def train(path: Path, steps: int = 400, batch: int = 32) -> list[float]:
+    """Teach a reader and write its weights; the shares of colours, things and motions that it then
+    reads rightly on held-out clips."""
+    torch.manual_seed(0)
+    network = Reader().train()
+    data = Shapes("train", clips=3072, bounces=0.1, strengths=0.0)
+    x, wanted = _examples(data, len(data))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=1e-3)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(x), (batch,))
+        noisy = x[chosen] + 0.1 * torch.rand(batch, 1, 1, 1, 1) * torch.randn_like(x[chosen])
+        answers = network(noisy)
+        loss = sum(
+            cross_entropy(a, wanted[chosen, i], label_smoothing=0.05) for i, a in enumerate(answers)
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+        rate.step()
+    network.eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
+    test = Shapes("test", bounces=0.1, strengths=0.0)
+    x, wanted = _examples(test, len(test))
+    with torch.inference_mode():
+        return [
+            float((a.argmax(1) == wanted[:, i]).float().mean()) for i, a in enumerate(network(x))
+        ]
+
+
+def _examples(data: Shapes, n: int) -> tuple[Tensor, Tensor]:
+    clips, wanted = [], []
+    for i in range(n):
+        motion = data.scene(i).motion
+        does = [(m.directions, m.slowly, m.camera, m.bounces) for m in MOTIONS]
+        asked = (motion.directions, motion.slowly, motion.camera, motion.bounces)
+        names = (list(COLOURS).index(motion.colour), THINGS.index(motion.thing))
+        clips.append(_pixels(data[i].data, FRAMES, SIZE))
+        wanted.append([*names, does.index(asked)])
+    return torch.stack(clips), torch.tensor(wanted)
+
+
+if __name__ == "__main__":
+    read = train(Path(sys.argv[1] if len(sys.argv) > 1 else WEIGHTS))
+    names = ("colour", "thing", "motion")
+    print(", ".join(f"{k} {100 * v:.1f} %" for k, v in zip(names, read, strict=True)))

@@ -1,0 +1,167 @@
+"""Clips of any length and rate, by prompt: what `suffuse sample --frames 32 --fps 12` does.
+
+`Sized` stands in for the model where one of these conditions is asked for:
+
+    frames    of a clip; shorter clips are the beginning of the model's
+    fps       frames per second at which it is shown
+    longer    how clips longer than the model's come about: "between" (as usual): the model's
+              frames are spread over the whole clip and those between them are made, so that the
+              prompt speaks of all of it, more slowly; "on": the clip goes on, window after window,
+              as it may, and the prompt speaks of the beginning
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Condition
+
+from .clip import Clip
+from .making import complete
+
+__all__ = ["Sized", "composed"]
+
+_OWN = {
+    "frames": Condition("number"),
+    "fps": Condition("number"),
+    "longer": Condition("category", ("between", "on")),
+}
+
+
+class Sized:
+    """A model of clips as one of clips of any length and rate.
+
+    Args:
+        model: of clips; longer clips than its own need a noise level for each frame.
+
+    Attributes:
+        conditions: the model's, with `frames`, `fps` and `longer`.
+        recipe, renderer, path, encoder: the model's.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.conditions: Mapping[str, Condition] = {**model.conditions, **_OWN}
+        self.recipe, self.renderer, self.path = model.recipe, model.renderer, model.path
+        self.encoder = model.encoder
+
+    def decode(self, x: Any) -> list[Clip]:
+        """As the model."""
+        found: list[Clip] = self.model.decode(x)
+        return found
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        batch: int = 64,
+        frames: Any = None,
+        fps: Any = None,
+        longer: Any = None,
+        **settings: Any,
+    ) -> list[Clip]:
+        """n clips; sample i of a seed is the same at any batch size.
+
+        Args:
+            n, seed, first, batch, settings: see `Model.sample`.
+            frames, fps, longer: see above; one for all, or a list that goes round.
+
+        Raises:
+            SuffuseError: for a length or a rate that cannot be.
+        """
+        told = [
+            (_one(frames, i) or self.model.shape[0], _one(fps, i) or 0, _one(longer, i))
+            for i in range(n)
+        ]
+        own = {k: v for k, v in settings.items() if k in self.model.conditions}
+        rest = {k: v for k, v in settings.items() if k not in own}
+        out: dict[int, Clip] = {}
+        for wanted in dict.fromkeys(told):
+            places = [i for i in range(n) if told[i] == wanted]
+            runs = [places] if len(places) == n else [[i] for i in places]
+            for run in runs:
+                given = {k: [_one(v, i) for i in run] for k, v in own.items()}
+                made = self._made(run, wanted, seed, first + run[0], batch, {**rest, **given})
+                out |= dict(zip(run, made, strict=True))
+        return [out[i] for i in range(n)]
+
+    def _made(
+        self,
+        run: list[int],
+        wanted: tuple[Any, Any, Any],
+        seed: int,
+        first: int,
+        batch: int,
+        settings: dict[str, Any],
+    ) -> list[Clip]:
+        own, (total, fps, longer) = self.model.shape[0], wanted
+        longer = longer or "between"
+        if longer not in _OWN["longer"].names:
+            raise SuffuseError(f"longer is between or on, and {longer!r} is neither")
+        most = own * (own - 1)
+        if total != int(total) or total < 1 or fps < 0 or (longer == "between" and total > most):
+            raise SuffuseError(
+                f"a clip has 1 frame or more, up to {most} between the {own} of this model (and "
+                f"any number with --longer on), at a rate above 0; given {total:g} frames and "
+                f"{fps:g} a second"
+            )
+        total = int(total)
+        made = self.model.sample(len(run), seed=seed, first=first, batch=batch, **settings)
+        if total > own:
+            made = self._longer(made, total, longer, seed, first, batch, settings)
+        return [Clip(clip.frames[:total], fps or made[0].fps) for clip in made]
+
+    def _longer(
+        self,
+        made: list[Clip],
+        total: int,
+        longer: str,
+        seed: int,
+        first: int,
+        batch: int,
+        settings: dict[str, Any],
+    ) -> list[Clip]:
+        own = self.model.shape[0]
+        if longer == "on":
+            places = np.arange(own)
+        else:
+            places = np.linspace(0, total - 1, own).round().astype(int)
+        known = np.zeros(total, dtype=bool)
+        known[places] = True
+        shown = torch.stack([self.model.encoder.states(clip) for clip in made])
+        states = torch.zeros(len(made), total, *shown.shape[2:])
+        states[:, places] = shown
+        # Neither windows of the middle nor frames between are what the prompt speaks of.
+        kept = {key: settings[key] for key in ("solver", "steps", "on_step") if key in settings}
+        found: list[Clip] = []
+        for begin in range(0, len(made), batch):
+            x = complete(
+                self.model,
+                states[begin : begin + batch],
+                known,
+                seed=seed,
+                first=first + begin,
+                guidance=1.0,
+                **kept,
+            )
+            found += self.model.decode(x)
+        return found
+
+
+def composed(model: Any, names: Iterable[str]) -> Any:
+    """What makes clips of another length or rate, where that is asked for; else the model."""
+    asked = {name for name in names if name in _OWN and name not in model.conditions}
+    return Sized(model) if asked else model
+
+
+def _one(value: Any, i: int) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return value[i % len(value)]
+    return value

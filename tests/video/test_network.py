@@ -1,0 +1,154 @@
+"""The networks: what frames know of each other, what is remembered, what images give to clips."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from suffuse import plugins, recipe
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse.nn.unet import UNet
+from suffuse_video.making import complete, following
+from suffuse_video.network import Cache, SpaceTime
+from suffuse_video.unet import SpaceTimeUNet
+
+
+def awake(module):
+    """What begins at zero is set going."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module.eval()
+
+
+def test_the_past_alone_is_seen_by_causal_frames():
+    for network in (
+        awake(SpaceTime((6, 3, 8, 8), width=16, depth=2, causal=1.0)),
+        awake(SpaceTimeUNet((6, 3, 8, 8), width=16, multipliers=(1, 2), causal=True)),
+    ):
+        x, level = torch.randn(1, 6, 3, 8, 8), torch.randn(1, 6)
+        later = x.clone()
+        later[:, 4] += 1
+        apart = (network(later, level) - network(x, level)).abs().amax((0, 2, 3, 4))
+        assert apart[:4].max() == 0
+        assert apart[4:].min() > 0
+
+
+def test_what_is_remembered_stands_for_the_frames_themselves():
+    """Frame by frame with the cache is the same as all at once, for causal attention."""
+    network = awake(SpaceTime((6, 3, 8, 8), width=16, depth=2, causal=0.5))
+    x, level = torch.randn(2, 6, 3, 8, 8), torch.randn(2, 6)
+    whole = network(x, level, causal=True)
+    cache = Cache(longest=6)
+    cache.writing = True
+    parts = [network(x[:, :2], level[:, :2], causal=True, cache=cache)]
+    for i in range(2, 6):
+        parts.append(network(x[:, i : i + 1], level[:, i : i + 1], causal=True, cache=cache))
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-4)
+    assert cache.frames == 6
+
+
+def test_the_cache_holds_no_more_than_it_is_told():
+    network = awake(SpaceTime((4, 3, 8, 8), width=16, depth=2, causal=1.0))
+    cache = Cache(longest=3)
+    cache.writing = True
+    for _ in range(9):
+        network(torch.randn(1, 1, 3, 8, 8), torch.zeros(1, 1), cache=cache)
+    assert {k.shape[-2] for pair in cache.kept.values() for k in pair} == {3}
+
+
+def test_only_how_far_frames_are_apart_counts_in_time():
+    """With the same clip later on the clock of the cache, the same answer."""
+    network = awake(SpaceTime((4, 3, 8, 8), width=16, depth=2, causal=1.0))
+    x = torch.randn(1, 4, 3, 8, 8)
+    late = Cache(longest=3)
+    late.frames = 1000
+    late.longest = 0  # nothing is remembered: only the clock is later
+    torch.testing.assert_close(
+        network(x, torch.zeros(1, 4), cache=late),
+        network(x, torch.zeros(1, 4)),
+        atol=1e-4,
+        rtol=1e-3,
+    )
+
+
+def test_moments_reach_the_frames_that_they_are_of():
+    for network in (
+        awake(SpaceTime((4, 3, 8, 8), width=16, depth=1, causal=1.0)),
+        awake(SpaceTimeUNet((4, 3, 8, 8), width=4, multipliers=(1,), causal=True)),
+    ):
+        x, asked = torch.randn(1, 4, 3, 8, 8), torch.randn(1, 4, 16)
+        other = asked.clone()
+        other[:, 3] += 1
+        level = torch.zeros(1)
+        apart = network(x, level, moments=asked) - network(x, level, moments=other)
+        assert apart[:, :3].abs().max() == 0
+        assert apart[:, 3].abs().max() > 0
+        # spread over clips of another length
+        assert network(torch.randn(1, 7, 3, 8, 8), level, moments=asked).shape[1] == 7
+
+
+def test_a_fresh_unet_makes_of_each_frame_what_the_images_unet_makes():
+    network = SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 2))
+    awake(network.frames)
+    x, level = torch.randn(2, 3, 3, 8, 8), torch.randn(2, 3)
+    alone = network.frames(x.flatten(0, 1), level.flatten()).reshape(x.shape)
+    torch.testing.assert_close(network(x, level), alone)
+    awake(network.along)
+    assert (network(x, level) - alone).abs().max() > 1e-3
+
+
+def test_a_unet_begins_with_a_model_of_images(tmp_path, monkeypatch):
+    import suffuse.model
+
+    class Images:
+        network = torch.nn.Module()
+
+    Images.network.backbone = awake(UNet((3, 8, 8), width=16, multipliers=(1, 2), blocks=1))
+    monkeypatch.setattr(suffuse.model, "load", lambda name: Images)
+    network = SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 2), images="some/images")
+    x, level = torch.randn(1, 3, 3, 8, 8), torch.randn(1, 3)
+    made = Images.network.backbone(x[0], level[0])
+    torch.testing.assert_close(network(x, level)[0], made)
+    with pytest.raises(SuffuseError, match="made by another network"):
+        SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 1), images="some/images")
+
+
+@pytest.fixture(scope="module")
+def model():
+    changes = {
+        "dataset.frames": 4,
+        "dataset.clips": 32,
+        "encoder.frames": 4,
+        "denoiser.width": 16,
+        "denoiser.depth": 1,
+    }
+    loaded = recipe.load("video/shapes", changes)
+    made = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
+    awake(made.network)
+    return made
+
+
+def test_frames_follow_one_after_the_other_by_the_cache(model):
+    states = torch.randn(2, 3, 3, 16, 16)
+    calls: list[int] = []
+    made = following(model, states, 6, steps=2, seed=0, counted=calls.append)
+    assert made.shape == (2, 6, 3, 16, 16)
+    assert calls == [3] * 6  # two calls, and one to remember the frame
+    torch.testing.assert_close(following(model, states, 6, steps=2, seed=0), made)
+    second = following(model, states[1:], 6, steps=2, seed=0, first=1)
+    torch.testing.assert_close(second[0], made[1], atol=1e-4, rtol=1e-3)
+    whole = complete(
+        model,
+        torch.cat([states, torch.zeros(2, 6, 3, 16, 16)], 1),
+        torch.arange(9).numpy() < 3,
+        how="cached",
+        steps=2,
+    )
+    torch.testing.assert_close(whole[:, 3:], made)
+    with pytest.raises(SuffuseError, match="clips go on without a prompt"):
+        following(model, states, 1, prompt="a red circle stays")
+    with pytest.raises(SuffuseError, match="some are known further on"):
+        complete(model, states, torch.tensor([True, False, True]).numpy(), how="cached")

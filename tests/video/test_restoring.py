@@ -1,0 +1,196 @@
+"""Clips made better, longer and by other words: against exact answers where there are some."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from suffuse import plugins, recipe
+from suffuse.diffusion import operators
+from suffuse.diffusion.posterior import Observation
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse_video.clip import Clip
+from suffuse_video.edits import Animate, Fill
+from suffuse_video.files import ClipFiles
+from suffuse_video.restoring import Denoise, Stabilise, Upscale, by_windows, steadied
+from suffuse_video.sampling import Sized
+from suffuse_video.shapes import Shapes
+
+F = 6
+
+SMALL = {
+    "dataset.frames": F,
+    "dataset.clips": 32,
+    "encoder.frames": F,
+    "denoiser.width": 16,
+    "denoiser.depth": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    loaded = recipe.load("video/shapes", SMALL)
+    made = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return made
+
+
+def clip_of(n, fps=8.0):
+    return Clip(Shapes("test", frames=16)[3].data.frames[:n], fps)
+
+
+@pytest.mark.parametrize("total", [1, 5, 6, 7, 12, 17])
+def test_windows_cover_each_frame_once(model, total):
+    values = torch.arange(total, dtype=torch.float32)[:, None]
+    seen = []
+
+    def restore(y, here):
+        seen.append((here.start, y[:, 0].tolist()))
+        frames = np.broadcast_to(y.numpy()[:, :, None, None], (F, 2, 2, 3)).astype(np.uint8)
+        return [Clip(np.ascontiguousarray(frames), 8)] * 2
+
+    first, second = by_windows(model, values, restore)
+    assert first.frames[:, 0, 0, 0].tolist() == list(range(total))
+    assert len(second) == total
+    assert all(len(y) == F for _, y in seen)
+
+
+# The whole of model.restore on observations over space and time
+
+
+SEEN = {
+    "dropped frames": operators.subset([0, 2, 5], F, axis=-4),
+    "moving mask": operators.mask(torch.rand(F, 1, 16, 16, generator=torch.manual_seed(0)) > 0.3),
+    "means of two frames": operators.pool(2, axes=(-4,)),
+    "low resolution": operators.pool(4, axes=(-2, -1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*((name, "diffpir") for name in SEEN), ("dropped frames", "mmps"), ("moving mask", "mmps")],
+)
+def test_what_was_seen_without_noise_is_met(model, name, method, monkeypatch):
+    operator = SEEN[name]
+    x = model.encode([clip_of(F)])
+    seen = Observation(operator, operator(x))
+    monkeypatch.setattr(model, "decode", lambda x, sizes=None: [*x])  # states, not rounded pixels
+    (made,) = model.restore(seen, method=method, steps=3, guidance=1.0, seed=0)
+    torch.testing.assert_close(operator(made[None]), operator(x), atol=1e-3, rtol=1e-3)
+    assert (made - x[0]).abs().max() > 0.1  # what was not seen is the model's own
+
+
+def test_smaller_frames_become_those_of_the_model(model):
+    clip = clip_of(8)
+    small = Clip(clip.frames.reshape(8, 8, 2, 8, 2, 3).mean((2, 4)).astype(np.uint8), 8)
+    for given, size in ((small, 0), (clip, 8)):
+        made, other = Upscale(model, size=size)([given], 2, seed=0, steps=3)
+        assert made.frames.shape == (8, 16, 16, 3)
+        assert (made.frames != other.frames).any()
+    with pytest.raises(SuffuseError, match="upscaling is from smaller"):
+        Upscale(model)([clip])
+    with pytest.raises(SuffuseError, match="another shape"):
+        Upscale(model)([Clip(small.frames[:, :, :6].copy(), 8)])
+
+
+def test_noise_is_left_from_the_time_that_has_as_much(model, monkeypatch):
+    clip, begun = clip_of(F), {}
+
+    def sample(n, *, x, begin, **settings):
+        begun.update(x=x, t=begin, **settings)
+        return [clip] * n
+
+    monkeypatch.setattr(model, "sample", sample)
+    Denoise(model, noise=51.0)([clip], seed=0)
+    c = model.schedule.at(begun["t"])
+    wanted = 0.2 / float(np.mean(model.encoder.std))
+    assert float(c.sigma / c.alpha) == pytest.approx(wanted, rel=1e-3)
+    torch.testing.assert_close(begun["x"][0], float(c.alpha) * model.encoder.states(clip))
+    assert begun["guidance"] == 1.0
+    with pytest.raises(SuffuseError, match="deviation above 0"):
+        Denoise(model, noise=0)
+
+
+def test_wavering_light_is_taken_out_and_steady_light_is_left():
+    frames = clip_of(16).frames
+    waver = 1 - 0.3 * (np.arange(16) % 2)[:, None, None, None]
+    wavering = np.rint(frames * waver).astype(np.uint8)
+
+    def unsteady(x):
+        means = x.mean((1, 2, 3))
+        return np.abs(np.diff(means)).mean() / means.mean()
+
+    assert unsteady(steadied(wavering, 9)) < 0.2 * unsteady(wavering)
+    assert np.abs(steadied(frames, 9).astype(int) - frames).mean() < 1.5
+
+
+def test_steady_clips_come_out_of_the_model_too(model):
+    made = Stabilise(model, noise=8)([clip_of(9)], 2, seed=0, steps=2)
+    assert [len(clip) for clip in made] == [9, 9]
+    (plain,) = Stabilise(model, noise=0)([clip_of(9)])
+    np.testing.assert_array_equal(plain.frames, steadied(clip_of(9).frames, 9))
+
+
+def test_a_mask_may_move(model, tmp_path):
+    mask = np.zeros((F, 16, 16, 3), np.uint8)
+    for i in range(F):
+        mask[i, :, 2 * i : 2 * i + 4] = 255
+    ClipFiles().write(Clip(mask, 8), tmp_path / "mask.webp", {})
+    clip = clip_of(F)
+    edit = Fill(model, mask=str(tmp_path / "mask.webp"))
+    (made,) = edit([clip], seed=0, steps=3)
+    kept = mask[..., 0] == 0
+    assert np.abs(made.frames[kept].astype(int) - clip.frames[kept]).max() <= 1
+    long = clip_of(10)
+    assert len(edit([long], seed=0, steps=2)[0]) == 10  # the last mask stays
+
+
+def test_a_picture_comes_to_life(model, tmp_path):
+    Image.fromarray(clip_of(1).frames[0]).save(tmp_path / "a.png")
+    still = ClipFiles().read(tmp_path / "a.png")
+    (made,) = Animate(model)([still], seed=0, steps=2, prompt="a red circle moves left")
+    assert len(made) == F
+    np.testing.assert_array_equal(made.frames[0], still.frames[0])
+    with pytest.raises(SuffuseError, match="2 frames or more"):
+        Animate(model, frames=1)
+
+
+# Samples of any length and rate
+
+
+@pytest.mark.parametrize("longer", ["between", "on"])
+def test_samples_have_the_length_and_the_rate_that_is_asked_for(model, longer):
+    settings = {"seed": 3, "steps": 2, "prompt": "a red circle moves left"}
+    own = model.sample(2, **settings)
+    sized = ClipFiles().compose(model, ["frames", "prompt"])
+    made = sized.sample(2, frames=[14.0], fps=12.0, longer=longer, **settings)
+    assert [(len(c), c.fps) for c in made] == [(14, 12.0)] * 2
+    kept = np.arange(F) if longer == "on" else np.linspace(0, 13, F).round().astype(int)
+    for a, b in zip(made, own, strict=True):
+        np.testing.assert_array_equal(a.frames[kept], b.frames)
+    (second,) = sized.sample(1, frames=14, longer=longer, first=1, **settings)
+    assert np.abs(second.frames.astype(int) - made[1].frames).max() <= 2
+    mixed = sized.sample(2, frames=[3, 14], longer=longer, **settings)
+    np.testing.assert_array_equal(mixed[0].frames, own[0].frames[:3])
+    assert len(mixed[1]) == 14
+
+
+def test_impossible_samples_are_refused(model):
+    assert ClipFiles().compose(model, ["prompt", "strength"]) is model
+    sized = Sized(model)
+    for wanted in ({"frames": 31}, {"frames": 2.5}, {"frames": -1}, {"fps": -1}):
+        with pytest.raises(SuffuseError, match="up to 30 between the 6"):
+            sized.sample(1, steps=1, **wanted)
+    with pytest.raises(SuffuseError, match="'far' is neither"):
+        sized.sample(1, steps=1, longer="far")
+    changes = {**SMALL, "process.name": "gaussian", "dataset.clips": 8}
+    loaded = recipe.load("video/shapes", changes)
+    plain = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
+    with pytest.raises(SuffuseError, match="level for each frame"):
+        Sized(plain).sample(1, frames=9, steps=1)
