@@ -228,7 +228,7 @@ class SpaceTime(Network):
         channels = self.shape[1]
         self.embedding = LevelEmbedding(width)
         self.mix = nn.Linear(width, width)
-        self.past_only = nn.Parameter(torch.zeros(width))
+        self.past_only = nn.Parameter(torch.zeros(width)) if causal else None
         self.enter = nn.Linear(channels * patch**2, width)
         self.own = nn.Linear(width, width)
         self.coarse = [-(-n // patch) for n in self.shape[2:]]
@@ -333,6 +333,6 @@ class SpaceTime(Network):
                     1, 2
                 )
             e = e + moments.to(e.dtype)
-        if causal:
+        if causal and self.past_only is not None:
             e = e + self.past_only.to(e.dtype)
         return silu(self.mix(e)).flatten(0, 1)[:, None]
