@@ -1,13 +1,22 @@
 """The plain kernels: their meaning, their gradients, and that nothing waits for the device."""
 
+import importlib.util
+import logging
+from importlib import import_module
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck
 from torch.nn.functional import layer_norm
 
 from suffuse.diffusion import Noise
-from suffuse.kernels import guided_step, plan_step
+from suffuse.kernels import ada_norm as adas
+from suffuse.kernels import categorical_step as categoricals
+from suffuse.kernels import dispatch, guided_step, plan_step
+from suffuse.kernels import norm_silu as norms
 from suffuse.kernels.ada_norm import ada_norm
+from suffuse.kernels.categorical_step import categorical_step
 from suffuse.kernels.dispatch import fused
 from suffuse.kernels.norm_silu import norm_silu
 
@@ -72,6 +81,75 @@ def test_a_clamp_and_what_is_known():
 
 def test_on_a_cpu_the_references_run():
     assert not fused("plan_step", torch.ones(2))
+
+
+plans = import_module("suffuse.kernels.plan_step")  # the package has its function
+
+
+@pytest.fixture
+def warnings(caplog):
+    """What the dispatch says, as if nothing had been said before; tensors of a GPU are fake."""
+    caplog.set_level(logging.WARNING, logger=dispatch.__name__)
+    said = dispatch._triton, dispatch._unsupported, plans._table
+    for once in said:
+        once.cache_clear()
+    with FakeTensorMode(), torch.device("cuda"):
+        yield lambda: [record.getMessage() for record in caplog.records]
+    for once in said:
+        once.cache_clear()
+
+
+def wide_normalised(dtype=torch.float32, channels=2):
+    x = torch.empty(2, channels, 4, dtype=dtype)
+    weight, bias = torch.empty(2, channels, dtype=dtype)
+    return norm_silu(x, 1, weight, bias)
+
+
+def wide_tokens(width):
+    x, steer = torch.empty(2, 3, width), torch.empty(2, 1, width)
+    return ada_norm(x, steer, steer)[1]
+
+
+def drawn(levels, states=3):
+    level = torch.empty(2, *levels, dtype=F)
+    logits, x_t = torch.empty(2, 4, states), torch.empty(2, 4, dtype=torch.int64)
+    m, u = torch.empty(states, dtype=F), torch.empty(2, 4, dtype=F)
+    return categorical_step(logits, x_t, (level,) * 3, (level,) * 2, m, u)
+
+
+def axes_of_their_own():
+    x = torch.empty(2, 3, 4)
+    return plan_step([x, x], [0.5, torch.empty(1, 3, 1)])
+
+
+UNSUPPORTED = [
+    ("plan_step", "a coefficient has axes of its own", axes_of_their_own),
+    ("plan_step", "torch.float64", lambda: plan_step([torch.empty(2, 3, dtype=F)], [0.5])),
+    ("norm_silu", "torch.float64", lambda: wide_normalised(F)),
+    ("norm_silu", str(norms.WIDEST), lambda: wide_normalised(channels=norms.WIDEST + 1)),
+    ("ada_norm", str(adas.WIDEST), lambda: wide_tokens(adas.WIDEST + 1)),
+    ("categorical_step", "levels with axes", lambda: drawn((4,))),
+    ("categorical_step", str(categoricals.WIDEST), lambda: drawn((1,), categoricals.WIDEST + 1)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "why", "call"), UNSUPPORTED)
+def test_what_a_kernel_does_not_take_is_said_once_and_computed(warnings, kernel, why, call):
+    for _ in range(3):
+        assert len(call()) == 2
+    (said,) = warnings()
+    assert said.startswith(f"{kernel}: the plain kernel is used, since ")
+    assert why in said
+
+
+def test_that_triton_is_missing_is_said_once(warnings, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for _ in range(2):
+        assert len(plan_step([torch.empty(2, 3)], [0.5])) == 2
+        assert len(wide_normalised()) == 2
+        assert len(wide_tokens(8)) == 2
+        assert len(drawn((1,))) == 2
+    assert warnings() == ["Triton is not installed: on cuda the plain kernels are used"]
 
 
 @pytest.mark.parametrize(("batch", "n"), [(1, 5), (3, 4099), (700, 50), (2, 40000), (2, 0)])
