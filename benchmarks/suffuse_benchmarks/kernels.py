@@ -1,10 +1,13 @@
 """The kernels: time against the memory's own speed, against plain expressions, and their code.
 
-On a GPU the Triton versions run, on a CPU the references; the subjects beside them are the same.
+On a GPU the Triton versions run, on a CPU the references; the subjects beside them are the same,
+and on a GPU torch.compile, too. Peers are torch's own kernels and, where diffusers is installed,
+the step of its scheduler.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,6 +23,7 @@ from suffuse.kernels.ada_norm import ada_norm
 from suffuse.kernels.norm_silu import norm_silu
 from suffuse.kernels.plan_step import Fresh
 from suffuse.plugins.contracts import Metric
+from suffuse_benchmarks.peers import diffusers_schedulers
 
 __all__ = ["Compiled", "Speed", "suite"]
 
@@ -43,16 +47,19 @@ class Speed:
     device: str
     dtype: str = "float32"
     seconds: float = 4.0
-    measures: ClassVar = ("suffuse.kernels",)
+    peer: bool = False
+    measures: ClassVar = ("suffuse.kernels", "suffuse_benchmarks.peers", "diffusers")
 
     def run(self, context: Context) -> Result:
         """Medians over interleaved rounds, and the medians of ratios within a round."""
-        subjects, moved = getattr(self, f"_{self.model}")()
+        subjects, moved, *rest = getattr(self, f"_{self.model}")()
+        prepare: Subjects = rest[0] if rest else {}
         x = self._made()
         subjects["one copy"] = lambda: x.clone()
         if self.device != "cpu":
             subjects = {name: self._synchronised(subject) for name, subject in subjects.items()}
-        metrics, rounds = interleaved(subjects, seconds=self.seconds)
+            prepare = {name: self._synchronised(before) for name, before in prepare.items()}
+        metrics, rounds = interleaved(subjects, prepare=prepare, seconds=self.seconds)
         kernel, copy = np.array(rounds["suffuse"]), np.array(rounds["one copy"])
         metrics.append(median("suffuse / bound", kernel / (copy * moved / 2)))
         for name in subjects:
@@ -81,10 +88,33 @@ class Speed:
         def plain() -> torch.Tensor:
             return a * x[0] + b * x[1] + c * x[2] + d * x[3]
 
-        subjects: Subjects = {"suffuse": lambda: plan_step(x, WEIGHTS), "plain": plain}
-        if self.device != "cpu":
-            subjects["torch.compile"] = torch.compile(plain)
-        return subjects, 5
+        return {"suffuse": lambda: plan_step(x, WEIGHTS), "plain": plain, **self._fast(plain)}, 5
+
+    def _scheduler_step(self) -> tuple[Subjects, float, Subjects]:
+        """A row of DPM-Solver++(2M): the state and two clean estimates; and diffusers' own step."""
+        x, d, before = (self._made() for _ in range(3))
+
+        def plain() -> torch.Tensor:
+            return 0.5 * x - 1.2 * d + 0.3 * before
+
+        subjects = {"suffuse": lambda: plan_step([x, d, before], WEIGHTS[:3]), "plain": plain}
+        subjects |= self._fast(plain)
+        if not self.peer:
+            return subjects, 4, {}
+        made = diffusers_schedulers.scheduler("dpmpp-2m linspace", 20)
+        made.register_to_config(prediction_type="sample")
+
+        def begun() -> None:
+            made.set_timesteps(20, device=self.device)
+            for t in made.timesteps[:2]:  # the third step is the first of full order that repeats
+                made.step(before, t, x)
+
+        subjects["diffusers"] = lambda: made.step(d, made.timesteps[2], x)
+        return subjects, 4, {"diffusers": begun}
+
+    def _fast(self, plain: Callable[[], object]) -> Subjects:
+        """The plain expression by torch.compile, on a GPU."""
+        return {} if self.device == "cpu" else {"torch.compile": torch.compile(plain)}
 
     def _noisy_step(self) -> tuple[Subjects, float]:
         x, noise = [self._made() for _ in range(2)], Noise(0, self.shape[0], device=self.device)
@@ -105,14 +135,20 @@ class Speed:
         return {
             "suffuse": lambda: guided_step([x], [0.5], [one, two], [3.0, -2.0], 0.6),
             "plain": plain,
+            **self._fast(plain),
         }, 5
 
     def _norm_silu(self) -> tuple[Subjects, float]:
         x = self._made()
         w, b = (self._made(self.shape[1]) for _ in range(2))
+
+        def peer() -> torch.Tensor:
+            return silu(group_norm(x, 8, w, b))
+
         return {
             "suffuse": lambda: norm_silu(x, 8, w, b),
-            "plain": lambda: silu(group_norm(x, 8, w, b)),
+            "torch's group_norm + silu": peer,
+            **self._fast(peer),
         }, 2
 
     def _ada_norm(self) -> tuple[Subjects, float]:
@@ -124,7 +160,11 @@ class Speed:
             total = x + gate * h
             return total, layer_norm(total, (width,)) * (1 + scale) + shift
 
-        return {"suffuse": lambda: ada_norm(x, scale, shift, h, gate), "plain": plain}, 4
+        return {
+            "suffuse": lambda: ada_norm(x, scale, shift, h, gate),
+            "plain": plain,
+            **self._fast(plain),
+        }, 4
 
 
 @dataclass(frozen=True)
@@ -158,19 +198,22 @@ def _name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-def suite(seconds: float = 4.0) -> Iterator[Speed | Compiled]:
+def suite(seconds: float = 4.0, with_peers: bool = True) -> Iterator[Speed | Compiled]:
     """Every kernel, on the GPU where there is one and else on the CPU; and its machine code.
 
     Args:
         seconds: about how long a case of speed takes.
+        with_peers: whether diffusers takes part, where it is installed.
     """
+    peer = with_peers and importlib.util.find_spec("diffusers") is not None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for dtype in ("float32", "bfloat16") if device == "cuda" else ("float32",):
         for batch in (1, 16):
-            for model in ("plan_step", "guided_step", "noisy_step"):
+            for model in ("plan_step", "scheduler_step", "guided_step", "noisy_step"):
                 shape = (batch, 4, 512, 512)
                 task = f"kernels/{device}, {dtype}, {'x'.join(map(str, shape))}"
-                yield Speed(task, model, 0, shape, device, dtype, seconds)
+                with_peer = peer and model == "scheduler_step"
+                yield Speed(task, model, 0, shape, device, dtype, seconds, with_peer)
         for model, shape in (
             ("norm_silu", (16, 64, 32, 32)),
             ("norm_silu", (16, 128, 64, 64)),
