@@ -18,7 +18,8 @@ from suffuse.kernels.dispatch import fused
 
 __all__ = ["ada_norm"]
 
-WIDEST = 16384
+WIDEST = 8192
+"""Features of a token whose gradient a block still holds in registers."""
 
 
 def ada_norm(

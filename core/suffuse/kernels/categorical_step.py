@@ -16,6 +16,9 @@ from suffuse.kernels.dispatch import fused
 
 __all__ = ["Split", "categorical_step", "invert", "mixture", "padded", "split"]
 
+WIDEST = 4096
+"""Values of a token that a block still holds in registers."""
+
 
 class Split(NamedTuple):
     """What a clean estimate says of the present tokens [B, *shape].
@@ -85,8 +88,8 @@ def categorical_step(
         mask: [B, *shape]; tokens are 0 where it is False.
     """
     table = [k.reshape(len(k), -1) if k.ndim else k.reshape(1, 1) for k in (*row, *clean)]
-    fits = all(k.shape[1] == 1 for k in table) and len(stationary) <= 4096
-    why = "levels with axes, or more than 4096 values of a token, are not among what it takes"
+    fits = all(k.shape[1] == 1 for k in table) and len(stationary) <= WIDEST
+    why = f"levels with axes, or more than {WIDEST} values of a token, are not among what it takes"
     if fused("categorical_step", logits, fits=fits, why=why):
         rows = max(len(k) for k in table)
         flat = torch.cat([k.expand(rows, 1) for k in table], 1)

@@ -75,10 +75,13 @@ def ada_norm_backward_kernel(
     tl.store(row + 2 * width, dshift, mask=inside)
 
 
-def _launch(width: int) -> dict[str, int]:
-    """Eight features a thread, so that bfloat16, too, is read 128 bits at a time."""
+def launch(width: int) -> dict[str, int]:
+    """The block for tokens of so many features, and the warps for it.
+
+    Eight features a thread, so that bfloat16, too, is read 128 bits at a time.
+    """
     block = max(triton.next_power_of_2(width), 32)
-    return {"BLOCK": block, "num_warps": min(max(block // 256, 1), 16)}
+    return {"BLOCK": block, "num_warps": min(max(block // 256, 1), 32)}
 
 
 def forward(
@@ -92,7 +95,7 @@ def forward(
         ada_norm_kernel[(n, b)](
             total, out, x, x if h is None else h, scale if gate is None else gate, scale, shift,
             stats, n, width, int(scale.shape[1] > 1), eps,
-            GATED=h is not None, **_launch(width),
+            GATED=h is not None, **launch(width),
         )  # fmt: skip
     return total, out, stats
 
@@ -118,7 +121,7 @@ def backward(
         ada_norm_backward_kernel[(chunks, b)](
             dx, dx if dh is None else dh, own, dtotal, dy, total, total if h is None else h,
             scale if gate is None else gate, scale, stats, n, width, each, tokens,
-            GATED=h is not None, **_launch(width),
+            GATED=h is not None, **launch(width),
         )  # fmt: skip
     if not each:
         own = own.sum(1, keepdim=True)

@@ -59,6 +59,17 @@ def categorical_step_kernel(
     tl.store(out + i, found, mask=inside)
 
 
+def launch(states: int) -> dict[str, int]:
+    """The tile for tokens of so many values, and the warps for it.
+
+    A thread has two of its elements, and up to eight where tokens have many values: they are
+    float64, of which registers hold few.
+    """
+    block = triton.next_power_of_2(states)
+    tokens = max(1, 256 // block)
+    return {"TOKENS": tokens, "BLOCK": block, "num_warps": min(max(block // 128, 4), 16)}
+
+
 def categorical_step(
     logits: Tensor,
     x_t: Tensor,
@@ -77,11 +88,10 @@ def categorical_step(
     """
     out = torch.empty_like(x_t)
     if x_t.numel():
-        block = triton.next_power_of_2(len(stationary))
-        tokens = max(1, 512 // block)
-        categorical_step_kernel[(triton.cdiv(x_t.numel(), tokens),)](
+        tile = launch(len(stationary))
+        categorical_step_kernel[(triton.cdiv(x_t.numel(), tile["TOKENS"]),)](
             out, logits, x_t, table, int(len(table) > 1), stationary, uniform,
             x_t if mask is None else mask, x_t.numel(), x_t[0].numel(), logits.shape[-1],
-            len(stationary), MASKED=mask is not None, TOKENS=tokens, BLOCK=block,
+            len(stationary), MASKED=mask is not None, **tile,
         )  # fmt: skip
     return out

@@ -9,25 +9,32 @@ over the least that the operation needs.
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, TypeVar
 
 import triton
 from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from suffuse.kernels import ada_norm, categorical_step, norm_silu
+from suffuse.kernels.gpu import ada_norm as adas
+from suffuse.kernels.gpu import categorical_step as categoricals
 from suffuse.kernels.gpu import norm_silu as norms
-from suffuse.kernels.gpu.ada_norm import ada_norm_backward_kernel, ada_norm_kernel
-from suffuse.kernels.gpu.categorical_step import categorical_step_kernel
 from suffuse.kernels.gpu.guided_step import MOMENTS_BLOCK, moments_kernel
 from suffuse.kernels.gpu.plan_step import BLOCK, plan_step_kernel
 
-__all__ = ["CASES", "Case", "Resources", "resources"]
+S = TypeVar("S")
+
+__all__ = ["CASES", "Case", "Resources", "every_case", "resources"]
 
 
 @dataclass(frozen=True)
@@ -113,12 +120,13 @@ def _plan(name: str, terms: int, dtype: str = "fp32", **on: bool) -> Case:
     )
 
 
-def _norm(dtype: str, size: int, *, last: bool = False, channels: int = 8) -> list[Case]:
-    """Forward and backward for groups of 8 channels of size² elements."""
-    tile = norms.launch(channels, size**2)
+def _norm(dtype: str, *shape: int, last: bool = False) -> list[Case]:
+    """Forward and backward for groups of channels of so many elements: (channels, *space)."""
+    channels = shape[0]
+    tile = norms.launch(channels, math.prod(shape[1:]), last)
     warps = tile.pop("num_warps")
     constants = {"CHANNELS": channels, "CENTRE": True, "SILU": True, "LAST": last, **tile}
-    what = f"{channels}x{size}x{size}{', channels last' if last else ''}, {dtype}"
+    what = f"{'x'.join(map(str, shape))}{', channels last' if last else ''}, {dtype}"
     passes = 1 if tile["ONCE"] else 2
     kinds = ("", norms.norm_silu_kernel, 1), (" backward", norms.norm_silu_backward_kernel, 2)
     return [
@@ -130,19 +138,40 @@ def _norm(dtype: str, size: int, *, last: bool = False, channels: int = 8) -> li
     ]  # fmt: skip
 
 
-def _ada(dtype: str) -> list[Case]:
-    constants, warps = {"GATED": True, "BLOCK": 512}, 2
+def _ada(dtype: str, width: int) -> list[Case]:
+    """Forward and backward for tokens of so many features."""
+    constants: dict[str, Any] = {"GATED": True, **adas.launch(width)}
+    warps = constants.pop("num_warps")
     return [
         Case(
-            f"ada_norm with a gate, {dtype}", ada_norm_kernel, _ADA, constants,
+            f"ada_norm with a gate, {width}, {dtype}", adas.ada_norm_kernel, _ADA, constants,
             dtype=dtype, reads=2, writes=2, least=4, warps=warps,
         ),
         Case(
-            f"ada_norm backward, {dtype}", ada_norm_backward_kernel,
+            f"ada_norm backward, {width}, {dtype}", adas.ada_norm_backward_kernel,
             _ADA | {"dsteer": "*fp32", "tokens": "i32"}, constants,
             dtype=dtype, reads=4, writes=2, least=6, warps=warps,
         ),
     ]  # fmt: skip
+
+
+def _categorical(states: int, dtype: str = "fp32", masked: bool = True) -> Case:
+    constants: dict[str, Any] = {"MASKED": masked, **categoricals.launch(states)}
+    warps = constants.pop("num_warps")
+    return Case(
+        f"categorical_step, {states} values, {dtype}{', masked' if masked else ''}",
+        categoricals.categorical_step_kernel, _DISCRETE, constants,
+        dtype=dtype, wide=False, warps=warps,
+    )  # fmt: skip
+
+
+def _moments(terms: int, dtype: str = "fp32") -> Case:
+    return Case(
+        f"guided_step, moments of {terms}, {dtype}", moments_kernel,
+        {"sums": "*fp32", "weights": "*fp32", "n": "i32"},
+        {"TERMS": terms, "BLOCK": MOMENTS_BLOCK}, ("estimates", terms), dtype,
+        reads=terms, writes=0, least=terms,
+    )  # fmt: skip
 
 
 CASES: list[Case] = [
@@ -154,26 +183,79 @@ CASES: list[Case] = [
     _plan("plan_step, 3 terms and noise, channels last", 3, NOISE=True, LAST=True),
     _plan("plan_step, 3 terms, noise, clamp, blend", 3, NOISE=True, CLAMP=True, BLEND=True),
     _plan("guided_step, 2 estimates", 4, ALSO=True),
-    Case(
-        "guided_step, moments for rescaling", moments_kernel,
-        {"sums": "*fp32", "weights": "*fp32", "n": "i32"},
-        {"TERMS": 2, "BLOCK": MOMENTS_BLOCK}, ("estimates", 2), reads=2, writes=0, least=2,
-    ),
-    *_norm("fp32", 32),
-    *_norm("bf16", 32),
-    *_norm("fp32", 128),
-    *_norm("bf16", 128),
-    *_norm("bf16", 32, last=True),
-    *_norm("fp32", 32, last=True),
-    *_norm("fp32", 8, channels=32),
-    *_ada("fp32"),
-    *_ada("bf16"),
-    Case(
-        "categorical_step", categorical_step_kernel, _DISCRETE,
-        {"MASKED": True, "TOKENS": 32, "BLOCK": 16}, wide=False,
-    ),
-]  # fmt: skip
-"""The kernels as they are compiled ahead of time and measured."""
+    _moments(2),
+    *_norm("fp32", 8, 32, 32),
+    *_norm("bf16", 8, 32, 32),
+    *_norm("fp32", 8, 128, 128),
+    *_norm("bf16", 8, 128, 128),
+    *_norm("bf16", 8, 32, 32, last=True),
+    *_norm("fp32", 8, 32, 32, last=True),
+    *_norm("fp32", 32, 8, 8),
+    *_ada("fp32", 384),
+    *_ada("bf16", 384),
+    _categorical(16),
+]
+"""The kernels for usual shapes: the table of the documentation."""
+
+REGISTERS = 9
+"""Tensors of the longest row of a plan: four states and five estimates."""
+
+
+def every_case() -> Iterator[Case]:
+    """A case for every block size and number of warps that follows from any shape, with elements of
+    4 and of 2 bytes; and plan_step with every set of its options.
+
+    The launching functions are asked about sizes at both sides of every power of two up to what the
+    kernels take, since they round sizes up to those. Of the shapes that lead to one block, the
+    largest that does not fill it stands for all, as masks only add to what the code needs; the
+    SiLU, the mean and the gate are on for the same reason.
+    """
+    either = (False, True)
+    for terms, noise, blend, clamp in product(range(1, REGISTERS + 1), either, either, either):
+        for last in either if noise else (False,):
+            on = {"NOISE": noise, "LAST": last, "BLEND": blend, "CLAMP": clamp}
+            what = "".join(f", {name.lower()}" for name, value in on.items() if value)
+            for dtype in ("fp32", "bf16"):
+                yield _plan(f"plan_step, {terms} terms{what}, {dtype}", terms, dtype, **on)
+    for terms, dtype in product(range(2, REGISTERS + 1), ("fp32", "bf16")):
+        yield _plan(f"guided_step, {terms} terms, {dtype}", terms, dtype, ALSO=True)
+        yield _moments(terms, dtype)
+    for last, dtype in product(either, ("fp32", "bf16")):
+        shapes = product(_sizes(norm_silu.WIDEST), _sizes(2**20))
+        tiles = _of_each(functools.partial(_norm_tile, last), shapes, lambda s: _full(s[0]))
+        for shape in tiles:
+            yield from _norm(dtype, *shape, last=last)
+    for dtype in ("fp32", "bf16"):
+        for width in _of_each(adas.launch, _sizes(ada_norm.WIDEST), _full):
+            yield from _ada(dtype, width)
+        for states in _of_each(categoricals.launch, _sizes(categorical_step.WIDEST), _full):
+            for masked in either:
+                yield _categorical(states, dtype, masked)
+
+
+def _of_each(
+    launch: Callable[[S], dict[str, Any]], shapes: Iterable[S], full: Callable[[S], bool]
+) -> list[S]:
+    """Of the shapes with one launch, the last that is not full, or else the last."""
+    found: dict[tuple[Any, ...], S] = {}
+    for shape in shapes:
+        tile = tuple(launch(shape).values())
+        if tile not in found or not full(shape):
+            found[tile] = shape
+    return list(found.values())
+
+
+def _sizes(most: int) -> list[int]:
+    around = {2**i + j for i in range(most.bit_length()) for j in (-1, 0, 1)}
+    return sorted(size for size in around if 1 <= size <= most)
+
+
+def _full(size: int) -> bool:
+    return size & (size - 1) == 0
+
+
+def _norm_tile(last: bool, shape: tuple[int, int]) -> dict[str, Any]:
+    return norms.launch(*shape, last)
 
 
 def resources(case: Case, capability: int) -> Resources:

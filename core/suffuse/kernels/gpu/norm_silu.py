@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 WHOLE = 16384
-"""The largest group, padded to powers of two, that stays in registers."""
+"""The largest group, padded to powers of two, that stays in registers; half of it channels last."""
 
 CHUNK = 4096
 """Elements of a chunk of a larger one."""
@@ -141,15 +141,17 @@ def norm_silu_backward_kernel(
         tl.store(dx + at, found.to(dx.dtype.element_ty), mask=inside)
 
 
-def launch(channels: int, spatial: int) -> dict[str, Any]:
-    """The tile for groups of so many channels, and the warps for it.
+def launch(channels: int, spatial: int, last: bool) -> dict[str, Any]:
+    """The tile for groups of so many channels, and the warps for it; `last`: channels last.
 
-    A thread has 16 elements of a tile.
+    A thread has 16 elements of a tile. Tiles of one warp are the smallest, so that fewer have to be
+    compiled.
     """
-    rows, columns = triton.next_power_of_2(channels), triton.next_power_of_2(spatial)
-    once = rows * columns <= WHOLE
+    rows = triton.next_power_of_2(channels)
+    columns = max(triton.next_power_of_2(spatial), 512 // rows)
+    once = rows * columns <= (WHOLE // 2 if last else WHOLE)
     if not once:
-        columns = max(CHUNK // rows, 1)
+        columns = max(CHUNK // rows, 2)
     warps = min(max(rows * columns // 512, 1), 32)
     return {"ROWS": rows, "COLUMNS": columns, "ONCE": once, "num_warps": warps}
 
@@ -164,11 +166,11 @@ def forward(
     out = torch.empty_like(x)
     stats = torch.empty(len(x), groups, 2, device=x.device, dtype=torch.float32)
     if x.numel():
-        channels, spatial = x.shape[1], x[0, 0].numel()
+        channels, spatial, last = x.shape[1], x[0, 0].numel(), not x.is_contiguous()
         norm_silu_kernel[(groups, len(x))](
             out, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels, spatial,
             eps, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
-            LAST=not x.is_contiguous(), **launch(channels // groups, spatial),
+            LAST=last, **launch(channels // groups, spatial, last),
         )  # fmt: skip
     return out, stats
 
@@ -181,11 +183,11 @@ def backward(
     dx = torch.empty_like(x)
     own = [torch.zeros(x.shape[:2], device=x.device, dtype=torch.float32) for _ in range(2)]
     if x.numel():
-        channels, spatial = x.shape[1], x[0, 0].numel()
+        channels, spatial, last = x.shape[1], x[0, 0].numel(), not x.is_contiguous()
         norm_silu_backward_kernel[(groups, len(x))](
             dx, *own, dy, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels,
             spatial, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
-            LAST=not x.is_contiguous(), **launch(channels // groups, spatial),
+            LAST=last, **launch(channels // groups, spatial, last),
         )  # fmt: skip
     if weight.ndim == 1:
         own = [g.sum(0) for g in own]
