@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["SuffuseError", "unknown"]
+__all__ = ["MissingExtra", "SuffuseError", "unknown"]
 
 
 class SuffuseError(Exception):
@@ -13,6 +13,10 @@ class SuffuseError(Exception):
 
     The command line prints its text alone, without a traceback, and exits with status 1.
     """
+
+
+class MissingExtra(SuffuseError):  # noqa: N818 - it says what is wrong
+    """Something needs packages that an extra of its distribution installs, and that are absent."""
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> SuffuseError:

@@ -251,6 +251,10 @@ def dice(denoiser: Any, schedule: Any) -> Any:
     return lambda x_0, *, seed=0, **conditions: torch.rand(len(x_0), 1, dtype=torch.float64)
 
 
+def crowd(denoiser: Any, schedule: Any) -> Any:
+    return lambda x_0, **conditions: x_0.mean().double().expand(len(x_0), 1)
+
+
 class Changed(evaluator.Distance):
     """Its figure, changed by a function of the samples."""
 
@@ -430,9 +434,16 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("id", BROKEN)
-def test_a_broken_plugin_fails(id):
-    manager = managed(replaced(**BROKEN[id]))
+# Further ways to be broken, for checks that have several claims
+ALSO: list[tuple[str, dict[str, Any]]] = [
+    ("encoder toy/points loads", encoder_as("suffuse_toy.nothing:Points", extra="fast")),
+    ("scorer toy/crowd scores", registers("register_scorers", "toy/crowd", crowd)),
+]
+
+
+@pytest.mark.parametrize(("id", "hooks"), [*BROKEN.items(), *ALSO])
+def test_a_broken_plugin_fails(id, hooks):
+    manager = managed(replaced(**hooks))
     assert manager.statuses[0].status == "ok", manager.statuses[0].message
     found = {check.id: check for check in testing.checks("toy", manager)}
     result = found[id].run()

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from suffuse import plugins
 from suffuse.diffusion.schedules import SCHEDULES
 from suffuse.diffusion.solvers import ALL
-from suffuse.errors import SuffuseError
+from suffuse.errors import MissingExtra, SuffuseError
 from suffuse.plugins import Candidate, Manager, contracts
 from suffuse.plugins.registry import KINDS
 
@@ -99,16 +99,28 @@ def test_a_target_may_be_an_object_or_a_path(toy):
     [
         ("no_such_module:x", None, "schedule 'toy/thing' of suffuse-toy 1.0 cannot be loaded: "
             "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("no_such_module:x", "fast", "schedule 'toy/thing' of suffuse-toy 1.0 needs more: "
-            "pip install 'suffuse-toy[fast]' (ModuleNotFoundError: No module named"),
+        ("no_such_module:x", "fast", "schedule 'toy/thing' of suffuse-toy 1.0 cannot be loaded: "
+            "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("wanting:x", "fast", "schedule 'toy/thing' of suffuse-toy 1.0 needs more: "
+            "pip install 'suffuse-toy[fast]' (ModuleNotFoundError: No module named 'no_such_mod"),
+        ("wanting.typo:x", "fast", "schedule 'toy/thing' of suffuse-toy 1.0 cannot be loaded: "
+            "ModuleNotFoundError: No module named 'wanting.part'"),
         ("json:nothing", "fast", "schedule 'toy/thing' of suffuse-toy 1.0 cannot be loaded: "
             "AttributeError: module 'json' has no attribute 'nothing'"),
     ],
 )  # fmt: skip
-def test_targets_that_cannot_be_loaded(target, extra, sentence):
+def test_targets_that_cannot_be_loaded(target, extra, sentence, tmp_path, monkeypatch):
+    (tmp_path / "wanting.py").write_text("import no_such_module")
+    if target.startswith("wanting.typo"):
+        (tmp_path / "wanting").mkdir()
+        (tmp_path / "wanting" / "__init__.py").touch()
+        (tmp_path / "wanting" / "typo.py").write_text("import wanting.part")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wanting", raising=False)
     with with_entry("schedule", target, extra=extra), pytest.raises(SuffuseError) as caught:
         plugins.get("schedule", "toy/thing").load()
     assert str(caught.value).startswith(sentence)
+    assert isinstance(caught.value, MissingExtra) == ("needs more" in sentence)
 
 
 # Options and building

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from suffuse.errors import SuffuseError, unknown
+from suffuse.errors import MissingExtra, SuffuseError, unknown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -103,7 +103,9 @@ class Entry:
         """The target itself, imported at first use.
 
         Raises:
-            SuffuseError: it cannot be imported; names the extra to install where that may help.
+            MissingExtra: a module that is not the target's own is not there, and the entry names
+                the extra to install.
+            SuffuseError: it cannot be imported.
         """
         return self._imported(self.target)
 
@@ -117,9 +119,9 @@ class Entry:
                 found = getattr(found, attribute)
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            if self.extra and isinstance(error, ImportError):
+            if self.extra and _lacks_another(error, module):
                 need = f"{self.distribution}[{self.extra}]"
-                raise SuffuseError(f"{self} needs more: pip install '{need}' ({what})") from error
+                raise MissingExtra(f"{self} needs more: pip install '{need}' ({what})") from error
             raise SuffuseError(f"{self} cannot be loaded: {what}") from error
         return found
 
@@ -143,6 +145,13 @@ class Entry:
             return from_signature(self.load(), kind.context + kind.offered)
         except (TypeError, ValueError, NameError) as error:
             raise SuffuseError(f"{self} has no options to be read: {error}") from error
+
+
+def _lacks_another(error: Exception, module: str) -> bool:
+    """Whether a module is not there that is none of this module's own package."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return False
+    return error.name.partition(".")[0] != module.partition(".")[0]
 
 
 class Registry:

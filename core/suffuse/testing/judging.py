@@ -13,7 +13,7 @@ from suffuse.bench.case import key, parameters
 from suffuse.errors import SuffuseError
 from suffuse.plugins import Entry
 from suffuse.plugins.contracts import Evaluator, Example, Metric
-from suffuse.testing.workbench import Few, Workbench
+from suffuse.testing.workbench import Few, Workbench, close
 
 
 def _real(bench: Workbench, entry: Entry) -> tuple[Evaluator, list[Example], Few, Few]:
@@ -93,6 +93,7 @@ def scores(bench: Workbench, entry: Entry) -> None:
     assert tuple(found[0].shape) == (len(objects),), f"{len(objects)} objects: {found[0].shape}"
     assert bool(torch.isfinite(found[0]).all()), f"scores that are not finite: {found[0].tolist()}"
     assert torch.equal(found[0], found[1]), "scored again, objects have other scores"
+    assert close(found[0], found[2]), "two at a time, objects have other scores"
 
 
 def yields_cases(bench: Workbench, entry: Entry) -> None:

@@ -13,7 +13,7 @@ from unittest import SkipTest
 
 import suffuse
 from suffuse import plugins
-from suffuse.errors import SuffuseError, unknown
+from suffuse.errors import MissingExtra, SuffuseError, unknown
 from suffuse.plugins import Entry, Manager, PluginStatus
 from suffuse.plugins.candidates import canonical
 
@@ -113,10 +113,8 @@ class Check:
         try:
             with plugins.using(workbench.manager):
                 self._function(workbench, self._subject)
-        except SuffuseError as error:
-            if " needs more: pip install" in str(error):  # an extra that is not installed
-                raise SkipTest(str(error)) from error
-            raise
+        except MissingExtra as error:
+            raise SkipTest(str(error)) from error
 
     def run(self) -> Result:
         """Run it, and tell."""

@@ -24,7 +24,7 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from suffuse import stats
-from suffuse.errors import SuffuseError
+from suffuse.errors import MissingExtra, SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .chemistry import canonical, known, quiet
@@ -393,8 +393,8 @@ def _spread(items: list[str], most: int) -> list[str]:
 def _chemnet() -> Any:
     try:
         fcd = import_module("fcd")
-    except ImportError as error:
-        raise SuffuseError(
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
             f"molecules/fcd needs more: pip install 'suffuse-molecules[fcd]' ({error})"
         ) from None
     model = fcd.load_ref_model()

