@@ -299,12 +299,22 @@ def _placed(data: Mapping[str, Any], key: str) -> str:
     return f"{found[0]}.{key}" if found else key
 
 
+_PARTS = (
+    r"renderer|dataset|encoder|schedule|process|objective|denoiser"
+    r"|conditions\.[^.]+|sampling\.solver(\.[^.]+)?"
+)
+"""The keys of parts, which may be a name alone."""
+
+
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     place: Any = data
     for depth, key in enumerate(parents):
         if isinstance(place, dict):
-            place = place.setdefault(key, {})
+            place.setdefault(key, {})
+            if re.fullmatch(_PARTS, ".".join(parents[: depth + 1])):
+                place[key] = _named(place[key])
+            place = place[key]
         elif isinstance(place, list) and key.isdigit() and int(key) < len(place):
             place = place[int(key)]
         else:

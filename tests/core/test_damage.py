@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from suffuse import storage
 from suffuse.cli import main
 from suffuse.model import Model
-from suffuse.training import engine
+from suffuse.training import learner
 from suffuse.training.directory import locked
 
 SMALL = [
@@ -299,7 +299,7 @@ def test_ctrl_c_while_a_run_is_set_up(
 
     words = ["train", "toy/spiral", "--out", tmp_path / "run", *SMALL]
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "adamw", interrupted)
+        patched.setattr(learner, "adamw", interrupted)
         code, said = suffuse(*words)
     assert code == 130
     assert "stopped while starting; the same command with --resume goes on" in said

@@ -40,6 +40,8 @@ def test_a_name_alone_is_a_part_without_options(toy):
     asked = {"schedule": "edm", "sampling.solver": "heun", "evaluators": []}
     whole = {"schedule": {"name": "edm"}, "sampling.solver": {"name": "heun"}, "evaluators": []}
     assert recipe.load("toy/spiral", asked) == recipe.load("toy/spiral", whole)
+    shifted = {"schedule": "edm", "schedule.sigma_max": 20.0}
+    assert recipe.load("toy/spiral", shifted).schedule["sigma_max"] == 20.0
     with pytest.raises(SuffuseError, match="did you mean 'cosine'"):
         recipe.load("toy/spiral", {"schedule": "cosin"})
 
