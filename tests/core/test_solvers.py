@@ -296,17 +296,70 @@ def test_levels_with_axes_are_columns_of_their_own(schedule, name):
     check_columns(SOLVERS[name], schedule)
 
 
-@pytest.mark.parametrize(
-    "name", ["ddim", "ddpm", "dpmpp-2m", "multistep", "unipc", "deis", "er-sde", "sa", "lcm"]
-)
+# Methods with one row for every step, whose columns may stand still while others move.
+ONE_ROW = [
+    form
+    for form in ALL_FORMS
+    if form[0] not in ("heun", "restart", "flow-midpoint", "flow-rk4", "pndm")
+    and form[0] not in ("dpm-2s", "dpm-3s", "dpmpp-2s")
+]
+
+
+@gauges
+@pytest.mark.parametrize(("name", "options"), ONE_ROW, ids=label)
+def test_a_column_that_stands_still_is_left_alone_and_forgets_nothing(name, options, schedule):
+    """Its rows that move are those of its own grid, and take the estimates of those rows."""
+    own = np.array([1.0, 0.8, 0.55, 0.4, 0.25, 0.1, 0.0])
+    moves = {
+        "always": [0, 1, 2, 3, 4, 5],
+        "late": [3, 4, 5, 6, 7, 8],
+        "early": [0, 1, 2, 3, 4, 5],
+        "at times": [0, 1, 4, 5, 7, 8],
+        "begun and ended": [2, 3, 4],
+        "clean": [],
+    }
+    ways, grid = [], []
+    for rows in moves.values():
+        way = own[6 - len(rows) :]
+        ways.append(way)
+        grid.append(way[np.searchsorted(rows, np.arange(10))])
+    plan = SOLVERS[name](schedule, np.stack(grid, 1), **options)
+    assert len(plan) == 9
+    for j, (rows, way) in enumerate(zip(moves.values(), ways, strict=True)):
+        still = [i for i in range(9) if i not in rows]
+        np.testing.assert_array_equal(plan.A[still, 0, j], 1.0)
+        assert not plan.A[still, 1:, j].any()
+        assert not plan.B[still, :, j].any()
+        assert not plan.C[still, j].any()
+        np.testing.assert_array_equal(plan.t[still, j], plan.s[still, j])
+        if not rows:
+            continue
+        alone = SOLVERS[name](schedule, way, **options)
+        for table in "tsC":
+            np.testing.assert_array_equal(getattr(plan, table)[rows, j], getattr(alone, table))
+        np.testing.assert_array_equal(plan.A[rows, 0, j], alone.A[:, 0])
+        expected = np.zeros_like(plan.B[..., j])
+        for q, i in enumerate(rows):
+            for back in range(min(q + 1, alone.B.shape[1])):
+                expected[i, i - rows[q - back]] = alone.B[q, back]
+        np.testing.assert_array_equal(plan.B[rows, :, j], expected[rows])
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS if n != "restart"])
 def test_a_frame_that_is_clean_already_stays(name):
     levels = np.stack([np.zeros(6), np.linspace(1, 0, 6)], 1)
     plan = SOLVERS[name](schedules.cosine(), levels)
-    assert plan.t.shape == (5, 2)
     x = torch.randn(2, 2, 3, dtype=torch.float64)
     found = sample(lambda x, t: x * 0.5, plan, x=x, noise=Noise(0, 2))
     assert torch.equal(found[:, 0], x[:, 0])
     assert not torch.isclose(found[:, 1], x[:, 1]).any()
+
+
+@pytest.mark.parametrize("name", ["heun", "dpm-3s", "flow-rk4"])
+def test_methods_of_several_calls_a_step_tell_that_no_frame_may_stand_still(name):
+    levels = np.stack([[1.0, 0.7, 0.7, 0.4, 0.0], [1.0, 0.8, 0.6, 0.4, 0.0]], 1)
+    with pytest.raises(SuffuseError, match="the same number of steps, or take a multistep"):
+        SOLVERS[name](schedules.cosine(), levels)
 
 
 @pytest.mark.parametrize(

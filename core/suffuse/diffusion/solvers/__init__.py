@@ -7,7 +7,7 @@ With data prediction the probability-flow equation has the exact solution, in an
 d(λ) being the clean estimate on the way. The methods differ in what they put for d between the
 levels where it is known. All limits are taken in the table: a node at λ = ±∞ never enters a
 polynomial, so the order drops to 1 where a step begins in pure noise or ends in clean data, and a
-step of no length (a frame that keeps its level) leaves the state alone.
+step of no length (a frame that keeps its level) leaves the state alone: the method never sees it.
 
 Grids are times [n + 1] falling to 0; a matrix [n + 1, *axes] gives every frame or token its own.
 """

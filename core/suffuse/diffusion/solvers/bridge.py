@@ -6,7 +6,17 @@ import math
 
 from suffuse.diffusion import bridge as bridges
 from suffuse.diffusion.schedules import Schedule
-from suffuse.diffusion.solvers.table import Column, D, Level, Terms, X, combine, single, solver
+from suffuse.diffusion.solvers.table import (
+    BEHIND,
+    Column,
+    D,
+    Level,
+    Terms,
+    X,
+    combine,
+    single,
+    solver,
+)
 from suffuse.errors import SuffuseError, unknown
 
 
@@ -42,7 +52,6 @@ def bridge(schedule: Schedule, *, eta: float = 1.0, start: str = "noise") -> Col
             keep = s.alpha / t.alpha * math.sqrt(g * ((1 - eta**2) * rest / free + g))
             fresh = eta * s.sigma * math.sqrt(rest)
         x, y = float(after.x - keep * before.x), float(after.y - keep * before.y)
-        # y stands in the register of states behind x_t
-        return combine((keep, X(i)), (y, X(i - 1)), (x, D(i))), fresh
+        return combine((keep, X(i)), (y, BEHIND), (x, D(i))), fresh
 
     return single(step)

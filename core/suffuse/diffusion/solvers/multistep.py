@@ -121,7 +121,7 @@ def predict_and_correct(
                 known = [i, *_newest(i - 1, corrector)]
                 better = _through(levels, i - 1, known, correct, place)
                 state = combine((1.0, state), (-1.0, last), (1.0, better or last))
-            kept, noise = (1.0, 0.0) if t.lam == s.lam else (keep or by_tau)(t, s)
+            kept, noise = (keep or by_tau)(t, s)
             nodes = _newest(i, min(predictor, len(levels) - 1 - i) if taper else predictor)
             last = combine((s.alpha - t.alpha * kept, D(i)))
             last = _through(levels, i, nodes, predict, place) or last

@@ -60,7 +60,7 @@ def _tried(
 ) -> list[Entry]:
     """One step by a tableau, as rows from `first` on."""
     (v, k), (v_end, _) = _place(t, variable), _place(s, variable)
-    if v == math.inf or v_end == 0.0 or t.lam == s.lam:
+    if v == math.inf or v_end == 0.0:
         return [Entry(t.t, s.t, towards(first, t, s))]
     stages, slopes, rows = [t], [], []
     for j, weights in enumerate(tableau):

@@ -37,6 +37,10 @@ def D(row: int) -> Terms:  # noqa: N802
     return {("d", row): 1.0}
 
 
+BEHIND: Terms = {("x", -1): 1.0}
+"""What a law keeps all the way in the register behind the state (a bridge's other end)."""
+
+
 def combine(*weighted: tuple[float, Terms]) -> Terms:
     """Σ weight · terms; a weight 0 leaves its terms out."""
     out: Terms = {}
@@ -105,20 +109,14 @@ class Solver(Protocol):
 
 
 Column = Callable[[Sequence[Level]], list[Entry]]
-"""The rows of a method along the levels of a grid, the noisiest first."""
+"""The rows of a method along the levels of a grid, the noisiest first, none of them twice."""
 
 
 def single(step: Callable[[int, Level, Level], tuple[Terms, float]]) -> Column:
-    """One row a step: (row, level t, level s) -> the state at s and the noise in it.
-
-    A step of no length (a frame that keeps its level) leaves the state alone.
-    """
+    """One row a step: (row, level t, level s) -> the state at s and the noise in it."""
 
     def column(levels: Sequence[Level]) -> list[Entry]:
-        return [
-            Entry(t.t, s.t, *((X(i), 0.0) if t.lam == s.lam else step(i, t, s)))
-            for i, (t, s) in enumerate(pairwise(levels))
-        ]
+        return [Entry(t.t, s.t, *step(i, t, s)) for i, (t, s) in enumerate(pairwise(levels))]
 
     return column
 
@@ -165,6 +163,32 @@ def solver(
     return make
 
 
+def _register(row: int, of: int) -> int:
+    return row - of if of >= 0 else 1
+
+
+def _along(column: Column, levels: Sequence[Level], rows: int) -> list[Entry] | None:
+    """A method's rows along the levels of one column; None where they cannot be told.
+
+    Where the column keeps its level, the state is left alone, and the method, which never sees that
+    step, remembers the estimate of the row in which the column moves on. A column that never moves
+    has as many rows as asked for.
+    """
+    moves = [i for i, (t, s) in enumerate(pairwise(levels)) if t.lam != s.lam]
+    if not moves:
+        return [Entry(levels[0].t, levels[0].t, X(i)) for i in range(rows)]
+    entries = column([*(levels[i] for i in moves), levels[-1]])
+    if len(moves) == len(levels) - 1:
+        return entries
+    if len(entries) > len(moves):
+        return None
+    out = [Entry(t.t, s.t, X(i)) for i, (t, s) in enumerate(pairwise(levels))]
+    for i, e in zip(moves, entries, strict=True):
+        terms = {(kind, moves[r] if r >= 0 else r): k for (kind, r), k in e.terms.items()}
+        out[i] = Entry(e.t, e.s, terms, e.noise)
+    return out
+
+
 def tabulate(
     name: str,
     schedule: Schedule,
@@ -189,27 +213,39 @@ def tabulate(
     if grid.ndim == 1 and not (falls < 0).all():
         raise SuffuseError("a grid may not hold the same time twice")
     flat = grid.reshape(len(grid), -1)
-    columns = [column(Level.along(schedule, times)) for times in flat.T]
+    ways = [Level.along(schedule, times) for times in flat.T]
+    columns: list[list[Entry]] = []
+    # those that move most come first, as they tell how many rows there are
+    order = sorted(range(len(ways)), key=lambda j: -len({level.lam for level in ways[j]}))
+    for j in order:
+        entries = _along(column, ways[j], len(columns[0]) if columns else len(ways[j]) - 1)
+        if entries is None or len(entries) != len((columns or [entries])[0]):
+            raise SuffuseError(
+                f"{name!r} needs different numbers of calls for different levels of this grid; "
+                "give every frame or token the same number of steps, or take a multistep solver"
+            )
+        columns.append(entries)
     rows = len(columns[0])
-    if any(len(entries) != rows for entries in columns):
-        raise SuffuseError(
-            f"{name!r} needs different numbers of calls for different levels of this grid; give "
-            "every frame or token the same number of steps, or take a multistep solver"
-        )
     depth = {
         kind: max(
-            (i - r + 1 for c in columns for i, e in enumerate(c) for k, r in e.terms if k == kind),
+            (
+                _register(i, r) + 1
+                for entries in columns
+                for i, e in enumerate(entries)
+                for k, r in e.terms
+                if k == kind
+            ),
             default=1,
         )
         for kind in ("x", "d")
     }
     tables = {kind: np.zeros((rows, width, len(columns))) for kind, width in depth.items()}
     scalars = np.zeros((3, rows, len(columns)))
-    for j, entries in enumerate(columns):
+    for j, entries in zip(order, columns, strict=True):
         for i, e in enumerate(entries):
             scalars[:, i, j] = e.t, e.s, e.noise
             for (kind, r), k in e.terms.items():
-                tables[kind][i, i - r, j] = k
+                tables[kind][i, _register(i, r), j] = k
     axes = grid.shape[1:]
     t, s, noise = scalars.reshape(3, rows, *axes)
     A, B = (tables[kind].reshape(rows, depth[kind], *axes) for kind in ("x", "d"))
