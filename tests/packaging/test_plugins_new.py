@@ -1,6 +1,8 @@
 """A plugin from the template: built, installed beside the host, held to the kit, used."""
 
+import errno
 import importlib.util
+import itertools
 import json
 import os
 import subprocess
@@ -72,6 +74,22 @@ def test_names_that_are_none(name, tmp_path):
     with pytest.raises(SuffuseError):
         scaffold.write(name, tmp_path / "new", frozenset({"taken"}))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_midway_leaves_nothing(tmp_path, monkeypatch):
+    genuine, calls = os.fsync, itertools.count()
+
+    def fsync(descriptor):
+        if next(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        genuine(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(SuffuseError, match="disk is full"):
+            scaffold.write("birds", tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    assert scaffold.write("birds", tmp_path / "new")
 
 
 def test_nothing_is_written_over(tmp_path):

@@ -160,6 +160,7 @@ def new(name: str, out: Path | None) -> None:
     """
     from suffuse.plugins import scaffold
 
+    name = name.removeprefix("suffuse-")  # that of its distribution is meant
     folder = Path(f"suffuse-{name}") if out is None else out
     taken = frozenset(canonical(candidate.name) for candidate in discover())
     for file in scaffold.write(name, folder, taken):

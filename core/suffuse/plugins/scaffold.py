@@ -43,12 +43,13 @@ def write(name: str, folder: Path, taken: frozenset[str] = frozenset()) -> list[
         raise SuffuseError(f"{folder} is there already and not empty; choose another with -o")
     module = name.replace("-", "_")
     written = []
-    for source in sorted(TEMPLATE.rglob("*")):
-        if not source.is_file() or source.suffix == ".pyc":
-            continue
-        place = Path(_renamed(source.relative_to(TEMPLATE).as_posix(), name, module))
-        storage.write_text(folder / place, _renamed(source.read_text("utf-8"), name, module))
-        written.append(place)
+    with storage.replacing_folder(folder) as beside:
+        for source in sorted(TEMPLATE.rglob("*")):
+            if not source.is_file() or source.suffix == ".pyc":
+                continue
+            place = Path(_renamed(source.relative_to(TEMPLATE).as_posix(), name, module))
+            storage.write_text(beside / place, _renamed(source.read_text("utf-8"), name, module))
+            written.append(place)
     return written
 
 

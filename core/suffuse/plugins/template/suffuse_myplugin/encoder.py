@@ -33,9 +33,11 @@ class Standard:
 
     def encode(self, objects: Sequence[Any]) -> Tensor:
         try:
-            curves = np.asarray(objects, dtype=np.float32).reshape(-1, *self.shape)
+            curves = np.asarray(objects, dtype=np.float32).reshape(len(objects), *self.shape)
         except (TypeError, ValueError) as error:
             raise SuffuseError(f"expected curves of {POINTS} numbers: {error}") from error
+        if not np.isfinite(curves).all():
+            raise SuffuseError("a curve holds numbers that are not finite")
         return (torch.from_numpy(curves) - self.mean) / self.scale
 
     def decode(self, x: Tensor) -> list[Any]:
