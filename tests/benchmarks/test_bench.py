@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import ModuleType
@@ -225,7 +226,172 @@ def test_what_is_shared_is_made_once():
     assert made == [1]
 
 
+@dataclass(frozen=True)
+class Answering(Halving):
+    """A case that answers what it is asked for, of things that no JSON file can hold."""
+
+    def run(self, context: Context) -> Result:
+        value: Any = {"float32": np.float32(0.5), "nan": np.float32("nan"), "text": "0.5"}.get(
+            self.model, 0.5
+        )
+        detail = {"array": {"x": np.zeros(2)}, "detail-nan": {"x": float("nan")}}
+        metric = Metric("error", value, 0.0, np.float64(1.0), "lower", n=np.int64(3))
+        return Result([metric], detail.get(self.model, {}))
+
+
+def test_a_result_that_json_cannot_hold_is_an_error_of_its_case_alone(tmp_path):
+    models = ("float32", "nan", "text", "array", "detail-nan", "last")
+    cases = [Answering("toy/answers", model, 0) for model in models]
+    outcomes = bench.run(cases, tmp_path, "toy/halving")
+    assert [o.state for o in outcomes] == ["done", *["failed"] * 4, "done"]
+    read_again = {r.model: r for r in bench.load(tmp_path)}
+    assert read_again["float32"].metrics == (Metric("error", 0.5, 0.0, 1.0, "lower", n=3),)
+    assert "has the value nan" in read_again["nan"].error["message"]
+    assert "a str, which is no number" in read_again["text"].error["message"]
+
+
+def test_a_case_without_a_key_stops_the_run_before_the_first_case(tmp_path):
+    for wrong in (Halving("toy/halving", "bad", 0, options={"x": np.zeros(1)}), object()):
+        with pytest.raises(SuffuseError, match=r"JSON cannot hold|is no case"):
+            bench.run([Halving("toy/halving", "good", 0), wrong], tmp_path, "toy/halving")
+    assert RUNS == []
+
+
+def test_a_folder_that_cannot_be_made_stops_the_run_before_the_first_case(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SuffuseError, match="cannot write"):
+        bench.run([Halving("toy/halving", "good", 0)], tmp_path / "file", "toy/halving")
+    assert RUNS == []
+
+
+def test_of_a_b_and_a_again_the_report_shows_a(tmp_path):
+    for calls in (4, 5, 4):
+        bench.run([Halving("toy/halving", "good", 0, calls)], tmp_path, "toy/halving")
+    (record,) = bench.load(tmp_path)
+    assert record.parameters["calls"] == 4
+    assert record.used > record.started
+    report_of = invoke("report", str(tmp_path))
+    assert "wrote" in report_of.output
+    for name in ("report.md", "report.html"):
+        assert "1 older record" in (tmp_path / name).read_text()
+
+
+def test_a_file_of_before_there_was_a_field_used_counts_from_its_start(tmp_path):
+    bench.run([Halving("toy/halving", "good", 0)], tmp_path, "toy/halving")
+    (path,) = tmp_path.glob("*.json")
+    data = json.loads(path.read_text())
+    del data["used"]
+    path.write_text(json.dumps(data))
+    assert read(path).used == data["started"]
+
+
+def test_two_suites_that_share_a_case_do_not_hide_each_other(tmp_path):
+    for suite, calls in (("toy/halving", 4), ("toy/other", 5)):
+        bench.run([Halving("toy/halving", "good", 0, calls)], tmp_path, suite)
+    records = bench.load(tmp_path)
+    assert {r.suite for r in records} == {"toy/halving", "toy/other"}
+    text = report.markdown(records)
+    assert "## toy/halving (toy/halving)" in text
+    assert "## toy/halving (toy/other)" in text
+    assert "means over" not in text
+
+
+def test_a_forced_run_that_fails_leaves_the_good_record(tmp_path, monkeypatch):
+    invoke("run", "halving", "--out", str(tmp_path), "--only", "good")
+    monkeypatch.setattr(Halving, "run", lambda self, context: 1 / 0)
+    words = ("run", "halving", "--out", str(tmp_path), "--only", "good", "--force")
+    done = invoke(*words, code=1)
+    assert "2 failed" in done.output
+    assert "stays" in done.output
+    assert [r.error for r in bench.load(tmp_path)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", "0"), ("metrics", "none"), ("error", "bad"), ("started", 3), ("environment", [])],
+)
+def test_a_field_of_a_record_that_is_of_another_type_is_named(tmp_path, field, value):
+    bench.run([Halving("toy/halving", "good", 0)], tmp_path, "toy/halving")
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(SuffuseError, match="is damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["suffuse.erors", "measured_nowhere.part", "numpy.nothing", "sys"])
+def test_a_misspelt_name_of_what_is_measured_is_no_absent_peer(name):
+    with pytest.raises(SuffuseError, match=name):
+        bench.case._code(name)
+
+
+def test_the_source_of_a_package_is_its_tables_of_settings_too(tmp_path, monkeypatch):
+    (tmp_path / "tabled_toy").mkdir()
+    (tmp_path / "tabled_toy" / "__init__.py").write_text("")
+    (tmp_path / "tabled_toy" / "a.toml").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bench.case._code.cache_clear()
+    before = bench.case._code("tabled_toy")
+    (tmp_path / "tabled_toy" / "a.toml").write_text("x = 2\n")
+    bench.case._code.cache_clear()
+    assert bench.case._code("tabled_toy") != before
+
+
+def test_a_case_of_a_script_is_known_by_the_file_of_the_script(tmp_path, monkeypatch):
+    script = tmp_path / "script.py"
+    script.write_text("x = 1\n")
+    module = ModuleType("script_toy")  # without a specification, as __main__ is
+    module.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "script_toy", module)
+    bench.case._code.cache_clear()
+    assert re.fullmatch(r"[0-9a-f]{16}", bench.case._code("script_toy"))
+    del module.__file__
+    bench.case._code.cache_clear()
+    with pytest.raises(SuffuseError, match="without a source file"):
+        bench.case._code("script_toy")
+
+
 # Reports
+
+
+def test_a_summary_that_raises_is_left_out_with_a_note(tmp_path, monkeypatch):
+    bench.run(halving(seeds=1), tmp_path, "toy/halving")
+    monkeypatch.setattr(halving, "summary", lambda records: 1 / 0)
+    text = report.markdown(bench.load(tmp_path))
+    assert "summary is left out: ZeroDivisionError" in text
+    assert "## toy/halving" in text
+
+
+def test_the_interval_of_a_mean_over_seeds_is_the_wider_of_two():
+    values = [1.0, 1.2, 0.9, 1.3, 1.1]
+    student = 2.776445 * np.std(values, ddof=1) / np.sqrt(5)
+    narrow = report._mean([Metric("e", v, v - 1e-3, v + 1e-3, "lower", n=1) for v in values])
+    assert narrow.high - narrow.value == pytest.approx(student, rel=1e-3)
+    wide = report._mean([Metric("e", v, v - 2.0, v + 3.0, "lower", n=1) for v in values])
+    assert wide.high - wide.value == pytest.approx(3 / np.sqrt(5))
+    assert wide.value - wide.low == pytest.approx(2 / np.sqrt(5))
+
+
+def test_a_ratio_over_seeds_is_as_uncertain_as_the_seeds_differ():
+    pairs = [(2.0, 1.0), (4.0, 2.0), (1.0, 0.5)]
+    exact = [[replace(record_of(pair[i], 1e-6), seed=s) for s, pair in enumerate(pairs)]
+             for i in (0, 1)]  # fmt: skip
+    (ratio,) = report.compare(*exact)
+    assert ratio.high / ratio.low == pytest.approx(1.0, abs=1e-4)  # the same ratio at every seed
+    exact[1][0] = replace(record_of(2.0, 1e-6), seed=0)
+    (ratio,) = report.compare(*exact)
+    assert ratio.verdict == ""
+
+
+def test_what_is_not_compared_is_named_with_the_reason():
+    broken = replace(record_of(1, 0.1, model="broken"), error={"type": "E", "message": "m"})
+    a = [record_of(1, 0.1), record_of(1, 0.1, model="a"), broken, record_of(0, 0.1, model="zero")]
+    b = [record_of(1, 0.1), record_of(1, 0.1, model="b"), broken, record_of(1, 0.1, model="zero")]
+    told = {each.model: each.reason for each in report.left_out(a, b)}
+    assert told["a"] == "it is in A only"
+    assert told["b"] == "it is in B only"
+    assert told["broken"] == "it failed in A and in B"
+    assert told["zero"].startswith("a ratio needs values above 0")
+    assert set(told) == {"a", "b", "broken", "zero"}
 
 
 def test_a_report_has_the_summary_the_means_over_seeds_and_the_failures(tmp_path):
@@ -234,8 +400,8 @@ def test_a_report_has_the_summary_the_means_over_seeds_and_the_failures(tmp_path
     assert "## In short" in text
     assert "| 2 |" in text  # the summary is told of records without error
     mean = (2**-4 + 2**-5) / 2
-    half = 0.1 * np.hypot(2**-4, 2**-5) / 2
-    assert f"({mean - half:.4f} to {mean + half:.4f})" in text
+    half = 12.7062 * (2**-4 - 2**-5) / 2  # Student's t(1) s / √2, wider than each seed's own
+    assert f"({mean - half:.1f} to {mean + half:.1f})" in text
     assert "means over 2 seeds" in text
     assert "ValueError: this one fails" in text
 
@@ -316,7 +482,43 @@ def test_the_environment_knows_the_checkout_of_the_core():
     assert rows["dirty"] in (None, True, False)
 
 
+def test_an_answer_about_the_environment_that_is_no_mapping_is_passed_over():
+    module = ModuleType("suffuse_toy_environment")
+
+    @hookimpl
+    def environment_info() -> Any:
+        return "words"
+
+    module.suffuse_api = 1  # type: ignore[attr-defined]
+    module.environment_info = environment_info  # type: ignore[attr-defined]
+    manager = plugins.Manager([plugins.Candidate("toy", lambda: module, version="1.0")])
+    with plugins.using(manager):
+        assert "versions" in environment.environment()
+
+
 # The command line
+
+
+def test_a_share_without_cases_ends_well(tmp_path):
+    words = ["run", "halving", "--out", str(tmp_path), "--share", "9/9"]
+    for jobs in ("1", "2"):
+        assert "has no case" in invoke(*words, "--jobs", jobs).output
+    assert RUNS == []
+
+
+def test_a_page_that_is_no_html_is_refused(tmp_path):
+    bench.run(halving(seeds=1), tmp_path, "toy/halving")
+    done = CliRunner().invoke(command, ["report", str(tmp_path), "-o", str(tmp_path / "x.md")])
+    assert isinstance(done.exception, SuffuseError)
+    assert ".html" in str(done.exception)
+    assert not (tmp_path / "x.md").exists()
+
+
+def test_a_suite_that_raises_is_answered_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(Halving, "__init__", lambda *args: 1 / 0)
+    done = CliRunner().invoke(command, ["run", "halving", "--out", str(tmp_path)])
+    assert isinstance(done.exception, SuffuseError)
+    assert "failed while it made its cases: ZeroDivisionError" in str(done.exception)
 
 
 def test_the_command_line_from_suite_to_comparison(tmp_path):
@@ -335,10 +537,14 @@ def test_the_command_line_from_suite_to_comparison(tmp_path):
     invoke("report", a)
     assert (tmp_path / "a" / "report.html").exists()
     assert "toy/halving" in (tmp_path / "a" / "report.md").read_text()
-    (row,) = json.loads(invoke("compare", a, b, "--json").output)
+    told = json.loads(invoke("compare", a, b, "--json").output)
+    (row,) = told["compared"]
+    assert [each["reason"] for each in told["left_out"]] == ["it is in B only"] * 2
     assert row["value"] == pytest.approx(0.5)
     assert row["verdict"] == "better"
-    assert "0.500" in invoke("compare", a, b).output
+    plain = invoke("compare", a, b).output
+    assert "0.500" in plain
+    assert "toy/halving  broken  seed 0: it is in B only" in plain
 
 
 def test_shares_are_all_cases_and_none_twice(tmp_path):
@@ -370,6 +576,16 @@ def test_processes_of_this_machine_answer_with_their_statuses_and_lines():
     assert statuses[1] != 0
     assert any(line.startswith("suffuse") for line in told)
     assert any("lost" in line for line in told)
+
+
+def test_what_a_process_prints_need_not_be_utf_8(tmp_path, monkeypatch):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nprintf 'a\\377b\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    told: list[str] = []
+    assert Processes().launch([["ls"]], told.append) == [0]
+    assert told == ["a\ufffdb"]
 
 
 def test_names_that_are_no_suites_and_no_cases_are_answered_with_a_sentence(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -105,6 +106,7 @@ class Record:
         code: what of its code the key was made of.
         environment: of the process that ran it, see `suffuse.bench.environment`.
         started: when, in UTC.
+        used: when a run last made or kept it, in UTC; empty for what is in no file yet.
         seconds, cpu_seconds: that it took: by the clock, and of the processors.
         metrics, detail, note: its result.
         error: None, or the type, the message and the traceback of what was raised.
@@ -125,11 +127,12 @@ class Record:
     detail: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     error: Mapping[str, str] | None = None
+    used: str = ""
 
     @property
-    def identity(self) -> tuple[str, str, int]:
-        """(task, model, seed): what stays the same when code or parameters change."""
-        return self.task, self.model, self.seed
+    def identity(self) -> tuple[str, str, str, int]:
+        """(suite, task, model, seed): what stays the same when code or parameters change."""
+        return self.suite, self.task, self.model, self.seed
 
     def metric(self, name: str) -> Metric | None:
         """The metric of this name."""
@@ -147,25 +150,46 @@ def _code(name: str) -> str:
     """A module's or package's source as a digest, or a distribution's version; "absent" for none.
 
     An installed distribution that is no module of ours is known by its version, since nobody edits
-    it in place.
+    it in place. Only a top-level name may be absent: a peer that is not installed.
+
+    Raises:
+        SuffuseError: for a dotted name that is not there, and a module without a file.
     """
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
-    origin = Path(spec.origin) if spec is not None and spec.origin else None
+    origin, found = _origin(name)
     if origin is None or "site-packages" in origin.parts:
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
-            if origin is None:
+            if origin is None and not found and "." not in name:
                 return "absent"
-    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    if origin is None:
+        what = "is a module without a source file" if found else "is not found"
+        raise SuffuseError(
+            f"{name}, whose code a case says that it measures, {what}; "
+            "`measures` holds names of modules, packages and distributions"
+        )
+    files = [origin]
+    if origin.name == "__init__.py":  # tables of settings decide answers too
+        files = sorted([*origin.parent.rglob("*.py"), *origin.parent.rglob("*.toml")])
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.relative_to(origin.parent).as_posix().encode() + b"\0")
         digest.update(file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _origin(name: str) -> tuple[Path | None, bool]:
+    """The file of a module, if it has one, and whether there is such a module."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None, False
+    except ValueError:  # a module without a specification: a script, an interactive session
+        file = getattr(sys.modules.get(name), "__file__", None)
+        return (Path(file).absolute() if file else None), name in sys.modules
+    if spec is None:
+        return None, False
+    return (Path(spec.origin) if spec.has_location and spec.origin else None), True
 
 
 def code(case: Case) -> dict[str, str]:
@@ -194,7 +218,7 @@ def key(case: Case) -> str:
     }
     try:
         return fingerprint(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise SuffuseError(
             f"the case {case.task!r} of {case.model!r} has a field that JSON cannot hold: {error}"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ def environment(distributions: Iterable[str] = ()) -> dict[str, Any]:
     if torch.cuda.is_available():
         rows["device"] = torch.cuda.get_device_name()
     for answer in plugins.hook.environment_info():
-        rows |= {str(name): str(value) for name, value in answer.items()}
+        if isinstance(answer, Mapping):
+            rows |= {str(name): str(value) for name, value in answer.items()}
     return rows | _checkout(Path(suffuse.__file__).parent)
 
 

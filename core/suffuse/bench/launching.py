@@ -27,6 +27,7 @@ class Processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                errors="replace",
                 env=environment,
             ) as process:
                 assert process.stdout is not None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from suffuse import plugins
 from suffuse.bench.case import Record, Table
@@ -12,12 +13,39 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Metric
 from suffuse.report.blocks import number
 from suffuse.report.page import Page
+from suffuse.stats.intervals import t_quantile
 
-__all__ = ["Ratio", "compare", "markdown", "page", "tables"]
+__all__ = ["LeftOut", "Ratio", "compare", "left_out", "markdown", "page", "tables"]
 
 
 def _mean(metrics: Sequence[Metric]) -> Metric:
-    """One metric for several seeds: their mean, whose error is that of independent measurements."""
+    """One metric for several seeds: their mean, for the seeds that there might have been.
+
+    The interval is the wider, on each side, of that of independent measurements and Student's for
+    the spread between the seeds.
+    """
+    mean = _fixed(metrics)
+    half = _student([m.value for m in metrics])
+    return replace(
+        mean, low=min(mean.low, mean.value - half), high=max(mean.high, mean.value + half)
+    )
+
+
+_FEW = {1: 12.70620474, 2: 4.30265273, 3: 3.18244631}
+"""The quantile 0.975 of Student's t, where the series of `t_quantile` does not hold yet."""
+
+
+def _student(values: Sequence[float]) -> float:
+    """t(k - 1) s / √k of k values, half of the 95 % interval of their mean; 0 for one value."""
+    k = len(values)
+    if k == 1:
+        return 0.0
+    t = _FEW[k - 1] if k - 1 in _FEW else t_quantile(0.95, k - 1)
+    return t * statistics.stdev(values) / math.sqrt(k)
+
+
+def _fixed(metrics: Sequence[Metric]) -> Metric:
+    """The mean over just these seeds, whose error is that of independent measurements."""
     if len(metrics) == 1:
         return metrics[0]
     value = sum(m.value for m in metrics) / len(metrics)
@@ -39,16 +67,14 @@ def _mean(metrics: Sequence[Metric]) -> Metric:
     )
 
 
-def _by_model(records: Sequence[Record]) -> dict[str, dict[str, Metric]]:
-    """Metrics by model and name, over all seeds."""
+def _by_model(records: Sequence[Record]) -> dict[str, dict[str, list[Metric]]]:
+    """Metrics by model and name, one for each seed."""
     found: dict[str, dict[str, list[Metric]]] = {}
     for record in records:
         names = found.setdefault(record.model, {})
         for m in record.metrics:
             names.setdefault(m.name, []).append(m)
-    return {
-        model: {name: _mean(each) for name, each in names.items()} for model, names in found.items()
-    }
+    return found
 
 
 def _cell(m: Metric | None) -> str:
@@ -71,12 +97,25 @@ def tables(records: Sequence[Record]) -> list[Table]:
     out: list[Table] = []
     for suite in dict.fromkeys(r.suite for r in records):
         entry = next((e for e in plugins.entries("benchmark") if e.name == suite), None)
-        summary = getattr(entry.load(), "summary", None) if entry else None
-        if summary is not None:
-            out += summary([r for r in records if r.suite == suite and r.error is None])
+        if entry is None:
+            continue
+        try:
+            summary = getattr(entry.load(), "summary", None)
+            if summary is not None:
+                out += summary([r for r in records if r.suite == suite and r.error is None])
+        except Exception as error:  # a plugin's; the tables of its tasks are still to be had
+            why = f"The suite's own summary is left out: {type(error).__name__}: {error}"
+            out.append(Table(f"Summary of {suite}", ("",), [(why,)]))
     good = [r for r in records if r.error is None]
     for task in dict.fromkeys(r.task for r in good):
-        out.append(_of_task(task, [r for r in good if r.task == task]))
+        found = [r for r in good if r.task == task]
+        suites = dict.fromkeys(r.suite for r in found)
+        if len({(r.model, r.seed) for r in found}) == len(found):
+            out.append(_of_task(task, found))
+        else:  # one case of two suites, measured on different code
+            for suite in suites:
+                each = [r for r in found if r.suite == suite]
+                out.append(_of_task(f"{task} ({suite})", each))
     bad = [
         (r.task, r.model, r.seed, f"{r.error['type']}: {r.error['message']}")
         for r in records
@@ -87,8 +126,11 @@ def tables(records: Sequence[Record]) -> list[Table]:
     return out
 
 
-def _of_task(task: str, records: Sequence[Record]) -> Table:
-    models = _by_model(records)
+def _of_task(title: str, records: Sequence[Record]) -> Table:
+    models = {
+        model: {name: _mean(each) for name, each in found.items()}
+        for model, found in _by_model(records).items()
+    }
     names = list(dict.fromkeys(name for found in models.values() for name in found))
     units = {name: m.unit for found in models.values() for name, m in found.items()}
     head = ["", *(f"{n} ({units[n]})" if units[n] else n for n in names)]
@@ -100,7 +142,7 @@ def _of_task(task: str, records: Sequence[Record]) -> Table:
     caption += f"; n = {sampled.pop():,}" if len(sampled) == 1 else ""
     caption += f"; means over {seeds} seeds" if seeds > 1 else ""
     notes = dict.fromkeys(f"{r.model}: {r.note}" for r in records if r.note)
-    return Table(task, head, rows, ". ".join([caption, *notes]) + ".")
+    return Table(title, head, rows, ". ".join([caption, *notes]) + ".")
 
 
 def _environments(records: Sequence[Record]) -> Table:
@@ -121,9 +163,17 @@ def _environments(records: Sequence[Record]) -> Table:
     return Table("Environment", ("", ""), [(name, told(name, v)) for name, v in rows.items()])
 
 
-def markdown(records: Sequence[Record], title: str = "Benchmarks") -> str:
-    """A report as Markdown."""
-    lines = [f"# {title}", ""]
+def _older(count: int) -> str:
+    """What a report says of records that it leaves out; empty where there are none."""
+    if count == 0:
+        return ""
+    told = "1 older record of the same case is" if count == 1 else f"{count} older records are"
+    return f"{told} left out"
+
+
+def markdown(records: Sequence[Record], title: str = "Benchmarks", older: int = 0) -> str:
+    """A report as Markdown, which says how many `older` records of the same cases it leaves out."""
+    lines = [f"# {title}", "", *([f"{_older(older)}.", ""] if older else [])]
     for table in [*tables(records), _environments(records)]:
         lines += [f"## {table.title}", ""]
         lines.append("| " + " | ".join(_escaped(h) or " " for h in table.head) + " |")
@@ -138,10 +188,11 @@ def _escaped(cell: str | float) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def page(records: Sequence[Record], title: str = "Benchmarks") -> Page:
-    """A report as one HTML page that needs nothing beside itself."""
+def page(records: Sequence[Record], title: str = "Benchmarks", older: int = 0) -> Page:
+    """A report as one HTML page that needs nothing beside itself; `older` as for `markdown`."""
     suites = ", ".join(dict.fromkeys(r.suite for r in records))
-    made = Page(title, f"{suites}: {len(records)} cases")
+    told = f"{suites}: {len(records)} cases"
+    made = Page(title, f"{told}; {_older(older)}" if older else told)
     for table in [*tables(records), _environments(records)]:
         section = made.section(table.title)
         section.table(table.head, [list(row) for row in table.rows], table.caption)
@@ -153,13 +204,15 @@ class Ratio:
     """A metric of B over the same one of A, with its 95 % interval.
 
     Attributes:
-        task, model, metric: what is compared, over all seeds that both have.
+        suite, task, model, metric: what is compared, over all seeds that both have.
         a, b: the two values.
         value, low, high: b / a. The interval takes the logarithms of both as normal and
-            independent, with deviations from the width of their intervals.
+            independent, with deviations from the width of their intervals; with several seeds it
+            is at least Student's for the spread between seeds of b minus a times the ratio.
         verdict: "better" or "worse" where the interval does not hold 1, else "".
     """
 
+    suite: str
     task: str
     model: str
     metric: str
@@ -171,37 +224,87 @@ class Ratio:
     verdict: str
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What two folders do not have to compare.
+
+    Attributes:
+        suite, task, model, metric: what; no metric where it is the whole case.
+        seed: of the case.
+        reason: why.
+    """
+
+    suite: str
+    task: str
+    model: str
+    seed: int
+    metric: str
+    reason: str
+
+
 def compare(a: Sequence[Record], b: Sequence[Record]) -> list[Ratio]:
-    """Every metric, greater than 0, that both have of the same task, model and seed.
+    """Every metric, greater than 0, that both have of the same suite, task, model and seed.
 
     Raises:
         SuffuseError: where there is none.
     """
-    before = {r.identity: r for r in a if r.error is None}
-    after = {r.identity: r for r in b if r.error is None}
-    shared = [name for name in before if name in after]
-    found = []
-    for task, model in dict.fromkeys((task, model) for task, model, _ in shared):
-        seeds = [name for name in shared if name[:2] == (task, model)]
-        old = _by_model([before[name] for name in seeds])[model]
-        new = _by_model([after[name] for name in seeds])[model]
-        for name in old:
-            if name in new and min(old[name].value, new[name].value) > 0:
-                found.append(_ratio(task, model, old[name], new[name]))
-    if not found:
+    before, after = _metrics(a), _metrics(b)
+    pairs: dict[tuple[str, str, str, str], list[tuple[Metric, Metric]]] = {}
+    for (suite, task, model, seed, name), m in before.items():
+        other = after.get((suite, task, model, seed, name))
+        if other is not None and min(m.value, other.value) > 0:
+            pairs.setdefault((suite, task, model, name), []).append((m, other))
+    if not pairs:
         raise SuffuseError("the two folders have no metric of the same task, model and seed")
+    return [_ratio(*name[:3], each) for name, each in pairs.items()]
+
+
+def left_out(a: Sequence[Record], b: Sequence[Record]) -> list[LeftOut]:
+    """What `compare` does not compare, and why: cases that failed or that one folder lacks,
+    metrics that one case lacks, and values that have no ratio."""
+    found = []
+    before, after = ({r.identity: r for r in records} for records in (a, b))
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name), after.get(name)
+        reason = ""
+        if old is None or new is None:
+            reason = f"it is in {'A' if new is None else 'B'} only"
+        elif old.error is not None or new.error is not None:
+            failed = [side for side, r in (("A", old), ("B", new)) if r.error is not None]
+            reason = f"it failed in {' and in '.join(failed)}"
+        if reason or old is None or new is None:
+            found.append(LeftOut(*name, "", reason))
+            continue
+        for metric in dict.fromkeys(m.name for m in (*old.metrics, *new.metrics)):
+            m, other = old.metric(metric), new.metric(metric)
+            if m is None or other is None:
+                reason = f"it is in {'A' if other is None else 'B'} only"
+            elif min(m.value, other.value) <= 0:
+                reason = f"a ratio needs values above 0, not {m.value:.4g} and {other.value:.4g}"
+            else:
+                continue
+            found.append(LeftOut(*name, metric, reason))
     return found
 
 
-def _ratio(task: str, model: str, a: Metric, b: Metric) -> Ratio:
+def _metrics(records: Sequence[Record]) -> dict[tuple[str, str, str, int, str], Metric]:
+    good = [r for r in records if r.error is None]
+    return {(*r.identity, m.name): m for r in good for m in r.metrics}
+
+
+def _ratio(suite: str, task: str, model: str, pairs: Sequence[tuple[Metric, Metric]]) -> Ratio:
+    """Of the means over the seeds, which are the same on both sides."""
+    a, b = _fixed([old for old, _ in pairs]), _fixed([new for _, new in pairs])
     value = b.value / a.value
+    between = _student([new.value - value * old.value for old, new in pairs]) / b.value
     below = math.hypot(_log_gap(b.value, b.low), _log_gap(a.high, a.value))
     above = math.hypot(_log_gap(b.high, b.value), _log_gap(a.value, a.low))
-    low, high = value * math.exp(-below), value * math.exp(above)
+    low = value * math.exp(-max(below, between))
+    high = value * math.exp(min(max(above, between), 700.0))
     verdict = ""
     if low > 1 or high < 1:
         verdict = "better" if (high < 1) == (a.better == "lower") else "worse"
-    return Ratio(task, model, a.name, a.value, b.value, value, low, high, verdict)
+    return Ratio(suite, task, model, a.name, a.value, b.value, value, low, high, verdict)
 
 
 def _log_gap(upper: float, lower: float) -> float:

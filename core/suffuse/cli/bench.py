@@ -56,7 +56,14 @@ def _cases(suite: str, options: tuple[str, ...], only: tuple[str, ...]) -> list[
     from suffuse import plugins, recipe
 
     part: dict[str, Any] = {"name": suite, **recipe.overrides(options)}
-    cases = list(plugins.build("benchmark", part))
+    try:
+        cases = list(plugins.build("benchmark", part))
+    except SuffuseError:
+        raise
+    except Exception as error:
+        raise SuffuseError(
+            f"the suite {suite!r} failed while it made its cases: {type(error).__name__}: {error}"
+        ) from error
     for text in only:
         cases = [case for case in cases if text in f"{case.task}\n{case.model}"]
     if not cases:
@@ -143,6 +150,9 @@ def run(
     cases = _cases(suite, options, only)[first - 1 :: of]
     if jobs < 1:
         raise SuffuseError(f"--jobs is 1 or more, and {jobs} is not")
+    if not cases:
+        click.echo(f"the share {share} of {suite} has no case: it has fewer than {first}", err=True)
+        return
     if jobs > 1:
         words = ["bench", "run", suite, "--out", str(out), *["--force"] * force]
         for name, values in (("--set", options), ("--only", only)):
@@ -200,6 +210,8 @@ def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
             text += f"  {record.seconds:.1f} s"
         if record.error is not None and outcome.state == "failed":
             text += f"  {record.error['type']}: {record.error['message']}"
+        if outcome.stays is not None:
+            text += f"  (the result of {outcome.stays.started} stays)"
         return text
 
     if not sys.stderr.isatty():
@@ -241,13 +253,17 @@ def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
 def report(results: Path, out: Path | None, title: str) -> None:
     """Write the RESULTS as one HTML page, and as Markdown beside it."""
     from suffuse import storage
-    from suffuse.bench import load
     from suffuse.bench.report import markdown, page
+    from suffuse.bench.runner import newest, read_all
 
-    records = load(results)
     path = out or results / "report.html"
-    page(records, title).write(path)
-    storage.write_text(path.with_suffix(".md"), markdown(records, title))
+    if path.suffix.lower() != ".html":
+        raise SuffuseError(f"the page is a file that ends in .html, and {path} does not")
+    every = read_all(results)
+    records = newest(every)
+    older = len(every) - len(records)
+    page(records, title, older).write(path)
+    storage.write_text(path.with_suffix(".md"), markdown(records, title, older))
     click.echo(f"wrote {path} and {path.with_suffix('.md')}")
 
 
@@ -256,14 +272,20 @@ def report(results: Path, out: Path | None, title: str) -> None:
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, as_json: bool) -> None:
-    """Ratios of the results B to the results A, with intervals, case by case."""
+    """Ratios of the results B to the results A, with intervals, case by case.
+
+    What cannot be compared is named after them, with the reason.
+    """
     from suffuse.bench import load
     from suffuse.bench.report import compare as compared
+    from suffuse.bench.report import left_out
 
-    ratios = compared(load(a), load(b))
+    before, after = load(a), load(b)
+    ratios, others = compared(before, after), left_out(before, after)
     if as_json:
         rows = [{"name": f"{r.task} {r.model} {r.metric}", **asdict(r)} for r in ratios]
-        click.echo(json.dumps(rows, indent=2))
+        told = {"compared": rows, "left_out": [asdict(each) for each in others]}
+        click.echo(json.dumps(told, indent=2))
         return
     from rich.console import Console
     from rich.table import Table
@@ -277,3 +299,8 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
             *(f"{r.low:.3f} to {r.high:.3f}", r.verdict),
         )
     Console(width=None if Console().is_terminal else 160).print(table)
+    if others:
+        click.echo(f"\nnot compared: {len(others)}")
+    for each in others:
+        what = f"{each.task}  {each.model}  seed {each.seed}"
+        click.echo(f"{what}{'  ' if each.metric else ''}{each.metric}: {each.reason}")
