@@ -401,7 +401,9 @@ def test_a_report_has_the_summary_the_means_over_seeds_and_the_failures(tmp_path
     assert "| 2 |" in text  # the summary is told of records without error
     mean = (2**-4 + 2**-5) / 2
     half = 12.7062 * (2**-4 - 2**-5) / 2  # Student's t(1) s / √2, wider than each seed's own
-    assert f"({mean - half:.1f} to {mean + half:.1f})" in text
+    low, high = re.search(r"good . \S+ \((\S+) to (\S+)\)", text).groups()
+    assert float(low.replace("\u2212", "-")) == pytest.approx(mean - half, abs=0.006)
+    assert float(high) == pytest.approx(mean + half, abs=0.006)
     assert "means over 2 seeds" in text
     assert "ValueError: this one fails" in text
 
