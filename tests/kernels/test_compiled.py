@@ -27,6 +27,6 @@ def test_no_spills_wide_accesses_and_few_bytes(case, capability):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("case", every_case(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(every_case()), ids=lambda case: case.name)
 def test_no_block_that_follows_from_a_shape_spills(case, capability):
     check(case, capability)
