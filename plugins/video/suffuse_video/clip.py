@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["Clip", "fitted", "resampled"]
+__all__ = ["Clip", "as_clip", "fitted", "resampled"]
 
 Frames = NDArray[np.uint8]
 
@@ -55,13 +55,20 @@ class Clip:
         return np.array(self.frames, dtype=dtype, copy=bool(copy) or dtype is not None)
 
 
+def as_clip(value: object) -> Clip:
+    """The value, which has to be a clip; raises SuffuseError where it is something else."""
+    if not isinstance(value, Clip):
+        raise SuffuseError(f"a clip is expected, and not {type(value).__name__}")
+    return value
+
+
 def resampled(clip: Clip, fps: float) -> Clip:
     """The clip at another rate: for each new moment the frame that was shown then.
 
     >>> resampled(Clip(np.zeros((16, 2, 2, 3), np.uint8), 8.0), 4.0).frames.shape[0]
     8
     """
-    if abs(fps / clip.fps - 1) < 0.01:
+    if abs(fps / as_clip(clip).fps - 1) < 0.01:
         return clip
     count = max(1, round(len(clip) * fps / clip.fps))
     shown = np.floor(np.arange(count) * (clip.fps / fps) + 1e-6).astype(int)

@@ -62,6 +62,7 @@ _FEW = {"dataset.clips": 64, "dataset.test_clips": 64, "dataset.frames": 4, "enc
 CONFORMANCE = Conformance(
     settings={
         "edit video/fill": {"edit.missing": "2"},
+        "edit video/upscale": {"edit.size": 8},
         "recipe video/shapes": {**_FEW, **_SMALL},
         "recipe video/digits": {**_FEW, **_SMALL},
         "recipe video/folder": _clips,

@@ -21,7 +21,7 @@ from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
-from .clip import Clip, fitted
+from .clip import Clip, as_clip, fitted
 from .files import ClipFiles
 from .making import How, complete
 from .pixels import Pixels
@@ -111,7 +111,9 @@ class Animate(Continue):
 
     def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
         """n clips for each picture; of a clip, its first frame counts."""
-        return super().__call__([Clip(c.frames[:1], c.fps) for c in objects], n, **settings)
+        return super().__call__(
+            [Clip(as_clip(c).frames[:1], c.fps) for c in objects], n, **settings
+        )
 
 
 class Interpolate(_Edit):

@@ -16,7 +16,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 
-from .clip import Clip, fitted, resampled
+from .clip import Clip, as_clip, fitted, resampled
 
 __all__ = ["Pixels"]
 
@@ -123,9 +123,7 @@ class Pixels:
         return 12.0 if self.fps is None else self.fps
 
     def _pixels(self, clip: Clip) -> Any:
-        if not isinstance(clip, Clip):
-            raise SuffuseError(f"a clip is expected, and not {type(clip).__name__}")
-        return fitted(resampled(clip, self.fps or clip.fps).frames, *self.sides)
+        return fitted(resampled(clip, self.fps or as_clip(clip).fps).frames, *self.sides)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         if self.mean is None or self.std is None:
