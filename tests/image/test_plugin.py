@@ -14,12 +14,12 @@ from suffuse.errors import SuffuseError
 OURS = {
     "dataset": ["image/digits", "image/emoji", "image/folder", "image/scenes"],
     "encoder": ["image/pixels"],
-    "denoiser": ["image/dit", "image/unet"],
+    "denoiser": ["image/dit", "image/magnitude-unet", "image/unet"],
     "edit": [
         f"image/{name}"
         for name in (
-            *("blend", "colorize", "deblur", "denoise", "img2img", "inpaint"),
-            *("outpaint", "upscale", "vary"),
+            *("blend", "colorize", "deblur", "dejpeg", "denoise", "img2img", "inpaint"),
+            *("outpaint", "pan", "rephrase", "tile", "upscale", "vary", "zoom"),
         )
     ],
     "evaluator": [
@@ -75,7 +75,7 @@ def test_recipes_resolve_and_come_back_from_their_own_text(name, tmp_path):
 @pytest.mark.parametrize("name", OURS["denoiser"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 17, 30)])
 def test_denoisers_keep_the_shape(name, shape):
-    options = {"image/unet": {"width": 16}, "image/dit": {"width": 32, "depth": 1}}[name]
+    options = {"width": 32, "depth": 1} if name == "image/dit" else {"width": 16}
     network = plugins.build("denoiser", {"name": name, **options}, shape=shape)
     x = torch.randn(2, *shape)
     assert network(x, torch.zeros(2), torch.zeros(2, network.width)).shape == x.shape

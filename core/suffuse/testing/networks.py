@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 from unittest import SkipTest
@@ -161,8 +162,8 @@ def embeds(bench: Workbench, entry: Entry) -> None:
         assert len(prepared) == len(values), f"{len(values)} values become {len(prepared)} rows"
         answer = conditioner(prepared)
         for slot, value in (answer if isinstance(answer, Mapping) else {"vector": answer}).items():
-            known = ("vector", "tokens", "token_mask", "concat")
-            assert slot in known, f"it answers {slot!r}, and networks take {', '.join(known)}"
+            known = [*inspect.signature(cast(Any, model.network.backbone).forward).parameters][2:]
+            assert slot in known, f"it answers {slot!r}, and the network takes {', '.join(known)}"
             assert len(value) == len(values), f"{len(values)} values become {len(value)} {slot}"
         if not isinstance(answer, Mapping):
             width = cast(Any, model.network.backbone).width

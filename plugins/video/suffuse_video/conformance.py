@@ -63,6 +63,7 @@ CONFORMANCE = Conformance(
     settings={
         "edit video/fill": {"edit.missing": "2"},
         "edit video/upscale": {"edit.size": 8},
+        "evaluator video/warping": {"recipe": "video/shapes"},
         "recipe video/shapes": {**_FEW, **_SMALL},
         "recipe video/digits": {**_FEW, **_SMALL},
         "recipe video/folder": _clips,
