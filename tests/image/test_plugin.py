@@ -89,7 +89,7 @@ def test_denoisers_keep_the_shape(name, shape):
         ("dataset", {"name": "image/folder", "test_fraction": "half"}, "test_fraction.*a number"),
         ("encoder", {"name": "image/pixels", "channels": 2}, "channels.*1 or 3"),
         ("encoder", {"name": "image/pixels", "size": "big"}, "size"),
-        ("evaluator", {"name": "image/kid", "features": "inception"}, "features.*classifier"),
+        ("evaluator", {"name": "image/kid", "features": 3}, "features"),
     ],
 )
 def test_wrong_names_and_options_are_named(kind, config, words):

@@ -190,9 +190,8 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
     loaded = _composed(loaded, record["conditions"])
     name = model or record["model"]
     conditions = {key: [value] for key, value in record["conditions"].items()}
-    settings = record["settings"]
-    if settings["negative"] is None:
-        del settings["negative"]
+    unset = ("negative", "size", "circular")
+    settings = {k: v for k, v in record["settings"].items() if v or k not in unset}
     _make(loaded, name, 1, record["seed"], record["index"], batch, out, settings, conditions)
 
 

@@ -16,7 +16,8 @@ similar ones. Given the entries o that are there, those missing, m, are drawn ex
 Two numbers are chosen on a fifth of the examples, by a posterior that was fitted without them: σ,
 by the likelihood of entries that are hidden there; and ω, since a covariance that is estimated from
 few examples makes draws too narrow: normal noise of ω posterior deviations is added to them, the
-least with which 19 of 21 hidden entries lie within the range of 20 draws, as many as should.
+least with which no fewer hidden entries than 19 of 21, which is what should, lie within the range
+of 20 draws; fewer by more than two standard errors.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ class Completion:
                 made = self._drawn(row, missing, *drawn)[:, at]
                 inside[i] += ((truth >= made.min(0)) & (truth <= made.max(0))).sum()
             count += int(asked.sum())
-        enough = inside >= 19 / 21 * count
+        share = 19 / 21
+        enough = inside >= share * count - 2 * np.sqrt(share * (1 - share) * count)
         return float(OMEGAS[int(np.argmax(enough))]) if enough.any() else float(OMEGAS[-1])
 
 
