@@ -6,6 +6,7 @@ the mask are those of the picture, bit for bit, and its size stays.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,12 @@ class Inpaint(Filling):
         return out
 
 
-class _Moved(Filling):
+class _Moved(Filling, ABC):
     """A picture laid on a canvas of which it leaves a part free, which is filled."""
 
+    @abstractmethod
     def canvas(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Width and height of the canvas, and where the picture's left and top come to lie."""
-        raise NotImplementedError
 
     def __call__(
         self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any

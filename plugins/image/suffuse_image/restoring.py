@@ -11,6 +11,7 @@ nearer to the truth in squared error, and softer: `average`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ ROUNDING = 0.29
 """The deviation, in levels, of the rounding of 8-bit values."""
 
 
-class Restore(Edit):
+class Restore(Edit, ABC):
     """An edit that restores each picture from an observation of it.
 
     Args:
@@ -53,9 +54,9 @@ class Restore(Edit):
             raise SuffuseError(f"average is 1 draw or more, and not {average}")
         self.average = average
 
+    @abstractmethod
     def observe(self, image: Image.Image) -> Observation:
         """What is known of the state."""
-        raise NotImplementedError
 
     def __call__(
         self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
