@@ -7,6 +7,7 @@
     neighbours         nearest, memorisation
     ranks              auroc
     real_against_real  floor, floors: what a figure says of real against real
+    spacing            evenly: places spread over a sequence
 
 Every figure takes the made features first and the real ones second.
 """
@@ -23,6 +24,7 @@ from suffuse.stats.mmd import RBF, Kernel, Polynomial, kid, median_distance, mmd
 from suffuse.stats.neighbours import Memorisation, Nearest, memorisation, nearest
 from suffuse.stats.ranks import auroc
 from suffuse.stats.real_against_real import Floor, floor, floors
+from suffuse.stats.spacing import evenly
 
 __all__ = [
     "PRDC",
@@ -36,6 +38,7 @@ __all__ = [
     "auroc",
     "bootstrap",
     "difference",
+    "evenly",
     "floor",
     "floors",
     "frechet_distance",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -21,6 +22,7 @@ import suffuse
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
+from suffuse.stats import evenly
 from suffuse_audio import baselines, completing, measures, mixtures
 from suffuse_audio.enhance import MODEL, Enhancer, classical
 from suffuse_audio.pictures import decibels
@@ -150,25 +152,40 @@ class Uncertainty:
 
 
 @dataclass(frozen=True)
-class Gaps:
-    """Gaps in speech of one length, each in a loud place."""
+class OnSpeech(ABC):
+    """Something done to clean strings of digits, by speakers not trained on."""
 
     task: str
     model: str
     seed: int
-    milliseconds: float
-    texture: float
+
     n: int = 24
     measures: ClassVar[Sequence[str]] = (_PACKAGE,)
 
+    @abstractmethod
+    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
+        """What was measured on clips [24000] at 8 kHz."""
+
     def run(self, context: Context) -> Result:
-        """SI-SDR inside the gap, and log-spectral distance around it."""
+        """The figures; a note where the clips are not here."""
         try:
             clips = [
                 mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
             ]
         except SuffuseError as error:
             return Result([], note=str(error))
+        return Result(self.figures(clips))
+
+
+@dataclass(frozen=True)
+class Gaps(OnSpeech):
+    """Gaps in speech of one length, each in a loud place."""
+
+    milliseconds: float = 100.0
+    texture: float = 1.0
+
+    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
+        """SI-SDR inside the gap, and log-spectral distance around it."""
         random = np.random.default_rng(self.seed)
         n = round(8 * self.milliseconds)
         ratios, distances = [], []
@@ -185,32 +202,18 @@ class Gaps:
             ratios.append(float(10 * np.log10((clip[inside] ** 2).sum() / error)))
             around = slice(start - 200, start + n + 200)
             distances.append(measures.log_spectral_distance(made[around], clip[around]))
-        return Result(
-            [
-                _mean("SDR in the gap", ratios, "higher", "dB"),
-                _mean("log-spectral distance", distances, "lower", "dB"),
-            ]
-        )
+        return [
+            _mean("SDR in the gap", ratios, "higher", "dB"),
+            _mean("log-spectral distance", distances, "lower", "dB"),
+        ]
 
 
 @dataclass(frozen=True)
-class Bandwidth:
+class Bandwidth(OnSpeech):
     """Speech of 4 kHz rate brought back to 8 kHz."""
 
-    task: str
-    model: str
-    seed: int
-    n: int = 24
-    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
-
-    def run(self, context: Context) -> Result:
+    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
         """Log-spectral distance, and how far the low band moved."""
-        try:
-            clips = [
-                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
-            ]
-        except SuffuseError as error:
-            return Result([], note=str(error))
         whole, low = [], []
         for clip in clips:
             narrow = resample(clip, 8000, 4000)
@@ -218,12 +221,10 @@ class Bandwidth:
             whole.append(measures.log_spectral_distance(made, clip))
             moved = resample(made, 8000, 4000)[200:-200] - narrow[: len(clip) // 2][200:-200]
             low.append(float(20 * np.log10(moved.std() / narrow.std())))
-        return Result(
-            [
-                _mean("log-spectral distance", whole, "lower", "dB"),
-                _mean("change of the low band", low, "lower", "dB"),
-            ]
-        )
+        return [
+            _mean("log-spectral distance", whole, "lower", "dB"),
+            _mean("change of the low band", low, "lower", "dB"),
+        ]
 
 
 def _wider(model: str, narrow: Floats) -> Floats:
@@ -237,31 +238,20 @@ def _wider(model: str, narrow: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Clipping:
+class Clipping(OnSpeech):
     """Speech clipped at a part of its peak."""
 
-    task: str
-    model: str
-    seed: int
-    level: float
-    n: int = 24
-    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
+    level: float = 0.5
 
-    def run(self, context: Context) -> Result:
+    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
         """SI-SDR before, or after."""
-        try:
-            clips = [
-                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
-            ]
-        except SuffuseError as error:
-            return Result([], note=str(error))
         found = []
         for clip in clips:
             top = self.level * float(np.abs(clip).max())
             sound = Sound(np.clip(clip, -top, top), 8000)
             made = completing.declip(sound) if self.model == "suffuse" else sound
             found.append(measures.si_sdr(made.samples[0], clip))
-        return Result([_mean("SI-SDR", found, "higher", "dB")])
+        return [_mean("SI-SDR", found, "higher", "dB")]
 
 
 @dataclass(frozen=True)
@@ -281,10 +271,8 @@ class Made:
             test, train = model.dataset("test"), model.dataset("train")
         except SuffuseError as error:
             return Result([], note=str(error))
-        picked = np.linspace(0, len(test) - 1, min(self.n, len(test))).round().astype(int)
-        values = {
-            name: [test[int(i)].conditions[name] for i in picked] for name in model.conditions
-        }
+        picked = evenly(len(test), self.n)
+        values = {name: [test[i].conditions[name] for i in picked] for name in model.conditions}
         begin = time.process_time()
         made = model.sample(len(picked), seed=self.seed, **values)
         seconds = time.process_time() - begin
@@ -317,12 +305,12 @@ def audio(seeds: int = 3, n: int = 20) -> Iterator[Case]:
         for milliseconds in (20.0, 60.0, 120.0):
             for name, texture in (("Janssen", 0.0), ("suffuse, texture 0.5", 0.5)):
                 task = f"gaps/{milliseconds:g} ms"
-                yield Gaps(task, name, seed, milliseconds, texture)
+                yield Gaps(task, name, seed, milliseconds=milliseconds, texture=texture)
         for name in ("spline", "resampled", "suffuse"):
             yield Bandwidth("bandwidth/4 to 8 kHz", name, seed)
         for level in (0.2, 0.4):
             for name in ("clipped", "suffuse"):
-                yield Clipping(f"clipping/{level:g} of the peak", name, seed, level)
+                yield Clipping(f"clipping/{level:g} of the peak", name, seed, level=level)
         yield Made("notes/recipe", "audio/notes", seed)
 
 

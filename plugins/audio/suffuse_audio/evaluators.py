@@ -160,8 +160,7 @@ class PitchError:
             raise SuffuseError(
                 "no sample was made for a pitch: make them with the condition 'pitch'"
             )
-        picked = np.linspace(0, len(test) - 1, min(len(test), 216)).round().astype(int)
-        real = [test[int(i)] for i in picked]
+        real = [test[i] for i in stats.evenly(len(test), 216)]
         found, floors = _pitched(asked), _pitched(real)
         errors, floor = (np.array([e for e, _ in k]) for k in (found, floors))
         rng = np.random.default_rng(seed)

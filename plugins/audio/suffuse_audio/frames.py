@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
+from suffuse.stats import evenly
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Floats, Sound, resample
 
-__all__ = ["Frames", "finite", "fitted"]
+__all__ = ["Frames", "few", "finite", "fitted"]
 
 
 def fitted(sound: Sound, rate: int, n: int) -> Floats:
@@ -27,6 +28,14 @@ def fitted(sound: Sound, rate: int, n: int) -> Floats:
     out = np.zeros(n, dtype=np.float32)
     out[: len(x)] = x
     return out
+
+
+def few(dataset: Dataset, most: int) -> Iterator[Sound]:
+    """At most so many sounds of a data set, spread evenly over it, to measure; none is refused."""
+    if not len(dataset):
+        raise SuffuseError("the training split holds no sounds to measure")
+    for i in evenly(len(dataset), most):
+        yield dataset[i].data
 
 
 def finite(x: Tensor) -> None:
@@ -87,11 +96,8 @@ class Frames:
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """Measure the deviation on at most 256 sounds of `dataset`."""
         if self.std is None:
-            if not len(dataset):
-                raise SuffuseError("the training split holds no sounds to measure")
-            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), 256)).round().astype(int)
             self.std = 1.0
-            x = self.encode([dataset[int(i)].data for i in picked])
+            x = self.encode(list(few(dataset, 256)))
             self.std = round(max(float(x.square().mean().sqrt()), 1e-3), 6)
         return {"std": self.std}
 

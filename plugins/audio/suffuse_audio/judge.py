@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError, unknown
 from suffuse.plugins.contracts import Dataset, Example
+from suffuse.stats import evenly
 from suffuse_audio import spectrum
 from suffuse_audio.frames import fitted
 from suffuse_audio.sound import Sound
@@ -133,8 +134,7 @@ class Judge:
     def _labelled(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         if not len(dataset):
             raise SuffuseError("a split of the data set is empty: there is nothing to compare with")
-        picked = np.linspace(0, len(dataset) - 1, min(len(dataset), _MOST)).round().astype(int)
-        examples = [dataset[int(i)] for i in picked]
+        examples = [dataset[i] for i in evenly(len(dataset), _MOST)]
         labels = torch.tensor([self.index(e.conditions.get(self.condition)) for e in examples])
         x = self.mel(e.data for e in examples)
         return x[labels >= 0], labels[labels >= 0]

@@ -19,7 +19,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
-from suffuse_audio.frames import finite, fitted
+from suffuse_audio.frames import few, finite, fitted
 from suffuse_audio.sound import Sound
 
 __all__ = ["LogMel"]
@@ -81,10 +81,7 @@ class LogMel:
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """The mean of each band and the deviation, of at most 256 sounds of `dataset`."""
         if self.mean is None or self.std is None:
-            if not len(dataset):
-                raise SuffuseError("the training split holds no sounds to measure")
-            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), 256)).round().astype(int)
-            x = torch.cat([self._bands([dataset[int(i)].data]) for i in picked])
+            x = torch.cat([self._bands([sound]) for sound in few(dataset, 256)])
             mean = x.mean((0, 2))
             self.std = round(max(float((x - mean[:, None]).square().mean().sqrt()), 1e-3), 6)
             self.mean = [round(float(k), 5) for k in mean]

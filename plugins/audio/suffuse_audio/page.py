@@ -18,6 +18,7 @@ from PIL import Image
 
 from suffuse.report.blocks import Html
 from suffuse.report.page import Page, Section
+from suffuse.stats import evenly
 from suffuse_audio import files
 from suffuse_audio.pictures import decibels, spectrogram
 from suffuse_audio.sound import Sound, resample
@@ -103,7 +104,7 @@ def section(run: Path, shown: int = 6) -> tuple[str, str] | None:
     if any(condition.kind == "state" for condition in model.conditions.values()):
         return None
     test = model.dataset("test")
-    held_out = [test[i] for i in np.linspace(0, len(test) - 1, min(shown, len(test))).astype(int)]
+    held_out = [test[i] for i in evenly(len(test), shown)]
     wanted: dict[str, Any] = {
         name: [e.conditions.get(name) for e in held_out] for name in model.conditions
     }

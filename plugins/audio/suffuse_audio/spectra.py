@@ -26,7 +26,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
-from suffuse_audio.frames import finite, fitted
+from suffuse_audio.frames import few, finite, fitted
 from suffuse_audio.sound import Sound
 
 __all__ = ["Spectra"]
@@ -85,14 +85,10 @@ class Spectra:
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """The principal axes of at most 1,024 sounds of `dataset`."""
         if self.basis is None:
-            if not len(dataset):
-                raise SuffuseError("the training split holds no sounds to measure")
-            count = min(len(dataset), _FIT)
-            picked = np.linspace(0, len(dataset) - 1, count).round().astype(int)
             f = spectrum.bins(self.window)
             mean, second, frames = torch.zeros(f).double(), torch.zeros(f, f).double(), 0
-            for i in picked:
-                a = self._amplitudes([dataset[int(i)].data])[0].double()
+            for sound in few(dataset, _FIT):
+                a = self._amplitudes([sound])[0].double()
                 mean += a.sum(1)
                 second += a @ a.T
                 frames += a.shape[1]

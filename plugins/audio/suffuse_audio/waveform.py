@@ -11,7 +11,7 @@ from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
-from suffuse_audio.frames import finite, fitted
+from suffuse_audio.frames import few, finite, fitted
 from suffuse_audio.sound import Sound
 
 __all__ = ["Waveform"]
@@ -48,11 +48,8 @@ class Waveform:
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """Measure the deviation on at most 256 sounds of `dataset`."""
         if self.std is None:
-            if not len(dataset):
-                raise SuffuseError("the training split holds no sounds to measure")
-            picked = np.linspace(0, len(dataset) - 1, min(len(dataset), 256)).round().astype(int)
             self.std = 1.0
-            x = self.encode([dataset[int(i)].data for i in picked])
+            x = self.encode(list(few(dataset, 256)))
             self.std = round(max(float(x.square().mean().sqrt()), 1e-4), 6)
         return {"std": self.std}
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example
+from suffuse.stats import evenly
 
 from .modes import eight_bit
 from .pixels import Pixels, crop_to
@@ -95,9 +95,8 @@ class Look:
             labels: list[Any] = []
 
             def pictures() -> Iterator[Image.Image]:
-                count = min(len(dataset), MOST)
-                for index in np.linspace(0, len(dataset) - 1, count).round().astype(int):
-                    example = dataset[int(index)]
+                for index in evenly(len(dataset), MOST):
+                    example = dataset[index]
                     labels.append(example.conditions.get("label"))
                     yield example.data
 

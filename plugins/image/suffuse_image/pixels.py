@@ -18,6 +18,7 @@ from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
+from suffuse.stats import evenly
 
 from .modes import eight_bit, has_colour
 
@@ -99,14 +100,14 @@ class Pixels:
         """
         if not len(dataset):
             raise SuffuseError("the training split holds no pictures to measure mean and size on")
-        picked = np.linspace(0, len(dataset) - 1, min(len(dataset), FIT_SAMPLE)).round().astype(int)
+        picked = evenly(len(dataset), FIT_SAMPLE)
         size = self.size
         coloured = False
         count = 0
         total = np.zeros(3)
         squares = np.zeros(3)
         for index in picked:
-            image = eight_bit(dataset[int(index)].data, self.channels)
+            image = eight_bit(dataset[index].data, self.channels)
             here = (image.height, image.width)
             if self.size is None and size not in (None, here):
                 raise SuffuseError(
