@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
 
 from suffuse_anomaly import DiffusionImputer, SeriesImputer
 
@@ -120,7 +121,23 @@ def test_moments_that_are_not_there_are_laid_on_the_grid(rng):
     frame.iloc[50, 0] = np.nan
     filled = SeriesImputer(random_state=0).fit(frame).transform(frame)
     assert filled.shape == frame.shape
+    # the rest of the cycle leaves the noise alone: a deviation of 0.05, so this is 6 of them
     assert abs(filled[50, 0] - x[50, 0]) < 0.3
+
+
+def test_gaps_of_the_series_that_was_learned_from_miss_by_its_noise_alone(rng):
+    x = cycle(rng, 400)
+    holed = x.copy()
+    holed[5:400:10, 0] = np.nan
+    gaps = np.isnan(holed)
+    imputer = SeriesImputer(12, n_imputations=20, random_state=0).fit(holed)
+    missed = (imputer.transform(holed) - x)[gaps]
+    # 40 errors of the deviation 0.05, that of the noise: the chance to pass by is 1e-6
+    assert np.sqrt(np.mean(missed**2)) < 1.1 * 0.05 * np.sqrt(stats.chi2.isf(1e-6, 40) / 40)
+    draws = np.stack(imputer.impute(holed))[:, gaps]
+    inside = (draws.min(0) <= x[gaps]) & (x[gaps] <= draws.max(0))
+    # the truth is one of 21 alike: it lies between the others with the chance 19/21
+    assert inside.sum() >= stats.binom.ppf(1e-6, 40, 19 / 21)
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,22 @@ similar ones. Given the entries o that are there, those missing, m, are drawn ex
     x_m normal with the mean α x_i,m + G (x_o − α x_i,o), G = S_mo S_oo⁻¹,
         and the covariance σ² (S_mm − G S_om)
 
-Two numbers are chosen on a fifth of the examples, by a posterior that was fitted without them: σ,
-by the likelihood of entries that are hidden there; and ω, since a covariance that is estimated from
-few examples makes draws too narrow: normal noise of ω posterior deviations is added to them, the
-least with which no fewer hidden entries than 19 of 21, which is what should, lie within the range
-of 20 draws; fewer by more than two standard errors.
+The gaps of an example are filled by a draw from the others. A vector that is itself an example,
+gaps and all, is completed by the others alone: what was put into its gaps is no evidence of what
+belongs there.
+
+Three numbers are chosen on a fifth of the examples, by a posterior that was fitted without them:
+how far correlations are shrunk, and σ, by the likelihood of entries that are hidden there (many
+entries and few examples ask for much shrinking, and entries that follow from each other nearly
+exactly for little); and ω, since a covariance that is estimated from few examples makes draws too
+narrow: normal noise of ω posterior deviations is added to them, the least with which no fewer
+hidden entries than 19 of 21, which is what should, lie within the range of 20 draws; fewer by more
+than two standard errors.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -32,16 +39,52 @@ from scipy.special import logsumexp
 
 from suffuse.diffusion import Noise
 
-__all__ = ["Completion"]
+__all__ = ["Completion", "numbers"]
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
+SHRINKS = (0.003, 0.03, 0.2, 1.0)
+"""Correlations are shrunk by these parts of D / (D + 4 n)."""
+FLOOR = 1e-4
+"""Added to each variance."""
 SIGMAS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95, 1.0)
 OMEGAS = tuple(np.arange(0, 2.01, 0.1))
 EXAMPLES = 2000
 """The most examples that are drawn from."""
 HIDDEN = 150
-"""Held-out examples by which σ and ω are chosen."""
+"""The most examples, held out, by which is chosen."""
+ROUNDS = 15
+"""Of expectation and maximisation."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is the same for all σ: entries whitened by S_oo, and how the missing follow from them.
+
+    Attributes:
+        rows, examples: L⁻¹ (x_o − mean), S_oo = L Lᵀ, of n rows and N examples, [., O].
+        away: x_m − mean of the examples, [N, M].
+        gain: Lᵀ Gᵀ, [O, M].
+        covariance: S_mm − G S_om, [M, M].
+        others: which examples are not the row itself, [n, N].
+    """
+
+    rows: Floats
+    examples: Floats
+    away: Floats
+    gain: Floats
+    covariance: Floats
+    others: Bools
+
+    def posterior(self, sigma: float) -> tuple[Floats, Floats, Floats]:
+        """log p(example) [n, N], and what of the means is the example's [N, M] and the row's."""
+        alpha = np.sqrt(1 - sigma**2)
+        centres = alpha * self.examples
+        products = self.rows @ centres.T - (centres**2).sum(1) / 2
+        log_p = np.where(self.others, products, -np.inf) / sigma**2
+        log_p -= logsumexp(log_p, axis=1, keepdims=True)
+        return log_p, alpha * self.away - centres @ self.gain, self.rows @ self.gain
 
 
 class Completion:
@@ -49,159 +92,227 @@ class Completion:
 
     Attributes:
         mean, covariance: of the vectors, [D] and [D, D].
-        examples: without gaps, [N, D].
+        examples: their gaps filled, [N, D].
+        gaps: which of their entries were missing, [N, D].
         sigma, omega: see above.
-        log_prob: the mean log-density of the entries that were hidden to choose σ.
+        log_prob: the mean log-density of the entries that were hidden to choose.
     """
 
-    def __init__(self, mean: Floats, covariance: Floats, examples: Floats) -> None:
-        self.mean, self.covariance, self.examples = mean, covariance, examples
+    def __init__(self, mean: Floats, covariance: Floats, examples: Floats, gaps: Bools) -> None:
+        self.mean, self.covariance, self.examples, self.gaps = mean, covariance, examples, gaps
         self.sigma, self.omega, self.log_prob = 1.0, 0.0, -np.inf
 
     @classmethod
-    def fit(cls, Z: Floats, groups: npt.NDArray[np.intp], rng: np.random.Generator) -> Self:
+    def fit(
+        cls,
+        Z: Floats,
+        groups: npt.NDArray[np.intp],
+        rng: np.random.Generator,
+        places: npt.NDArray[np.intp] | None = None,
+        overlap: int = 0,
+    ) -> Self:
         """Learn from vectors Z [N, D], NaN where an entry is missing.
 
         Args:
             groups: entries with the same number are hidden together, [D].
             rng: chooses the examples, and what is hidden.
+            places: where vectors lie that are windows, [N], rising: those nearer to each other
+                than `overlap` share entries, and are not held out one without the other.
         """
-        Z = Z[rng.permutation(len(Z))[:EXAMPLES]]
-        found = cls(*_normal(Z, rng))
-        held, rest = Z[: min(HIDDEN, len(Z) // 5)], Z[len(Z) // 5 :]
-        if len(held) < 2:
-            return found
+        kept = np.sort(rng.permutation(len(Z))[:EXAMPLES])
+        Z = Z[kept]
+        if places is None:
+            order = rng.permutation(len(Z))
+            held, rest = np.split(order, [len(Z) // 5])
+        else:
+            places = places[kept]
+            begin = int(rng.integers(len(Z) - len(Z) // 5))
+            held = np.arange(begin, begin + len(Z) // 5)
+            apart = np.abs(places[:, None] - places[held]).min(1, initial=overlap) >= overlap
+            rest = np.flatnonzero(apart)
+            held = rng.permutation(held)
+        held = held[: int(np.clip(1e10 / (len(Z) * Z.shape[1] ** 2), 20, HIDDEN))]
+        if len(held) < 2 or len(rest) < 2:
+            return cls._of(Z, 1.0, rng)
         hidden = (rng.random((len(held), int(groups.max()) + 1)) < 0.3)[:, groups]
-        other = cls(*_normal(rest, rng))
-        scores = [other._likelihood(held, hidden, sigma) for sigma in SIGMAS]
-        found.sigma, found.log_prob = SIGMAS[int(np.argmax(scores))], max(scores)
-        other.sigma = found.sigma
-        found.omega = other._widening(held, hidden, rng)
+        tried = []
+        for shrink in SHRINKS:
+            one = cls._of(Z[rest], shrink, rng)
+            scores = one._likelihoods(Z[held], hidden)
+            one.sigma, one.log_prob = SIGMAS[int(np.argmax(scores))], max(scores)
+            tried.append((one, shrink))
+        other, shrink = max(tried, key=lambda pair: pair[0].log_prob)
+        found = cls._of(Z, shrink, rng)
+        found.sigma, found.log_prob = other.sigma, other.log_prob
+        found.omega = other._widening(Z[held], hidden, rng)
+        found._refill(rng)
         return found
 
-    def posterior(
-        self, row: Floats, away: npt.NDArray[np.bool_], sigma: float
-    ) -> tuple[Floats, Floats, Floats]:
-        """log p(example) [N], means [N, M] less `mean`, and covariance [M, M] of what is away."""
-        alpha = np.sqrt(1 - sigma**2)
-        o, m = ~away, away
-        S, centres = self.covariance, alpha * (self.examples - self.mean)
-        gap = (row - self.mean)[o] - centres[:, o]
-        if not o.any():
-            uniform = np.full(len(centres), -np.log(len(centres)))
-            return uniform, centres[:, m], sigma**2 * S[np.ix_(m, m)]
-        factor = np.linalg.cholesky(S[np.ix_(o, o)])
-        whitened = np.linalg.solve(factor, gap.T)
-        log_p = -(whitened**2).sum(0) / (2 * sigma**2)
-        gain = np.linalg.solve(factor, S[np.ix_(o, m)])
-        means = centres[:, m] + whitened.T @ gain
-        covariance = sigma**2 * (S[np.ix_(m, m)] - gain.T @ gain)
-        return log_p - logsumexp(log_p), means, covariance
+    @classmethod
+    def _of(cls, Z: Floats, shrink: float, rng: np.random.Generator) -> Self:
+        return cls(*_normal(Z, shrink, rng), np.isnan(Z))
+
+    def _refill(self, rng: np.random.Generator) -> None:
+        """Fill the examples' gaps by draws from the posterior, where it is not the normal one."""
+        filled = self.examples.copy()
+        for i in np.flatnonzero(self.gaps.any(1)) if self.sigma < 1 else ():
+            row, away = np.where(self.gaps[i], np.nan, self.examples[i]), self.gaps[i]
+            z = rng.normal(size=(1, int(away.sum())))
+            filled[i, away] = self.drawn(row[None], away, rng.random(1), z, 0 * z)[0]
+        self.examples = filled
+
+    def _asked(self, rows: Floats, away: Bools) -> _Asked:
+        """For rows [n, D] in which the same entries are missing."""
+        o, m, S = ~away, away, self.covariance
+        centred = self.examples - self.mean
+        others = np.ones((len(rows), len(centred)), bool)
+        twins = np.flatnonzero((self.gaps == away).all(1))
+        if o.any() and len(twins) < len(centred):
+            others[:, twins] = (rows[:, None, o] != self.examples[twins][:, o]).any(2)
+        white = np.linalg.inv(np.linalg.cholesky(S[np.ix_(o, o)]))
+
+        def whitened(x: Floats) -> Floats:
+            return x @ white.T
+
+        gain = whitened(S[np.ix_(m, o)]).T
+        return _Asked(
+            whitened((rows - self.mean)[:, o]),
+            whitened(centred[:, o]),
+            centred[:, m],
+            gain,
+            S[np.ix_(m, m)] - gain.T @ gain,
+            others,
+        )
+
+    def expected(self, rows: Floats, away: Bools) -> Floats:
+        """The means of what is missing of rows [n, D], in which the same is, given the rest."""
+        asked = self._asked(rows, away)
+        log_p, example, row = asked.posterior(self.sigma)
+        return self.mean[away] + np.exp(log_p) @ example + row
 
     def draw(self, row: Floats, draws: int, seed: int) -> Floats:
         """A vector [D] with its gaps filled, [draws, D]; what is drawn depends on seed and row."""
         found, away = np.repeat(row[None], draws, 0), np.isnan(row)
-        if not away.any():
-            return found
-        key = pd.util.hash_array(np.nan_to_num(row, nan=1e300)).sum(dtype=np.uint64)
-        noise = Noise([(int(key) ^ seed) % 2**63])
-        shape = (draws, int(away.sum()))
-        u = noise.uniform((draws,), step=0, stream=0)[0].double().numpy()
-        z, more = (
-            noise.normal(shape, step=i, stream=0, dtype=torch.float64)[0].numpy() for i in (1, 2)
-        )
-        found[:, away] = self._drawn(row, away, u, z, more)
+        if away.any():
+            found[:, away] = self.drawn(found, away, *numbers(found, seed))
         return found
 
-    def _drawn(
-        self, row: Floats, away: npt.NDArray[np.bool_], u: Floats, z: Floats, more: Floats
-    ) -> Floats:
-        """Draws [n, M] by uniform numbers u [n] and normal ones z, more [n, M]."""
-        log_p, means, covariance = self.posterior(row, away, self.sigma)
-        p = np.exp(log_p)
-        chosen = np.minimum(np.searchsorted(np.cumsum(p), u), len(p) - 1)
-        v, U = np.linalg.eigh(covariance)
-        spread = (z * np.sqrt(np.maximum(v, 0))) @ U.T
-        centre = p @ means
-        variance = p @ (means - centre) ** 2 + np.diag(covariance)
-        wide = self.omega * np.sqrt(np.maximum(variance, 0)) * more
-        return self.mean[away] + means[chosen] + spread + wide
+    def drawn(self, rows: Floats, away: Bools, u: Floats, z: Floats, more: Floats) -> Floats:
+        """One draw of what is missing, [n, M], of each of rows [n, D] in which the same is.
 
-    def _likelihood(self, rows: Floats, hidden: npt.NDArray[np.bool_], sigma: float) -> float:
-        """The mean log-density of hidden entries of rows that are no examples."""
-        total, count = 0.0, 0
+        Args:
+            u, z, more: the random numbers: uniform [n], and normal [n, M].
+        """
+        asked = self._asked(rows, away)
+        log_p, example, row = asked.posterior(self.sigma)
+        p = np.exp(log_p)
+        chosen = np.minimum((np.cumsum(p, 1) < u[:, None]).sum(1), p.shape[1] - 1)
+        v, U = np.linalg.eigh(asked.covariance)
+        spread = (z * (self.sigma * np.sqrt(np.maximum(v, 0)))) @ U.T
+        variance = p @ example**2 - (p @ example) ** 2
+        variance += self.sigma**2 * np.diag(asked.covariance)
+        wide = self.omega * np.sqrt(np.maximum(variance, 0)) * more
+        return self.mean[away] + example[chosen] + row + spread + wide
+
+    def _likelihoods(self, rows: Floats, hidden: Bools) -> list[float]:
+        """For each σ the mean log-density of hidden entries of rows that are no examples."""
+        total, count = np.zeros(len(SIGMAS)), 0
         for row, away in zip(rows, hidden, strict=True):
-            asked = away & ~np.isnan(row)
-            if not asked.any():
+            wanted = away & ~np.isnan(row)
+            if not wanted.any():
                 continue
             missing = away | np.isnan(row)
-            log_p, means, covariance = self.posterior(row, missing, sigma)
-            at = asked[missing]
-            variance = np.maximum(np.diag(covariance)[at], 1e-4)
-            gap = (row - self.mean)[asked] - means[:, at]
-            density = -(gap**2) / (2 * variance) - np.log(2 * np.pi * variance) / 2
-            total += float(logsumexp(density + log_p[:, None], axis=0).sum())
-            count += int(asked.sum())
-        return total / max(count, 1)
+            asked, at = self._asked(row[None], missing), wanted[missing]
+            truth = (row - self.mean)[wanted]
+            left = np.diag(asked.covariance)[at]
+            for i, sigma in enumerate(SIGMAS):
+                log_p, example, own = asked.posterior(sigma)
+                variance = np.maximum(sigma**2 * left, FLOOR)
+                gap = truth - own[0, at] - example[:, at]
+                density = -(gap**2) / (2 * variance) - np.log(2 * np.pi * variance) / 2
+                total[i] += logsumexp(density + log_p[0, :, None], axis=0).sum()
+            count += int(wanted.sum())
+        return list(total / max(count, 1))
 
-    def _widening(
-        self, rows: Floats, hidden: npt.NDArray[np.bool_], rng: np.random.Generator
-    ) -> float:
+    def _widening(self, rows: Floats, hidden: Bools, rng: np.random.Generator) -> float:
         """The least ω of `OMEGAS` with which enough hidden entries lie among 20 draws."""
         inside = np.zeros(len(OMEGAS))
         count = 0
         for row, away in zip(rows, hidden, strict=True):
-            asked = away & ~np.isnan(row)
-            if not asked.any():
+            wanted = away & ~np.isnan(row)
+            if not wanted.any():
                 continue
             missing = away | np.isnan(row)
-            at, truth = asked[missing], row[asked]
+            at, truth = wanted[missing], row[wanted]
             shape = (20, int(missing.sum()))
             drawn = (rng.random(20), rng.normal(size=shape), rng.normal(size=shape))
+            self.omega = 0.0
+            narrow = self.drawn(np.repeat(row[None], 20, 0), missing, *drawn)[:, at]
+            self.omega = 1.0
+            wide = self.drawn(np.repeat(row[None], 20, 0), missing, *drawn)[:, at] - narrow
             for i, omega in enumerate(OMEGAS):
-                self.omega = omega
-                made = self._drawn(row, missing, *drawn)[:, at]
+                made = narrow + omega * wide
                 inside[i] += ((truth >= made.min(0)) & (truth <= made.max(0))).sum()
-            count += int(asked.sum())
+            count += int(wanted.sum())
         share = 19 / 21
         enough = inside >= share * count - 2 * np.sqrt(share * (1 - share) * count)
         return float(OMEGAS[int(np.argmax(enough))]) if enough.any() else float(OMEGAS[-1])
 
 
-def _normal(Z: Floats, rng: np.random.Generator, rounds: int = 15) -> tuple[Floats, Floats, Floats]:
+def numbers(rows: Floats, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Random numbers for rows [n, D] in which the same is missing: uniform, and twice normal ones.
+
+    Those of a row depend on what it holds, and on its place from the seed on.
+    """
+    keys = pd.util.hash_array(np.nan_to_num(rows, nan=1e300).ravel()).reshape(rows.shape)
+    seeds = [(int(key.sum(dtype=np.uint64)) ^ (seed + i)) % 2**63 for i, key in enumerate(keys)]
+    noise, shape = Noise(seeds), (int(np.isnan(rows[0]).sum()),)
+    u = noise.uniform((1,), step=0, stream=0)[:, 0].double().numpy()
+    z, more = (noise.normal(shape, step=i, stream=0, dtype=torch.float64).numpy() for i in (1, 2))
+    return u, z, more
+
+
+def _normal(Z: Floats, shrink: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """Mean [D] and covariance [D, D] of rows with gaps, by expectation and maximisation.
 
-    Covariances between entries are shrunk by D / (D + 4 n), n the rows that a pair of entries
-    has on average. Returns the rows too, each gap filled by a draw given the rest of its row.
+    Covariances between entries are shrunk by `shrink` D / (D + 4 n), n the rows that a pair of
+    entries has on average. Returns the rows too, each gap filled by a draw given the rest of its
+    row. Of many rows of many entries a part, drawn anew, is brought up to date in each round.
     """
     gaps = np.isnan(Z)
     mean = np.where(gaps.all(0), 0.0, np.nanmean(np.where(gaps.all(0), 0.0, Z), 0))
     filled = np.where(gaps, mean, Z)
-    pairs = len(Z) * float(1 - gaps.mean()) ** 2
-    shrink = Z.shape[1] / (Z.shape[1] + 4 * pairs)
-    one = np.eye(Z.shape[1])
+    D = Z.shape[1]
+    shrink *= D / (D + 4 * len(Z) * float(1 - gaps.mean()) ** 2)
+    one = np.eye(D)
 
     def shrunk(S: Floats) -> Floats:
-        return S * (1 - shrink + shrink * one) + 1e-3 * one
+        return S * (1 - shrink + shrink * one) + FLOOR * one
 
     covariance = shrunk(np.cov(filled.T, bias=True).reshape(one.shape))
     holed = np.flatnonzero(gaps.any(1))
-    for k in range(rounds if len(holed) else 0):
+    most = max(64, int(1e10 / D**3))
+    for k in range(ROUNDS if len(holed) else 0):
+        last = k == ROUNDS - 1
+        some = holed if last else rng.permutation(holed)[:most]
         extra = np.zeros_like(covariance)
-        for i in holed:
-            m, o = gaps[i], ~gaps[i]
-            if not o.any():
-                extra[np.ix_(m, m)] += covariance[np.ix_(m, m)]
-                filled[i] = mean
-                continue
-            gain = np.linalg.solve(covariance[np.ix_(o, o)], covariance[np.ix_(o, m)])
-            left = covariance[np.ix_(m, m)] - covariance[np.ix_(m, o)] @ gain
-            filled[i, m] = mean[m] + (Z[i, o] - mean[o]) @ gain
-            extra[np.ix_(m, m)] += left
-            if k == rounds - 1:
-                filled[i, m] += rng.multivariate_normal(np.zeros(m.sum()), left, method="eigh")
-        if k < rounds - 1:
+        for part in np.split(some, range(256, len(some), 256)):
+            m, o = gaps[part].astype(float), ~gaps[part]
+            # S_oo⁻¹ in its place among zeros, of all rows at once
+            system = np.where(o[:, :, None] & o[:, None, :], covariance, one)
+            inverse = np.linalg.inv(system) * o[:, :, None] * o[:, None, :]
+            gain = covariance @ inverse
+            told = mean + np.einsum("nij,nj->ni", gain, filled[part] - mean)
+            filled[part] = np.where(gaps[part], told, filled[part])
+            left = (covariance - gain @ covariance) * m[:, :, None] * m[:, None, :]
+            extra += left.sum(0)
+            if last:
+                v, U = np.linalg.eigh(left)
+                z = rng.normal(size=m.shape) * np.sqrt(np.maximum(v, 0))
+                filled[part] += m * np.einsum("nij,nj->ni", U, z)
+        if not last:
             mean = filled.mean(0)
             centred = filled - mean
+            extra *= len(holed) / len(some)
             covariance = shrunk((centred.T @ centred + extra) / len(Z))
     return mean, covariance, filled

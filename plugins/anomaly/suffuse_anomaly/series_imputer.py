@@ -3,12 +3,13 @@
 Windows of a series are vectors of W · C numbers, and what is missing of one is drawn given the rest
 (`suffuse_anomaly.completion`), with windows of training as the examples. A gap is filled from the
 middle of a window, so that it leans on both sides; one that is longer than half a window is filled
-from its beginning on, each window given what this draw has filled before. So a draw is one
+by quarters from its beginning on, each given what this draw has filled before. So a draw is one
 consistent series, and draws differ.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from suffuse_anomaly.completion import Completion
+from suffuse_anomaly.completion import Completion, numbers
 from suffuse_anomaly.series import Floats, on_grid, period
 from suffuse_anomaly.table import TableError
 
@@ -26,8 +27,10 @@ __all__ = ["SeriesImputer"]
 
 WIDEST = 96
 """The most numbers, moments times channels, of a window that is chosen here."""
+ENOUGH = 200
+"""So many windows without gaps are enough to learn from them alone."""
 MEAN_OF = 20
-"""Draws of which `transform` is the mean."""
+"""Draws over which `transform` averages."""
 
 
 class SeriesImputer(TransformerMixin, BaseEstimator):
@@ -83,13 +86,18 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
             )
         view = np.lib.stride_tricks.sliding_window_view(x, self.window_, axis=0)
         windows = view.transpose(0, 2, 1).reshape(len(view), -1)
-        windows = windows[~np.isnan(windows).all(1)]
+        gaps = np.isnan(windows)
+        whole = ~gaps.any(1)
+        places = np.flatnonzero(whole if whole.sum() >= ENOUGH else ~gaps.all(1))
         groups = np.arange(windows.shape[1]) // x.shape[1]
-        self._completion = Completion.fit(windows, groups, np.random.default_rng(self._seed))
+        self._completion = Completion.fit(
+            windows[places], groups, np.random.default_rng(self._seed), places, self.window_
+        )
         return self
 
-    def _completed(self, X: Any, draws: int) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
-        """Draws of the series on its grid [draws, T, C], what is known, and places of moments."""
+    def _completed(self, X: Any, draws: int) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp]]:
+        """The series on its grid [T, C], draws of it and the means that they are drawn about, both
+        [draws, T, C], and the places of its moments."""
         check_is_fitted(self, "window_")
         values, places = on_grid(X)
         if values.shape[1] != self.n_features_in_:
@@ -102,34 +110,38 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
             )
         x = (values - self._centre) / self._scale
         found = np.repeat(x[None], draws, 0)
-        for n in range(draws):
-            for start in self._windows(np.isnan(x).any(1)):
-                part = found[n, start : start + self.window_]
-                filled = self._completion.draw(part.ravel(), 1, self._seed + n)[0]
-                part[:] = filled.reshape(part.shape)
-        return found * self._scale + self._centre, values, places
+        means = found.copy()
+        for start, begin, end in self._windows(np.isnan(x).any(1)):
+            rows = found[:, start : start + self.window_].reshape(draws, -1)
+            away = np.isnan(rows[0])
+            drawn = self._completion.drawn(rows, away, *numbers(rows, self._seed))
+            for made, told in ((found, drawn), (means, self._completion.expected(rows, away))):
+                filled = rows.copy()
+                filled[:, away] = told
+                window = filled.reshape(draws, self.window_, -1)
+                made[:, begin:end] = window[:, begin - start : end - start]
+        return values, *(y * self._scale + self._centre for y in (found, means)), places
 
-    def _windows(self, gaps: npt.NDArray[np.bool_]) -> list[int]:
-        """Where the windows begin that fill the gaps [T], in order."""
+    def _windows(self, gaps: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+        """Windows' beginnings, with the moments of the gaps [T] that each fills, in order."""
         edges = np.flatnonzero(np.diff(np.concatenate([[0], gaps.astype(int), [0]])))
-        last, half, starts = len(gaps) - self.window_, self.window_ // 2, []
+        found = []
         for begin, end in edges.reshape(-1, 2):
-            if end - begin <= half:
-                middles = [(begin + end - self.window_) // 2]
-            else:
-                middles = [
-                    *range(begin - half, end - self.window_ + 1, max(1, half)),
-                    end - self.window_,
-                ]
-            starts += [int(np.clip(s, 0, last)) for s in middles]
-        return starts
+            pieces = 1
+            if end - begin > self.window_ // 2:
+                pieces = -(-(end - begin) // max(1, self.window_ // 4))
+            cuts = np.linspace(begin, end, pieces + 1).astype(int)
+            for b, e in pairwise(cuts):
+                start = np.clip((b + e - self.window_) // 2, 0, len(gaps) - self.window_)
+                found.append((int(start), int(b), int(e)))
+        return found
 
     def transform(self, X: Any) -> Floats:
-        """X with its gaps filled by the mean of draws, [T, C]."""
-        found, known, places = self._completed(X, MEAN_OF)
-        return np.where(np.isnan(known), found.mean(0), known)[places]
+        """X with its gaps filled by their expectation, [T, C]."""
+        known, _, means, places = self._completed(X, MEAN_OF)
+        return np.where(np.isnan(known), means.mean(0), known)[places]
 
     def impute(self, X: Any) -> list[Floats]:
         """`n_imputations` series like X [T, C], each completed by one draw."""
-        found, known, places = self._completed(X, self.n_imputations)
+        known, found, _, places = self._completed(X, self.n_imputations)
         return [np.where(np.isnan(known), one, known)[places] for one in found]
