@@ -15,7 +15,9 @@ Which orders help depends on how long the steps are. The weights of order k are 
     w = w_1 + Σ_k c_k (w_k − w_{k−1}),      c_k = exp(−(span/ρ_k)^8),
 
 with the span in λ from the oldest of k estimates to the end of the step: short steps take the
-highest order, long ones the lower orders.
+highest order, long ones the lower orders. What carries far beyond estimates that lie close together
+(many steps on a grid that ends early) is taken only so far that Σ |w| stays within 12 times Σ w,
+and errors of the network are not blown up.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ PREDICTOR = (2.0, 1.25, 0.9)
 CORRECTOR = (math.inf, 2.0)
 """ρ_2, ρ_3, ... over the solver's reach. Found as docs/decisions.md tells."""
 
+MOST = 12.0
+"""Σ |w| / Σ w at most; the default grid stays below it up to 400 calls."""
+
 
 def variable(lam: Array) -> Array:
     """y at levels λ, of any shape; rising with λ, 0 in clean data."""
@@ -55,16 +60,16 @@ def _mixed(fades: Sequence[float]) -> Weigh:
         # a step to clean data counts as long as the one before
         ahead = s.lam - lams[0] if s.lam < math.inf else lams[0] - lams[1]
         places = variable(np.array([node.lam for node in nodes]))
-        total, lower = np.zeros(len(nodes)), np.zeros(len(nodes))
+        own = np.zeros((len(nodes), len(nodes)))  # by order
         for k in range(len(nodes)):
-            share = (
-                1.0 if k == 0 else math.exp(-(((lams[0] - lams[k] + ahead) / fades[k - 1]) ** 8))
-            )
+            own[k, : k + 1] = exponential_quadrature(places[: k + 1], t.lam, s.lam, variable)
+        total, most = own[0], MOST * own[0].sum()
+        for change, lam, fade in zip(np.diff(own, axis=0), lams[1:], fades, strict=False):
+            share = math.exp(-(((lams[0] - lam + ahead) / fade) ** 8))
             if share < 1e-3:
                 break
-            own = np.zeros(len(nodes))
-            own[: k + 1] = exponential_quadrature(places[: k + 1], t.lam, s.lam, variable)
-            total, lower = total + share * (own - lower), own
+            room = (most - np.abs(total).sum()) / np.abs(change).sum()
+            total = total + min(share, max(room, 0.0)) * change
         return total
 
     return weigh
