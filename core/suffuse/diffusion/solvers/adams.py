@@ -63,7 +63,8 @@ def _mixed(fades: Sequence[float]) -> Weigh:
         own = np.zeros((len(nodes), len(nodes)))  # by order
         for k in range(len(nodes)):
             own[k, : k + 1] = exponential_quadrature(places[: k + 1], t.lam, s.lam, variable)
-        total, most = own[0], MOST * own[0].sum()
+        total: Array = own[0]
+        most = MOST * total.sum()
         for change, lam, fade in zip(np.diff(own, axis=0), lams[1:], fades, strict=False):
             share = math.exp(-(((lams[0] - lam + ahead) / fade) ** 8))
             if share < 1e-3:
