@@ -11,7 +11,7 @@ from suffuse.diffusion import Bridge, Gaussian, Noise, sample, schedules, solver
 from suffuse.diffusion.bridge import bridge, weights
 from suffuse.diffusion.schedules import bridge_exponential as exponential
 from suffuse.diffusion.schedules import bridge_gmax as gmax
-from suffuse.diffusion.solvers.bridge import bridge as steps_of
+from suffuse.diffusion.solvers.onestep import bridge as steps_of
 from suffuse.errors import SuffuseError
 
 F = torch.float64

@@ -214,3 +214,28 @@ def test_shortcuts_are_consistent_at_the_average_velocity():
 def test_tokens_are_not_distilled():
     with pytest.raises(SuffuseError, match="Gaussian"):
         few.progressive(object(), DATA.denoiser(SCHEDULES["vp"]))
+
+
+@pytest.mark.parametrize("objective", [few.progressive, few.consistency, few.continuous])
+def test_padding_of_ragged_states_changes_nothing(objective):
+    """The student and the teacher see zeros there, and are told what is padding."""
+    schedule = schedules.cosine()
+    seen = []
+
+    def whole(x, t, mask=None):
+        """Mixes the elements of a state, so that padding that was not 0 would show."""
+        seen.append(mask)
+        return (
+            0.5 * x + 0.1 * torch.where(mask, x, 0).sum(1, keepdim=True) + 0.1 * x.sum(1)[:, None]
+        )
+
+    process = Gaussian(schedule, prediction="v")
+    x_0, t, noise = batch(8, schedule)
+    mask = torch.ones(8, 4, dtype=torch.bool)
+    mask[:, 2:] = False
+    loss = objective(process, whole)
+    first = loss(lambda x, level, mask: whole(x, level, mask), x_0, t, noise, mask=mask)
+    other = torch.where(mask, x_0, 7.0), t, torch.where(mask, noise, -3.0)
+    again = loss(lambda x, level, mask: whole(x, level, mask), *other, mask=mask)
+    assert all(kept is mask for kept in seen)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)

@@ -150,6 +150,19 @@ def test_rescaling_brings_the_deviation_back(drawn):
     torch.testing.assert_close(none, strong(x, t, shift=shift))
 
 
+def test_guidance_is_finite_in_pure_noise_and_for_flat_estimates():
+    """Where α is 0 a classifier's gradient says nothing; one number has no deviation to rescale."""
+    schedule, x, t = schedules.cosine(), torch.full((2, 1), 0.3, dtype=F), torch.ones(2, dtype=F)
+
+    def estimate(x_t, t):
+        return 0.5 * x_t
+
+    guided = guidance.classifier(estimate, lambda x_t, t: 3 * x_t[:, 0], 2.0, schedule)(x, t)
+    assert bool(((guided - estimate(x, t)).abs() <= 2.0 * 3 * 128).all())
+    flat = guidance.rescale(lambda x_t, t: 2 * x_t, estimate)(x, t)
+    torch.testing.assert_close(flat, 2 * x)
+
+
 def test_thresholds():
     x = torch.tensor([[0.5, -0.5, 0.1, 0.2], [4.0, -2.0, 1.0, 0.0]], dtype=F)
     t = torch.full((2,), 0.5, dtype=F)

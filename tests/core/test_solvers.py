@@ -458,6 +458,16 @@ def test_missing_noise_is_told():
         sample(lambda x, t: x, plan, x=torch.zeros(1, 2))
     with pytest.raises(SuffuseError, match="shape of one state"):
         sample(lambda x, t: x, plan, noise=Noise(0, 1))
+    with pytest.raises(SuffuseError, match="2 states and 1 sources"):
+        sample(lambda x, t: x, plan, x=torch.zeros(2, 2), noise=Noise(0, 1))
+
+
+def test_going_on_without_what_a_plan_looks_back_on_is_told():
+    plan, x = solvers.plan("multistep", schedules.cosine(), steps=4), torch.zeros(1, 2)
+    with pytest.raises(SuffuseError, match="of the row before"):
+        sample(lambda x, t: x, plan, x=x, start=2)
+    with pytest.raises(SuffuseError, match="row 0 to 4"):
+        sample(lambda x, t: x, plan, x=x, start=5)
 
 
 # The default

@@ -29,7 +29,7 @@ from suffuse.diffusion import (
 from suffuse.diffusion.constant import Constant
 from suffuse.diffusion.process import by_name
 from suffuse.diffusion.solvers import DISCRETE
-from suffuse.diffusion.solvers.bridge import bridge
+from suffuse.diffusion.solvers.onestep import bridge
 from suffuse.errors import SuffuseError
 from suffuse.kernels import guided_step, philox, plan_step
 

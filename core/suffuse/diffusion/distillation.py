@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from suffuse.diffusion.process import Denoiser, Gaussian, Network, mean_over
+from suffuse.diffusion.process import Denoiser, Gaussian, Network, align, masked, mean_over
 from suffuse.diffusion.sampling import sample
 from suffuse.diffusion.schedules import Coefficients, Schedule
 from suffuse.diffusion.solvers import plan
@@ -79,8 +79,29 @@ def _moved(x: Tensor, d: Tensor, t: Coefficients, s: Coefficients) -> Tensor:
     return (ratio * x + (s.alpha - ratio * t.alpha) * d).to(x.dtype)
 
 
-def _at(schedule: Schedule, t: Tensor, x: Tensor) -> Coefficients:
-    return schedule.at(t).align(x)
+def _objective(
+    process: Gaussian, held: Callable[[Tensor], Tensor], loss: Callable[..., Tensor]
+) -> Objective:
+    """An objective at the times held(t): (student, x_0, x_t, t, mask, conditions) -> loss [B].
+
+    Ragged states are 0 beyond the mask, which is the condition "mask", as in `Process.loss`.
+    """
+
+    def objective(
+        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
+    ) -> Tensor:
+        t = held(t)
+        x_t = masked(process.corrupt(x_0, t, noise), mask)
+        if mask is not None:
+            given["mask"] = mask
+        return loss(process.denoiser(network), x_0, x_t, t, mask, given)
+
+    return objective
+
+
+def _steps(n: int) -> Callable[[Tensor], Tensor]:
+    """The end of the one of n equal steps in which t lies."""
+    return lambda t: (t * n).ceil().clamp(1, n) / n
 
 
 def progressive(process: Any, teacher: Denoiser, *, steps: int = 4) -> Objective:
@@ -97,23 +118,18 @@ def progressive(process: Any, teacher: Denoiser, *, steps: int = 4) -> Objective
     process = _gaussian(process)
     schedule = process.schedule
 
-    def objective(
-        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
-    ) -> Tensor:
-        i = (t * steps).ceil().clamp(1, steps)
-        times = [(i - k) / steps for k in (0.0, 0.5, 1.0)]
-        t, (at, middle, after) = times[0], [_at(schedule, k, x_0) for k in times]
-        x_t = process.corrupt(x_0, t, noise)
+    def loss(student: Denoiser, x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any, given: Any) -> Any:
+        half, end = t - 0.5 / steps, (t - 1 / steps).clamp(min=0)
+        at, middle, after = (schedule.at(k).align(x_t) for k in (t, half, end))
         with torch.no_grad():
-            x = _moved(x_t, teacher(x_t, t, **given), at, middle)
-            x = _moved(x, teacher(x, times[1], **given), middle, after)
+            x = masked(_moved(x_t, teacher(x_t, t, **given), at, middle), mask)
+            x = _moved(x, teacher(x, half, **given), middle, after)
             ratio = after.sigma / at.sigma
             target = (x - ratio * x_t) / (after.alpha - ratio * at.alpha)
-        found = process.denoiser(network)(x_t, t, **given)
         weight = torch.exp(2 * at.lam).clamp(min=1.0, max=1e4)
-        return mean_over(weight * (found - target) ** 2, mask)
+        return mean_over(weight * (student(x_t, t, **given) - target) ** 2, mask)
 
-    return objective
+    return _objective(process, _steps(steps), loss)
 
 
 def consistency(
@@ -134,22 +150,17 @@ def consistency(
     process = _gaussian(process)
     schedule = process.schedule
 
-    def objective(
-        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
-    ) -> Tensor:
-        i = (t * steps).ceil().clamp(1, steps)
-        t, s = i / steps, (i - 1) / steps
-        x_t = process.corrupt(x_0, t, noise)
-        student = process.denoiser(network)
+    def loss(student: Denoiser, x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any, given: Any) -> Any:
+        s = (t - 1 / steps).clamp(min=0)
         with torch.no_grad():
             d = x_0 if teacher is None else teacher(x_t, t, **given)
-            x_s = _moved(x_t, d, _at(schedule, t, x_0), _at(schedule, s, x_0))
-            target = torch.where((s > 0).reshape(-1, *[1] * (x_0.ndim - 1)),
-                                 student(x_s, s, **given), x_s)  # fmt: skip
+            x_s = _moved(x_t, d, schedule.at(t).align(x_0), schedule.at(s).align(x_0))
+            x_s = masked(x_s, mask)
+            target = torch.where(align(s > 0, x_0), student(x_s, s, **given), x_s)
         square = mean_over((student(x_t, t, **given) - target) ** 2, mask)
         return (square + huber**2).sqrt() - huber
 
-    return objective
+    return _objective(process, _steps(steps), loss)
 
 
 def flow(
@@ -160,11 +171,10 @@ def flow(
     dα/dλ = k α and dσ/dλ = (k − 1) σ, with k = σ², σ or 0 in the gauges vp, flow and ve.
     """
     lam = _along(lambda u: schedule.at(u).lam, (t,), (torch.ones_like(t),))[1]
-    c = _at(schedule, t, x_t)
+    c = schedule.at(t).align(x_t)
     k = {"vp": c.sigma**2, "flow": c.sigma, "ve": torch.zeros_like(c.sigma)}[schedule.gauge]
     slope = k * c.alpha * d + (k - 1) * (x_t - c.alpha * d)
-    wide = lam.reshape(-1, *[1] * (x_t.ndim - 1))
-    return (slope * wide).to(x_t.dtype), lam
+    return (slope * align(lam, slope)).to(x_t.dtype), lam
 
 
 def continuous(
@@ -184,25 +194,19 @@ def continuous(
     process = _gaussian(process)
     schedule = process.schedule
 
-    def objective(
-        network: Network, x_0: Tensor, t: Tensor, noise: Tensor, *, mask: Any = None, **given: Any
-    ) -> Tensor:
-        t = t.clamp(low, high)
-        x_t = process.corrupt(x_0, t, noise)
-        student = process.denoiser(network)
+    def loss(student: Denoiser, x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any, given: Any) -> Any:
         with torch.no_grad():
             d = x_0 if teacher is None else teacher(x_t, t, **given)
             slope, lam = flow(schedule, x_t, t, d)
             _, along = _along(
                 lambda x, u: student(x, u, **given), (x_t, t), (slope, torch.ones_like(t))
             )
-            g = along / lam.reshape(-1, *[1] * (x_t.ndim - 1)).to(along.dtype)
-            size = mean_over(g**2, mask).sqrt().clamp(min=1.0)
-            g = g / size.reshape(-1, *[1] * (x_t.ndim - 1))
+            g = along / align(lam, along).to(along.dtype)
+            g = g / align(mean_over(g**2, mask).sqrt().clamp(min=1.0), g)
         found = student(x_t, t, **given)
         return mean_over((found - (found.detach() + g)) ** 2, mask)
 
-    return objective
+    return _objective(process, lambda t: t.clamp(low, high), loss)
 
 
 def reflow(process: Any, teacher: Denoiser, *, calls: int = 8, solver: str = "heun") -> Objective:
@@ -236,6 +240,11 @@ def reflow(process: Any, teacher: Denoiser, *, calls: int = 8, solver: str = "he
     return objective
 
 
+def _straight(x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    share = align(t, x_0).to(x_0.dtype)
+    return (1 - share) * x_0 + share * noise
+
+
 def mean_flow(velocity: AverageVelocity, x_0: Tensor, t: Tensor, r: Tensor, noise: Tensor,
               **given: Any) -> Tensor:  # fmt: skip
     """The loss of an average velocity u(x_t, t, r) on x_t = (1 − t) x_0 + t ε; [B].
@@ -248,9 +257,8 @@ def mean_flow(velocity: AverageVelocity, x_0: Tensor, t: Tensor, r: Tensor, nois
 
     Source: Geng et al. (2025), arXiv 2505.13447, algorithm 1.
     """
-    wide = (-1, *[1] * (x_0.ndim - 1))
-    share, gap = t.reshape(wide).to(x_0.dtype), (t - r).reshape(wide).to(x_0.dtype)
-    x_t, v = (1 - share) * x_0 + share * noise, noise - x_0
+    gap = align(t - r, x_0).to(x_0.dtype)
+    x_t, v = _straight(x_0, t, noise), noise - x_0
     found, along = _along(
         lambda x, u, w: velocity(x, u, w, **given),
         (x_t, t, r),
@@ -267,10 +275,8 @@ def shortcut(velocity: AverageVelocity, x_0: Tensor, t: Tensor, r: Tensor, noise
 
     Source: Frans et al. (2024), arXiv 2410.12557, eq. 5.
     """
-    wide = (-1, *[1] * (x_0.ndim - 1))
-    share, half = t.reshape(wide).to(x_0.dtype), ((t - r) / 2).reshape(wide).to(x_0.dtype)
-    x_t = (1 - share) * x_0 + share * noise
-    middle = (t + r) / 2
+    half = align((t - r) / 2, x_0).to(x_0.dtype)
+    x_t, middle = _straight(x_0, t, noise), (t + r) / 2
     with torch.no_grad():
         one = velocity(x_t, t, middle, **given)
         two = velocity(x_t - half * one, middle, r, **given)

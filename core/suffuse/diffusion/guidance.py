@@ -42,6 +42,9 @@ __all__ = [
     "rescale",
 ]
 
+LEAST_ALPHA = 1 / 128
+"""Where α is below, x_t is noise to a part in a hundred, and says next to nothing of the class."""
+
 Weight = float | Callable[[Tensor], Tensor]
 Part = Callable[..., Tensor]
 """(estimates..., x_t, t, mask) -> an estimate; tensors [B, ...], t [B] or [B, *axes]."""
@@ -229,7 +232,7 @@ def cfg_zero_star(
         scale = c.alpha + c.sigma
         sigma = c.sigma.clamp(min=1e-12)
         u_c, u_0 = (masked((x_t - scale * e) / sigma, mask) for e in (wanted, other))
-        fit = _total(u_c * u_0) / _total(u_0 * u_0)
+        fit = _total(u_c * u_0) / _total(u_0 * u_0).clamp(min=1e-12)
         u = torch.lerp(fit * u_0, u_c, torch.full_like(fit, weight))
         u = u * align(t <= still_above, x_t)
         return ((x_t - c.sigma * u) / scale).to(x_t.dtype)
@@ -326,7 +329,7 @@ def classifier(
             x = x_t.detach().clone().requires_grad_()
             (gradient,) = torch.autograd.grad(log_prob(x, t).sum(), x)
         c = schedule.at(t).align(x_t)
-        shift = weight * c.sigma**2 / c.alpha.clamp(min=1e-6)
+        shift = weight * c.sigma**2 / c.alpha.clamp(min=LEAST_ALPHA)
         return estimate + (shift * gradient).to(x_t.dtype)
 
     return guided
@@ -350,7 +353,8 @@ def rescale(denoiser: Denoiser, plain: Denoiser, *, amount: float = 0.7) -> Deno
         for e in (plain, strong):
             mean = align(mean_over(e, mask), e)
             variances.append(align(mean_over((e - mean) ** 2, mask), e))
-        ratio = (variances[0] / variances[1]).sqrt()
+        flat = variances[1] == 0  # nothing to rescale
+        ratio = torch.where(flat, 1, variances[0] / variances[1].masked_fill(flat, 1)).sqrt()
         return strong * (1 + amount * (ratio - 1))
 
     return _guided(_of(plain, denoiser), combine)
@@ -388,7 +392,9 @@ def dynamic_threshold(
         sizes = x_0.abs().to(torch.promote_types(x_0.dtype, torch.float32))
         if mask is not None:
             sizes = torch.where(align(mask, sizes), sizes, torch.nan)
-        s = align(sizes.flatten(1).nanquantile(percentile, dim=1), x_0).clamp(min=bound)
+        # sample by sample, since torch takes quantiles of 2^24 numbers at most
+        each = torch.stack([of.nanquantile(percentile) for of in sizes])
+        s = align(each, x_0).clamp(min=bound)
         return (x_0.clamp(-s, s) * (bound / s)).to(x_0.dtype)
 
     return _bounded(denoiser, threshold)

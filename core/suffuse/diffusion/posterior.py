@@ -44,6 +44,7 @@ import torch
 from torch import Tensor
 
 from suffuse.diffusion.derivatives import pullback
+from suffuse.diffusion.guidance import LEAST_ALPHA
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.operators import SEEN, Operator
 from suffuse.diffusion.plan import Plan, Row
@@ -105,17 +106,13 @@ class Observation:
 
 # Steering the estimate
 
-# Below this α, Tweedie's covariance is a quotient of vanishing numbers; the estimate is then taken
-# at the level with this α, where x_t is still noise to one part in a hundred.
-_LEAST_ALPHA = 1 / 128
-
-
 def _linearised(
     denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: Tensor, conditions: dict[str, Any]
 ) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
     """d, the function v -> Jᵀ v, and the factor σ²/α with which it is Tweedie's covariance."""
     if schedule.gauge != "ve":
-        t = torch.minimum(t, schedule.t(math.log(_LEAST_ALPHA)).to(t))
+        # below this α Tweedie's covariance is a quotient of vanishing numbers
+        t = torch.minimum(t, schedule.t(math.log(LEAST_ALPHA)).to(t))
     c = schedule.at(t).align(x_t)
     d, pull = pullback(denoiser, x_t, t, **conditions)
     return d, pull, (c.sigma**2 / c.alpha).to(d.dtype)

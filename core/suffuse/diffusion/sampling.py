@@ -93,8 +93,8 @@ def sample(
         States [B, ...] in the dtype of x. Inputs are not written to.
 
     Raises:
-        SuffuseError: where noise, a shape or a process is missing, or the plan is not one of the
-            process's.
+        SuffuseError: where noise, a shape, a process or registers are missing, there are not as
+            many sources of noise as states, or the plan is not one of the process's.
 
     >>> from suffuse.diffusion import oracle, schedules, solvers
     >>> exact = oracle.Gaussian(mean=torch.zeros(2), covariance=torch.eye(2))
@@ -104,6 +104,12 @@ def sample(
     """
     table = plan if isinstance(plan, Plan) else JointPlan(plan)
     process = prepared(table, process, noise, conditions)
+    if not 0 <= start <= len(table) or (start and registers is None and table.depth != (1, 1)):
+        raise SuffuseError(
+            f"sampling goes on from row 0 to {len(table)}, with registers=... of the row before "
+            f"where the plan looks back; given start={start}. To begin at a later time make the "
+            "plan with solvers.plan(..., begin=...)"
+        )
     if registers is None:
         registers = Registers((masked(drawn(table, process, x, noise, shape), mask),), ())
     if mask is not None:
@@ -218,6 +224,11 @@ def drawn(
 ) -> State:
     """The state that a plan begins with: x, or a draw of the prior where it is None."""
     if x is not None:
+        if noise is not None and len(noise) != len(first_tensor(x)):
+            raise SuffuseError(
+                f"each sample needs a source of noise of its own: {len(first_tensor(x))} states "
+                f"and {len(noise)} sources were given"
+            )
         return x
     if noise is None or shape is None:
         raise SuffuseError(

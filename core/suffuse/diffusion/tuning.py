@@ -43,6 +43,9 @@ __all__ = ["tune"]
 MEMORY = 4
 """How many estimates a row remembers."""
 
+FITTED = 256
+"""How many trajectories the derivatives are taken on at most."""
+
 DAMPING = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
 """Parts of the normal equations' diagonal that are tried."""
 
@@ -59,15 +62,17 @@ def tune(
 ) -> Plan:
     """The plan of `calls` network calls that suits this denoiser.
 
-    A quarter of the trajectories is kept aside. A round costs as much as 3 · calls² + 10 · calls
-    network calls on all trajectories, in batches up to six times as large, and has room for six
-    copies of them for every call.
+    A quarter of the trajectories is kept aside. A round costs as much as 10 · calls network calls
+    on all trajectories, and 3 · calls² on at most 256 of them, in batches up to six times as large,
+    with room for six copies of these for every call. Of more than that, half are those on which the
+    plan errs most: they pass near where the flow parts, and there are few of them.
 
     Args:
         denoiser: the one that will be sampled, with its guidance.
         schedule: its schedule.
         calls: the budget.
-        x: states at t = 1 to learn from, [N, *shape], N at least 4; 64 or more are wise.
+        x: states at t = 1 to learn from, [N, *shape], N at least 4; 64 or more are
+            wise, and 1,000 for 15 calls or more, where a few samples make most of the error.
         levels: of the fine trajectory, which costs about this many calls.
         rounds: of Gauss and Newton's method, at most; 0 leaves the analytic coefficients.
         conditions: handed to the denoiser, N values each.
@@ -106,13 +111,19 @@ class _Fit:
     ) -> None:
         self.denoiser, self.x, self.end, self.conditions = denoiser, x, end, conditions
         self.aside = max(len(x) // 4, 1)
+        self.fitted = torch.arange(self.aside, len(x), device=x.device)
         self.size = end.flatten(1).double().norm(dim=1)
         self.small = 1e-4 if x.dtype == torch.float64 else 3e-3
 
+    def far(self, plan: Plan) -> Tensor:
+        """The relative error of every end, [N]."""
+        found = sample(self.denoiser, plan, x=self.x, **self.conditions)
+        far: Tensor = (found - self.end).flatten(1).double().norm(dim=1) / self.size
+        return far
+
     def errors(self, plan: Plan) -> tuple[float, float]:
         """The mean relative error of the ends kept aside, and of the others."""
-        found = sample(self.denoiser, plan, x=self.x, **self.conditions)
-        far = (found - self.end).flatten(1).double().norm(dim=1) / self.size
+        far = self.far(plan)
         return float(far[: self.aside].mean()), float(far[self.aside :].mean())
 
     def moved(self, plan: Plan, rounds: int) -> tuple[Plan, float]:
@@ -120,6 +131,10 @@ class _Fit:
         width = max(MEMORY, plan.B.shape[1])
         plan = replace(plan, B=np.pad(plan.B, [(0, 0), (0, width - plan.B.shape[1])]))
         least = sum(self.errors(plan))
+        if len(self.x) - self.aside > FITTED:
+            worst = self.far(plan)[self.aside :].argsort(descending=True, stable=True)
+            half = FITTED // 2
+            self.fitted = self.aside + torch.cat([worst[:half], worst[half:].sort().values[:half]])
         for _ in range(rounds):
             normal, right = self._normal(plan)
             if not np.isfinite(normal).all():
@@ -142,7 +157,7 @@ class _Fit:
         Rows are walked once, and from each on a batch that holds a copy of the states for each of
         its numbers, changed a little. Squares are weighed so that they sum to the distances.
         """
-        kept = slice(self.aside, None)
+        kept = self.fitted
         x, size = self.x[kept], self.size[kept]
         given = {name: value[kept] for name, value in self.conditions.items()}
         steps: list[Step] = []
@@ -202,7 +217,7 @@ def _grid(path: Tensor, estimates: Tensor, calls: int) -> Array:
     """
     n = len(estimates)  # the clean level has the index n
     known = torch.cat([path, estimates])
-    gram = (known @ known.T).numpy()
+    gram = (known @ known.T).cpu().numpy()
     scale = np.trace(gram) / len(gram)
     cost = np.full((n, n, n + 1), np.inf)  # from h by i to j; h = i where there is no history
     for i in range(n):

@@ -64,41 +64,39 @@ def windowed(
         batch: how many windows are estimated at once.
     """
     window = tuple(window)
-    axes = tuple(range(-len(window), 0))
 
     def estimate(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         if isinstance(t, Tensor) and t.ndim > 1:
             raise SuffuseError("windows take one noise level a sample")
         size = tuple(x_t.shape[-len(window) :])
         starts = [places(n, w, overlap, circular) for n, w in zip(size, window, strict=True)]
-        where = list(product(*starts))
+        where: list[Any] = [_index(place, window, size, x_t.device) for place in product(*starts)]
         bell = _bell(window).to(x_t)
         total, weight = torch.zeros_like(x_t), x_t.new_zeros(size)
         n = len(x_t)
         at_once = max(1, batch // n)
         for first in range(0, len(where), at_once):
             part = where[first : first + at_once]
-            cut = torch.cat([_cut(x_t, place, window, axes) for place in part])
+            cut = torch.cat([x_t[(..., *here)] for here in part])
             given = {key: _repeated(value, len(part), n) for key, value in conditions.items()}
             found = denoiser(cut, t.repeat(len(part)), **given)
-            for k, place in enumerate(part):
-                index = [
-                    torch.arange(p, p + w, device=x_t.device) % s
-                    for p, w, s in zip(place, window, size, strict=True)
-                ]
-                here: Any = torch.meshgrid(*index, indexing="ij")
-                total[(..., *here)] += bell * found[k * n : (k + 1) * n]
+            for here, e in zip(part, found.chunk(len(part)), strict=True):
+                total[(..., *here)] += bell * e
                 weight[here] += bell
         return total / weight
 
     return estimate
 
 
-def _cut(x: Tensor, place: Sequence[int], window: Sequence[int], axes: Sequence[int]) -> Tensor:
-    for p, w, axis in zip(place, window, axes, strict=True):
-        index = torch.arange(p, p + w, device=x.device) % x.shape[axis]
-        x = x.index_select(axis, index)
-    return x
+def _index(
+    place: Sequence[int], window: Sequence[int], size: Sequence[int], device: torch.device
+) -> tuple[Tensor, ...]:
+    """The positions of a window that begins at `place`, over the end and on from the beginning."""
+    along = [
+        torch.arange(p, p + w, device=device) % n
+        for p, w, n in zip(place, window, size, strict=True)
+    ]
+    return torch.meshgrid(*along, indexing="ij")
 
 
 def _repeated(value: Any, times: int, n: int) -> Any:

@@ -23,7 +23,6 @@ from suffuse.diffusion.grids import GRIDS
 from suffuse.diffusion.plan import Plan
 from suffuse.diffusion.schedules import Schedule
 from suffuse.diffusion.solvers.adams import adams
-from suffuse.diffusion.solvers.bridge import bridge
 from suffuse.diffusion.solvers.discrete import ancestral, remask, renoise, reveal, tau_leaping
 from suffuse.diffusion.solvers.multistep import (
     deis,
@@ -38,7 +37,7 @@ from suffuse.diffusion.solvers.multistep import (
     sa,
     unipc,
 )
-from suffuse.diffusion.solvers.onestep import ddim, ddpm, euler, euler_ancestral, lcm
+from suffuse.diffusion.solvers.onestep import bridge, ddim, ddpm, euler, euler_ancestral, lcm
 from suffuse.diffusion.solvers.quadrature import exponential_weights, quadrature_weights
 from suffuse.diffusion.solvers.runge_kutta import (
     dpm_2s,

@@ -37,7 +37,6 @@ from suffuse.diffusion.solvers.table import (
     Terms,
     X,
     combine,
-    single,
     solver,
 )
 from suffuse.errors import SuffuseError, unknown
@@ -305,20 +304,31 @@ def _on_noise(name: str, order: int, weigh: Weigh) -> Column:
     checked_order(name, order, 4)
 
     def column(levels: Sequence[Level]) -> list[Entry]:
-        def step(i: int, t: Level, s: Level) -> tuple[Terms, float]:
-            if not usable([t.lam, s.lam]):
-                return towards(i, t, s), 0.0
-            nodes = _newest(i, order)
-            while not usable([levels[r].lam for r in nodes]):
-                nodes.pop()
-            w = weigh(t, s, [levels[r] for r in nodes])
-            noises = (noise_estimate(r, levels[r]) for r in nodes)
-            moves = ((s.alpha * k, e) for k, e in zip(w, noises, strict=True))
-            return combine((s.alpha / t.alpha, X(i)), *moves), 0.0
-
-        return single(step)(levels)
+        rows = []
+        for i, (t, s) in enumerate(pairwise(levels)):
+            terms = towards(i, t, s)
+            if usable([t.lam, s.lam]):
+                nodes = _newest(i, order)
+                while not usable([levels[r].lam for r in nodes]):
+                    nodes.pop()
+                w = weigh(t, s, [levels[r] for r in nodes])
+                noises = (noise_estimate(r, levels[r]) for r in nodes)
+                moves = ((s.alpha * k, e) for k, e in zip(w, noises, strict=True))
+                terms = combine((s.alpha / t.alpha, X(i)), *moves)
+            rows.append(Entry(t.t, s.t, terms))
+        return rows
 
     return column
+
+
+def _against_ratio(place: Place, variable: Callable[[Array], Array]) -> Weigh:
+    """Integrals against dσ̃ of polynomials in a variable, told of a level and of λ."""
+
+    def weigh(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
+        places = [place(n) for n in nodes]
+        return quadrature_weights(places, t.lam, s.lam, lambda lam: -_ratio(lam), variable)
+
+    return weigh
 
 
 @solver(4)
@@ -330,12 +340,7 @@ def lms(schedule: Schedule, *, order: int = 4) -> Column:
 
     Source: as in K-LMS; Adams and Bashforth's method with steps of any length.
     """
-
-    def weigh(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
-        ratios = [n.ratio for n in nodes]
-        return quadrature_weights(ratios, t.lam, s.lam, lambda lam: -_ratio(lam), _ratio)
-
-    return _on_noise("lms", order, weigh)
+    return _on_noise("lms", order, _against_ratio(lambda level: level.ratio, _ratio))
 
 
 @solver(3)
@@ -351,11 +356,7 @@ def deis(schedule: Schedule, *, order: int = 3) -> Column:
     def time(lam: Array) -> Array:
         return np.asarray(schedule.t(torch.from_numpy(lam)).numpy(), np.float64)
 
-    def weigh(t: Level, s: Level, nodes: list[Level]) -> Iterable[float]:
-        times = [n.t for n in nodes]
-        return quadrature_weights(times, t.lam, s.lam, lambda lam: -_ratio(lam), time)
-
-    return _on_noise("deis", order, weigh)
+    return _on_noise("deis", order, _against_ratio(lambda level: level.t, time))
 
 
 BASHFORTH = {1: (1,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12)}

@@ -195,28 +195,53 @@ def flow_rk4(schedule: Schedule) -> Column:
     return _by_tableau(schedule, RK4)
 
 
-Stages = Callable[[int, list[Level]], list[Terms]]
-"""(first row, the levels t, inner ones and s) -> the state that each row reaches."""
+Stage = tuple[float, int, Callable[[float], float]]
+"""How far it goes in λ, the estimate beside the first one, and the weight of their difference.
+
+The weight is a function of h, the way in λ from the step's beginning.
+"""
 
 
-def _exponential(schedule: Schedule, fractions: Sequence[float], stages: Stages) -> Column:
-    """Steps with inner levels at the given fractions of the way in λ."""
+def _exponential(schedule: Schedule, stages: Sequence[Stage], of: Literal["x0", "eps"]) -> Column:
+    """Steps whose stages j begin at t, with the first estimate held and one difference added,
+
+    x = (α/α_t) x_t − σ [(e^h − 1) ε_0 + w(h) (ε_k − ε_0)], on the noise, or
+    x = (σ/σ_t) x_t + α [(1 − e^{−h}) d_0 + w(h) (d_k − d_0)], on the clean estimate.
+    """
 
     def step(first: int, t: Level, s: Level) -> list[Entry]:
         if not usable([t.lam, s.lam]):
             return [Entry(t.t, s.t, towards(first, t, s))]
-        lams = [t.lam + r * (s.lam - t.lam) for r in fractions]
-        inner = [Level.at(schedule, float(schedule.t(lam))) for lam in lams]
-        path = [t, *inner, s]
-        reached = zip(pairwise(path), stages(first, path), strict=True)
-        return [Entry(a.t, b.t, terms) for (a, b), terms in reached]
+        rows: list[Entry] = []
+        known: list[Terms] = []
+        asked = t
+        for j, (part, k, weight) in enumerate(stages):
+            known.append(D(first + j) if of == "x0" else noise_estimate(first + j, asked))
+            lam = t.lam + part * (s.lam - t.lam)
+            to = s if part == 1 else Level.at(schedule, float(schedule.t(lam)))
+            h = to.lam - t.lam
+            keep, scale, whole = to.alpha / t.alpha, -to.sigma, math.expm1(h)
+            if of == "x0":
+                keep, scale, whole = to.sigma / t.sigma, to.alpha, -math.expm1(-h)
+            held, added = (scale * (whole - weight(h)), known[0]), (scale * weight(h), known[k])
+            rows.append(Entry(asked.t, to.t, combine((keep, X(first)), held, added)))
+            asked = to
+        return rows
 
     return several(step)
 
 
-def _noise_step(t: Level, s: Level, first: int) -> tuple[float, tuple[float, Terms]]:
-    """x_s = (α_s/α_t) x − σ_s (e^h − 1) ε: σ_s (e^h − 1), and the term of x."""
-    return s.sigma * math.expm1(s.lam - t.lam), (s.alpha / t.alpha, X(first))
+def _bend(h: float) -> float:
+    """(e^h − 1)/h − 1, what a slope in λ adds."""
+    return math.expm1(h) / h - 1
+
+
+HALF: Stage = (1 / 2, 0, lambda h: 0.0)
+DPM_3S: tuple[Stage, ...] = (
+    (1 / 3, 0, lambda h: 0.0),
+    (2 / 3, 1, lambda h: 2 * _bend(h)),
+    (1.0, 2, lambda h: 3 / 2 * _bend(h)),
+)
 
 
 @solver(2, intervals=halved)
@@ -225,16 +250,7 @@ def dpm_2s(schedule: Schedule) -> Column:
 
     Source: Lu et al. (2022), arXiv 2206.00927, algorithm 4 with r_1 = 1/2.
     """
-
-    def stages(first: int, path: list[Level]) -> list[Terms]:
-        t, u, s = path
-        e = [noise_estimate(first + j, level) for j, level in enumerate((t, u))]
-        to_u, x_u = _noise_step(t, u, first)
-        to_s, x_s = _noise_step(t, s, first)
-        # 1/(2 r_1) = 1, so the first estimate drops out of the last row
-        return [combine(x_u, (-to_u, e[0])), combine(x_s, (-to_s, e[1]))]
-
-    return _exponential(schedule, [1 / 2], stages)
+    return _exponential(schedule, (HALF, (1.0, 1, math.expm1)), "eps")
 
 
 @solver(3, intervals=lambda calls: (calls + 2) // 3)
@@ -243,21 +259,7 @@ def dpm_3s(schedule: Schedule) -> Column:
 
     Source: Lu et al. (2022), arXiv 2206.00927, algorithm 5 with r_1 = 1/3 and r_2 = 2/3.
     """
-
-    def stages(first: int, path: list[Level]) -> list[Terms]:
-        t, u, w, s = path
-        e = [noise_estimate(first + j, level) for j, level in enumerate((t, u, w))]
-        h = s.lam - t.lam
-        (to_u, x_u), (to_w, x_w), (to_s, x_s) = (_noise_step(t, k, first) for k in path[1:])
-        bend_w = w.sigma * 2 * (math.expm1(2 / 3 * h) / (2 / 3 * h) - 1)
-        bend_s = s.sigma * 3 / 2 * (math.expm1(h) / h - 1)
-        return [
-            combine(x_u, (-to_u, e[0])),
-            combine(x_w, (bend_w - to_w, e[0]), (-bend_w, e[1])),
-            combine(x_s, (bend_s - to_s, e[0]), (-bend_s, e[2])),
-        ]
-
-    return _exponential(schedule, [1 / 3, 2 / 3], stages)
+    return _exponential(schedule, DPM_3S, "eps")
 
 
 @solver(2, intervals=halved)
@@ -266,14 +268,7 @@ def dpmpp_2s(schedule: Schedule) -> Column:
 
     Source: Lu et al. (2022), arXiv 2211.01095, algorithm 1 with r_1 = 1/2.
     """
-
-    def stages(first: int, path: list[Level]) -> list[Terms]:
-        t, u, s = path
-        whole = -s.alpha * math.expm1(t.lam - s.lam)
-        there = combine((s.sigma / t.sigma, X(first)), (whole, D(first + 1)))
-        return [towards(first, t, u), there]
-
-    return _exponential(schedule, [1 / 2], stages)
+    return _exponential(schedule, (HALF, (1.0, 1, lambda h: -math.expm1(-h))), "x0")
 
 
 @solver(4, intervals=lambda calls: max(calls - 9, -(-calls // 4)))

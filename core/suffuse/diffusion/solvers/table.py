@@ -226,26 +226,19 @@ def tabulate(
             )
         columns.append(entries)
     rows = len(columns[0])
-    depth = {
-        kind: max(
-            (
-                _register(i, r) + 1
-                for entries in columns
-                for i, e in enumerate(entries)
-                for k, r in e.terms
-                if k == kind
-            ),
-            default=1,
-        )
-        for kind in ("x", "d")
-    }
+    cells = [
+        (kind, i, _register(i, r), j, k)
+        for j, entries in zip(order, columns, strict=True)
+        for i, e in enumerate(entries)
+        for (kind, r), k in e.terms.items()
+    ]
+    depth = {kind: 1 + max([c[2] for c in cells if c[0] == kind], default=0) for kind in "xd"}
     tables = {kind: np.zeros((rows, width, len(columns))) for kind, width in depth.items()}
+    for kind, i, register, j, k in cells:
+        tables[kind][i, register, j] = k
     scalars = np.zeros((3, rows, len(columns)))
     for j, entries in zip(order, columns, strict=True):
-        for i, e in enumerate(entries):
-            scalars[:, i, j] = e.t, e.s, e.noise
-            for (kind, r), k in e.terms.items():
-                tables[kind][i, _register(i, r), j] = k
+        scalars[:, :, j] = np.array([(e.t, e.s, e.noise) for e in entries]).T
     axes = grid.shape[1:]
     t, s, noise = scalars.reshape(3, rows, *axes)
     A, B = (tables[kind].reshape(rows, depth[kind], *axes) for kind in ("x", "d"))
