@@ -118,7 +118,7 @@ class Solver(_Accuracy):
         denoiser = problem.denoiser(schedule)
         if self.solver == "tuned":
             others = torch.randn(
-                256,
+                1024,
                 problem.start.shape[1],
                 generator=torch.Generator().manual_seed(10**6 + self.seed),
                 dtype=torch.float64,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from suffuse.diffusion import oracle, sample, schedules, solvers
-from suffuse.diffusion.tuning import _Fit, _grid, _shifted
+from suffuse.diffusion.tuning import FITTED, _Fit, _grid, _shifted
 from suffuse.errors import SuffuseError
 
 F = torch.float64
@@ -109,6 +109,20 @@ def test_the_derivatives_are_those_of_the_sample(mixture, starts):
     np.testing.assert_allclose(normal, (exact @ exact.T).numpy(), rtol=1e-2, atol=0.1)
     wanted = (exact @ (missing * weight[:, None]).flatten()).numpy()
     np.testing.assert_allclose(right, wanted, rtol=1e-2, atol=0.1)
+
+
+def test_of_many_trajectories_the_worst_and_as_many_others_are_fitted(mixture):
+    denoise = mixture.denoiser(SCHEDULE)
+    x = torch.randn(600, 8, generator=torch.Generator().manual_seed(3), dtype=F)
+    end = sample(denoise, solvers.plan(schedule=SCHEDULE, steps=30), x=x)
+    fit, plan = _Fit(denoise, x, end, {}), solvers.plan(schedule=SCHEDULE, steps=3)
+    assert len(fit.fitted) == 450
+    fit.moved(plan, 0)
+    assert len(set(fit.fitted.tolist())) == FITTED
+    assert int(fit.fitted.min()) >= fit.aside
+    far = fit.far(plan)
+    worst = far[fit.aside :].sort(descending=True).values[: FITTED // 2]
+    torch.testing.assert_close(far[fit.fitted].sort(descending=True).values[: FITTED // 2], worst)
 
 
 def test_budgets_and_starts_out_of_range(mixture, starts):

@@ -106,6 +106,7 @@ class Observation:
 
 # Steering the estimate
 
+
 def _linearised(
     denoiser: Denoiser, schedule: Schedule, x_t: Tensor, t: Tensor, conditions: dict[str, Any]
 ) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:

@@ -81,18 +81,14 @@ def plan_step(
         found = _on_gpu(tensors, coefficients, noise, clamp, known, kept)
         if found is not None:
             return found
-    terms = [
-        (x, k)
-        for x, k in zip(tensors, coefficients, strict=True)
-        if isinstance(k, Tensor) or k != 0.0
-    ]
     wide = first.dtype if first.dtype in WIDE else torch.float32
-    if _tileable(terms, wide):
-        out: Tensor | None = _tiled(terms)
-    else:
-        out = None
-        for x, k in terms:
-            out = _add(out, x, k, wide)
+    out: Tensor | None = None
+    if first.numel() >= 2 * TILE:
+        out = _tiled(tensors, coefficients)
+    if out is None:
+        for x, k in zip(tensors, coefficients, strict=True):
+            if isinstance(k, Tensor) or k != 0.0:
+                out = _add(out, x, k, wide)
     if noise is not None:
         z = noise.source.normal(first.shape[1:], step=noise.step, stream=noise.stream, dtype=wide)
         out = _add(out, z, noise.scale, wide)
@@ -151,25 +147,22 @@ def guided_step(
     return plan_step([*tensors, guided], [*coefficients, weight]), guided
 
 
-Terms = Sequence[tuple[Tensor, Coefficient]]
+def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Tensor | None:
+    """The sum, a tile after the other: the tile of the result stays in the cache meanwhile.
 
-
-def _tileable(terms: Terms, wide: torch.dtype) -> bool:
-    """Whether the sum can be taken tile by tile, and is large enough to gain by that."""
-    return (
-        len(terms) > 2
-        and terms[0][0].numel() >= 2 * TILE
-        and not torch.compiler.is_compiling()
-        and all(
-            x.dtype == wide and x.is_contiguous() and not x.requires_grad
-            and not isinstance(k, Tensor)
-            for x, k in terms
-        )
-    )  # fmt: skip
-
-
-def _tiled(terms: Terms) -> Tensor:
-    """The sum, a tile after the other: the tile of the result stays in the cache meanwhile."""
+    None where that cannot be, or with fewer than three terms gains nothing.
+    """
+    dtype = tensors[0].dtype
+    terms: list[tuple[Tensor, float]] = []
+    for x, k in zip(tensors, coefficients, strict=True):
+        if isinstance(k, Tensor):
+            return None
+        if k != 0.0:
+            terms.append((x, k))
+    if len(terms) < 3 or dtype not in WIDE or torch.compiler.is_compiling():
+        return None
+    if not all(x.dtype == dtype and x.is_contiguous() and not x.requires_grad for x, _ in terms):
+        return None
     out = torch.empty_like(terms[0][0])
     tiles = [torch.split(x.view(-1), TILE) for x in (out, *(x for x, _ in terms))]
     (_, first), *rest = terms
