@@ -307,3 +307,15 @@ def test_drift_is_told_and_false_alarms_are_rare(rng):
     assert np.mean(found) > 0.9
     with pytest.raises(ValueError, match="alarms is a part"):
         Drift(2)
+
+
+def test_where_all_training_rows_are_alike_another_is_far_and_its_score_finite():
+    detector = DiffusionDetector().fit(np.ones((30, 2)))
+    same, other = detector.score_samples([[1, 1], [2, 1]])
+    assert np.isfinite(other) and other < same
+    assert np.isfinite(detector.explain([[2, 1]]).to_numpy()).all()
+
+
+def test_columns_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="these stand twice: a"):
+        DiffusionDetector().fit(pd.DataFrame(np.zeros((9, 2)), columns=["a", "a"]))

@@ -118,3 +118,8 @@ def test_the_command_scores_a_folder_by_any_model(model, digits, tmp_path):
     assert [line.split(",")[0] for line in lines[1:]] == [f"{i}.png" for i in range(4)]
     with pytest.raises(SuffuseError, match="leave them out"):
         raise CliRunner().invoke(cli, [*words, "--explain"]).exception
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(SuffuseError, match="a detector wraps a model"):
+        AnomalyDetector("image/digits")

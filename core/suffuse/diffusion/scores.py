@@ -262,7 +262,9 @@ class Calibration:
         low, high, edge = held.gather(1, i - 1), held.gather(1, i), held[:, top, None]
         part = ((x - low) / (high - low).clamp(min=1e-300)).clamp(0, 1)
         inside = -torch.log1p(-(i - 0.5 + part) / n)
-        excess = (held[:, top + 1 :] - edge).mean(1, keepdim=True).clamp(min=1e-300)
+        # where all of the tail is alike, what is beyond it is far, and not infinitely far
+        excess = (held[:, top + 1 :] - edge).mean(1, keepdim=True)
+        excess = torch.maximum(excess, 1e-9 * (1 + edge.abs()))
         tail = (x - edge) / excess - math.log1p(-(top + 0.5) / n)
         return torch.where(x > edge, tail, inside).mean(0)
 
@@ -279,6 +281,8 @@ def calibrate(raw: Tensor, kind: str = "z") -> Calibration:
     >>> a, b, c = usual(torch.tensor([[49.5], [89.0], [200.0]])).tolist()
     >>> round(a, 2), a < b < c
     (0.69, True)
+    >>> bool(calibrate(torch.ones(50, 1), "quantile")(torch.tensor([[2.0]])).isfinite())
+    True
     """
     held, least = raw.double(), {"z": 2, "quantile": 20}
     if kind not in least:

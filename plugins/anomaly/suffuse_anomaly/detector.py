@@ -174,24 +174,26 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             )
             for name in names
         }
+        raw = {name: member.raw(rows[held]) for name, member in self._members.items()}
         self._usual = {
             name: [
                 calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(held)))
-                for level in member.raw(rows[held]).T
+                for level in levels.T
             ]
-            for name, member in self._members.items()
+            for name, levels in raw.items()
         }
         self._last = None
-        joined = self._unusualness(rows[held])
+        levels = self._calibrated(raw)
+        joined = self._joined(levels)[1]
         if len(held) >= 20:
             self._last = calibrate(torch.from_numpy(joined[:, None]), "quantile")
-            joined = self._unusualness(rows[held])
+            joined = self._joined(levels)[1]
         self._held = np.sort(joined)
         self._kept_rows = rows[chosen] if len(chosen) <= KEPT else _thinned(rows[chosen], KEPT)
         if self.contamination == "auto":
             self.offset_ = -float(np.quantile(self._held, 1 - self.alarms))
         else:
-            score = -self._unusualness(rows)
+            score = -(joined if len(held) == len(rows) else self._unusualness(rows))
             self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
 
     def _neighbours(self, n: int) -> int:
@@ -255,10 +257,12 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
 
     def _levels(self, rows: Rows) -> dict[str, Floats]:
         """The calibrated scores of each member, [N, L]."""
+        return self._calibrated({name: one.raw(rows) for name, one in self._members.items()})
+
+    def _calibrated(self, scores: Mapping[str, Floats]) -> dict[str, Floats]:
         found = {}
-        for name, member in self._members.items():
-            raw = torch.from_numpy(np.ascontiguousarray(member.raw(rows)))
-            usual = self._usual[name]
+        for name, score in scores.items():
+            raw, usual = torch.from_numpy(np.ascontiguousarray(score)), self._usual[name]
             found[name] = np.stack(
                 [usual[i](raw[:, i : i + 1]).numpy() for i in range(len(usual))], 1
             )
@@ -484,6 +488,9 @@ def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
     if isinstance(X, list | tuple):
         plain = np.asarray(X)
         X = np.asarray(X, dtype=object) if plain.dtype.kind in "USO" else plain
+    if isinstance(X, pd.DataFrame) and not X.columns.is_unique:
+        twice = sorted({str(name) for name in X.columns[X.columns.duplicated()]})
+        raise TableError(f"columns have names of their own; these stand twice: {', '.join(twice)}")
     mixed = isinstance(X, pd.DataFrame) or getattr(getattr(X, "dtype", None), "kind", "") == "O"
     if not mixed:
         least = {"ensure_min_samples": 2} if reset else {}

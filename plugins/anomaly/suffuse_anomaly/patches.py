@@ -94,6 +94,11 @@ class PatchDetector:
         rows = ((rows - self._mean) / self._scale).astype(np.float32)
         self._member = self._fitted(rows)
         raw = np.concatenate([self._raw(p) for p in held])
+        if len(raw) < 20:
+            raise TableError(
+                f"{len(held)} pictures are held out to calibrate, and have {len(raw)} patches where "
+                "20 or more are needed: give larger pictures, more of them, or a smaller stride"
+            )
         self._usual = [
             calibrate(torch.from_numpy(level[:, None].copy()), "quantile") for level in raw.T
         ]

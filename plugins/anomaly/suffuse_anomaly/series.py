@@ -53,6 +53,12 @@ class SeriesDetector:
 
     def fit(self, series: Any) -> Self:
         """Learn from a series: an array [T] or [T, C], or a frame whose index may be times."""
+        for name in ("window", "n_neighbors"):
+            value = getattr(self, name)
+            if (name, value) != ("window", None) and not (
+                isinstance(value, int | np.integer) and value >= 1
+            ):
+                raise TableError(f"{name} is a whole number, 1 or more; given {value!r}")
         values, times = _values(series)
         self.names_ = [str(n) for n in getattr(series, "columns", range(values.shape[1]))]
         self.step_ = float(np.median(np.diff(times)))
@@ -115,6 +121,8 @@ class SeriesDetector:
         return np.convolve(scores, ones) / np.convolve(np.ones(len(scores)), ones)
 
     def _scored(self, series: Any) -> tuple[Floats, Floats, npt.NDArray[np.intp], Floats, Floats]:
+        if not hasattr(self, "held_"):
+            raise TableError("the detector has learned nothing yet: call fit(series)")
         values, times = _values(series)
         if values.shape[1] != len(self.centre_):
             raise TableError(
@@ -198,7 +206,13 @@ def on_grid(series: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
 def _values(series: Any) -> tuple[Floats, Floats]:
     """Values [T, C] and times [T], in seconds or in places."""
     index = getattr(series, "index", None)
-    values = np.asarray(series, np.float64)
+    try:
+        values = np.asarray(series, np.float64)
+    except (TypeError, ValueError):
+        raise TableError(
+            "a series is numbers, as an array [T] or [T, C] or a frame of such columns; given "
+            f"{type(series).__name__} with values that are none"
+        ) from None
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) < 3:
         raise TableError(

@@ -68,6 +68,11 @@ class AnomalyDetector:
         seed: int = 0,
         batch: int = 64,
     ) -> None:
+        if not isinstance(model, Model):
+            raise SuffuseError(
+                "a detector wraps a model, as suffuse.load(name or folder) gives it; given "
+                f"{type(model).__name__}"
+            )
         known = {"auto", "knn-time", "loss", *(e.name for e in plugins.entries("scorer"))}
         if method not in known:
             raise unknown("method", method, known)
