@@ -1,4 +1,4 @@
-"""Anomalies: scoring the unusual in tables, series and pictures, and on any plugin's model.
+"""Anomalies: the unusual in tables, series, pictures, sounds, clips, and by any plugin's model.
 
 The classes follow scikit-learn. Nothing heavy is imported until one of them is used.
 """
@@ -9,23 +9,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from suffuse_anomaly.clip_patches import ClipPatchDetector
     from suffuse_anomaly.detector import DiffusionDetector
     from suffuse_anomaly.imputer import DiffusionImputer
     from suffuse_anomaly.patches import PatchDetector
     from suffuse_anomaly.series import SeriesDetector
     from suffuse_anomaly.series_imputer import SeriesImputer
+    from suffuse_anomaly.sound_patches import SoundPatchDetector
     from suffuse_anomaly.wrapping import AnomalyDetector
 
 __all__ = [
     "AnomalyDetector",
+    "ClipPatchDetector",
     "DiffusionDetector",
     "DiffusionImputer",
     "PatchDetector",
     "SeriesDetector",
     "SeriesImputer",
+    "SoundPatchDetector",
 ]
 
 _HOME = {
+    "ClipPatchDetector": "clip_patches",
+    "SoundPatchDetector": "sound_patches",
     "DiffusionImputer": "imputer",
     "PatchDetector": "patches",
     "SeriesDetector": "series",

@@ -4,7 +4,8 @@ A picture is described at each point of a grid by features of its neighbourhood
 (`suffuse_anomaly.patch_features`). These rows of numbers are a table, and any method of the
 detector judges them (`suffuse_anomaly.member`): its levels are calibrated on patches of normal
 pictures that were not learned from. A patch's nats make the heat map; a picture's score is that of
-its hottest patch, calibrated on the held-out pictures.
+its hottest patch, calibrated on the held-out pictures. What can be laid out as pictures is judged
+alike: sounds (`suffuse_anomaly.sound_patches`) and clips (`suffuse_anomaly.clip_patches`).
 
 Source: patches as a memory of what is normal: Roth et al., "Towards total recall in industrial
 anomaly detection" (PatchCore, 2022), arXiv 2106.08265.
@@ -57,6 +58,9 @@ class PatchDetector:
     True
     """
 
+    things = "pictures"
+    """What is judged, for messages."""
+
     def __init__(
         self,
         method: str = "knn-time",
@@ -80,34 +84,52 @@ class PatchDetector:
         self.steps, self.seed = steps, seed
 
     def fit(self, pictures: Sequence[Any]) -> Self:
-        """Learn from normal pictures, `FEWEST` or more, all of one size; a fifth calibrates."""
-        pictures = [_array(p) for p in pictures]
+        """Learn from normal pictures, `FEWEST` or more, of like channels; a fifth calibrates."""
+        if not isinstance(pictures, Sequence | np.ndarray) or isinstance(pictures, str):
+            raise TableError(
+                f"{FEWEST} normal {self.things} or more are needed, as a list; given "
+                f"{type(pictures).__name__}"
+            )
         if len(pictures) < FEWEST:
-            raise TableError(f"{FEWEST} normal pictures or more are needed; given {len(pictures)}")
-        self.shape_ = pictures[0].shape
+            raise TableError(
+                f"{FEWEST} normal {self.things} or more are needed; given {len(pictures)}"
+            )
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(len(pictures))
-        held = [pictures[i] for i in order[: max(2, len(pictures) // 5)]]
-        rows = np.concatenate([self._rows(pictures[i]) for i in order[len(held) :]])
+        chosen = order[max(2, len(pictures) // 5) :]
+        self._scale_up([pictures[i] for i in chosen])
+        held = [self._pictures(pictures[i]) for i in order[: -len(chosen)]]
+        self.channels_ = _channels(held[0][0])
+        seen = (picture for i in chosen for picture in self._pictures(pictures[i]))
+        rows = np.concatenate([self._rows(picture) for picture in seen])
         rows = rows[rng.permutation(len(rows))[:MOST]]
         self._mean, self._scale = rows.mean(0), np.where(rows.std(0) > 0, rows.std(0), 1)
         rows = ((rows - self._mean) / self._scale).astype(np.float32)
         self._member = self._fitted(rows)
-        raw = np.concatenate([self._raw(p) for p in held])
-        if len(raw) < 20:
+        raw = [np.concatenate([self._raw(p) for p in one]) for one in held]
+        patches = np.concatenate(raw)
+        if len(patches) < 20:
             raise TableError(
-                f"{len(held)} pictures are held out to calibrate, and have {len(raw)} patches where "
-                "20 or more are needed: give larger pictures, more of them, or a smaller stride"
+                f"{len(held)} {self.things} are held out to calibrate, and have {len(patches)} "
+                "patches where 20 or more are needed: give larger ones, more of them, or a smaller "
+                "stride"
             )
         self._usual = [
-            calibrate(torch.from_numpy(level[:, None].copy()), "quantile") for level in raw.T
+            calibrate(torch.from_numpy(level[:, None].copy()), "quantile") for level in patches.T
         ]
-        scores = np.array([self._heat(p).max() for p in held])
+        scores = np.array([self._patch_nats(one).max() for one in raw])
         self._last = (
             calibrate(torch.from_numpy(scores[:, None]), "quantile") if len(held) >= 20 else None
         )
         self.held_ = np.sort(self._nats(scores))
         return self
+
+    def _scale_up(self, things: Sequence[Any]) -> None:
+        """Learn what `_pictures` needs to know; pictures need nothing."""
+
+    def _pictures(self, thing: Any) -> list[Floats]:
+        """What is laid out of one thing as pictures [H, W] or [H, W, C], in their order."""
+        return [_array(thing)]
 
     def _fitted(self, rows: Rows) -> Member:
         if self.method == "knn-time":  # features are alike as they are: one view is enough
@@ -124,53 +146,71 @@ class PatchDetector:
         rows = ((self._rows(picture) - self._mean) / self._scale).astype(np.float32)
         return self._member.raw(rows)
 
-    def _heat(self, picture: Floats) -> Floats:
-        """The nats of each patch, on the grid."""
-        raw = torch.from_numpy(np.ascontiguousarray(self._raw(picture)))
-        levels = np.stack([u(raw[:, i : i + 1]).numpy() for i, u in enumerate(self._usual)])
-        nats = levels.max(0) if self._member.loudest else levels.mean(0)
-        return nats.reshape(*(-(-n // self.stride) for n in picture.shape[:2]))
+    def _patch_nats(self, raw: Floats) -> Floats:
+        """Raw scores [N, L] of patches in nats, [N]."""
+        levels = np.stack(
+            [
+                usual(torch.from_numpy(raw[:, i : i + 1].copy())).numpy()
+                for i, usual in enumerate(self._usual)
+            ]
+        )
+        return levels.max(0) if self._member.loudest else levels.mean(0)
+
+    def _heats(self, pictures: list[Floats]) -> list[Floats]:
+        """The nats of each patch, on the grids of pictures."""
+        return [
+            self._patch_nats(self._raw(p)).reshape(*(-(-n // self.stride) for n in p.shape[:2]))
+            for p in pictures
+        ]
 
     def _nats(self, scores: Floats) -> Floats:
         if self._last is None:
             return scores
         return self._last(torch.from_numpy(scores[:, None])).numpy()
 
-    def _checked(self, pictures: Sequence[Any]) -> list[Floats]:
+    def _checked(self, things: Sequence[Any]) -> list[list[Floats]]:
+        """The pictures of things."""
         if not hasattr(self, "held_"):
-            raise TableError("the detector has learned nothing yet: call fit(normal pictures)")
-        arrays = [_array(p) for p in pictures]
-        for i, array in enumerate(arrays):
-            if array.shape[2:] != self.shape_[2:]:
+            raise TableError(
+                f"the detector has learned nothing yet: call fit(normal {self.things})"
+            )
+        found = [self._pictures(thing) for thing in things]
+        for i, pictures in enumerate(found):
+            if _channels(pictures[0]) != self.channels_:
                 raise TableError(
-                    f"the detector was fitted on pictures of {_channels(self.shape_)} channels, "
-                    f"and picture {i} has the shape {list(array.shape)}"
+                    f"the detector was fitted on {self.things} of {self.channels_} channels, and "
+                    f"number {i} has the shape {list(pictures[0].shape)}"
                 )
-        return arrays
+        return found
 
-    def score(self, pictures: Sequence[Any]) -> Floats:
+    def score(self, things: Sequence[Any]) -> Floats:
         """How unusual each picture is, in nats, [N]; higher is more unusual."""
-        return self._nats(np.array([self._heat(p).max() for p in self._checked(pictures)]))
+        highest = [max(h.max() for h in self._heats(one)) for one in self._checked(things)]
+        return self._nats(np.array(highest))
 
-    def p_values(self, pictures: Sequence[Any]) -> Floats:
+    def p_values(self, things: Sequence[Any]) -> Floats:
         """Conformal p-values, [N] (`suffuse_anomaly.decisions`)."""
-        return decisions.p_values(self.score(pictures), self.held_)
+        return decisions.p_values(self.score(things), self.held_)
 
-    def heat_map(self, pictures: Sequence[Any]) -> Floats:
-        """Where each picture is unusual, in nats, of the pictures' one size, [N, H, W]."""
+    def heat_map(self, things: Sequence[Any]) -> Any:
+        """Where each picture is unusual, in nats: [N, H, W]; of several sizes a list."""
+        found = [self._maps(one)[0] for one in self._checked(things)]
+        return np.stack(found) if len({one.shape for one in found}) == 1 else found
+
+    def _maps(self, pictures: list[Floats]) -> list[Floats]:
         found = []
-        for picture in self._checked(pictures):
-            heat, (height, width) = self._heat(picture), picture.shape[:2]
-            rows = np.clip((np.arange(height)) / self.stride, 0, heat.shape[0] - 1)
-            columns = np.clip((np.arange(width)) / self.stride, 0, heat.shape[1] - 1)
-            grid = np.meshgrid(rows, columns, indexing="ij")
+        for picture, heat in zip(pictures, self._heats(pictures), strict=True):
+            places = [
+                np.clip(np.arange(n) / self.stride, 0, m - 1)
+                for n, m in zip(picture.shape[:2], heat.shape, strict=True)
+            ]
+            grid = np.meshgrid(*places, indexing="ij")
             found.append(ndimage.map_coordinates(heat, grid, order=1))
-        return np.stack(found)
+        return found
 
 
-def _channels(picture: Any) -> int:
-    shape = getattr(picture, "shape", picture)
-    return int(shape[2]) if len(shape) == 3 else 1
+def _channels(picture: Floats) -> int:
+    return int(picture.shape[2]) if picture.ndim == 3 else 1
 
 
 def _array(picture: Any) -> Floats:

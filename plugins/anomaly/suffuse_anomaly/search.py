@@ -64,8 +64,7 @@ class Search:
         y = torch.from_numpy((x - self.mean).astype(np.float32))
         y = pad(y, (0, 1), value=1.0)
         parts = [
-            _least(part @ self.near, asked)
-            for part in y.split(max(1, PART // self.near.shape[1]))
+            _least(part @ self.near, asked) for part in y.split(max(1, PART // self.near.shape[1]))
         ]
         return torch.cat(parts).numpy()
 
