@@ -295,6 +295,7 @@ def test_v3_renoising_gaussian_states_has_its_exact_covariance(schedule):
         """Noise that is 1 in one row and 0 in all others."""
 
         def __init__(self, row):
+            super().__init__(0, 1)
             self.row = row
 
         def normal(self, shape, *, step, stream, dtype):
