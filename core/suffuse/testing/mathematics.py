@@ -171,6 +171,7 @@ class _Unit(Noise):
     """Noise that is 1 in one row and 0 in all others."""
 
     def __init__(self, row: int) -> None:
+        super().__init__(0, 1)
         self.row = row
 
     def normal(
