@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,12 @@ from torch import Tensor
 
 from suffuse.diffusion.derivatives import pullback
 from suffuse.diffusion.guidance import LEAST_ALPHA
-from suffuse.diffusion.noise import Noise, Stream
-from suffuse.diffusion.operators import SEEN, Operator
-from suffuse.diffusion.plan import Plan, Row
-from suffuse.diffusion.process import Denoiser, Gaussian, Process, Registers, align
+from suffuse.diffusion.noise import Noise
+from suffuse.diffusion.observation import Observation, consistent, one_level
+from suffuse.diffusion.operators import SEEN
+from suffuse.diffusion.plan import Plan
+from suffuse.diffusion.process import Denoiser, Gaussian, Process, align
+from suffuse.diffusion.replacement import DDRM, Replacement, drawn, resampled
 from suffuse.diffusion.sampling import Step, sample
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
@@ -66,42 +68,6 @@ __all__ = [
     "resampled",
     "restore",
 ]
-
-
-@dataclass(frozen=True)
-class Observation:
-    """y = A x_0 + noise.
-
-    Attributes:
-        operator: A.
-        y: the data, [B, ...], or [1, ...] for all samples.
-        noise: the deviation of its normal noise: a number, or, for methods that steer the estimate,
-            a tensor that broadcasts against y.
-    """
-
-    operator: Operator
-    y: Tensor
-    noise: float | Tensor = 0.0
-
-    def __post_init__(self) -> None:
-        if not bool((torch.as_tensor(self.noise) >= 0).all()):
-            raise SuffuseError(f"the noise of an observation is 0 or more, and {self.noise} is not")
-        if self.operator.projection:
-            object.__setattr__(self, "y", self.operator(self.y))
-
-    def variance(self, like: Tensor) -> Tensor:
-        """Σ_y, broadcasting against y, in the dtype of `like`."""
-        return torch.as_tensor(self.noise, dtype=like.dtype, device=like.device) ** 2
-
-    def residual(self, x: Tensor) -> Tensor:
-        """y − A x, in the dtype of x [B, *shape]."""
-        seen = self.operator(x)
-        if seen.shape[1:] != self.y.shape[1:] or len(self.y) not in (1, len(x)):
-            raise SuffuseError(
-                f"the data have the shape {tuple(self.y.shape)}, but {self.operator.name!r} makes "
-                f"{tuple(seen.shape)} of states of shape {tuple(x.shape)}"
-            )
-        return self.y.to(seen) - seen
 
 
 # Steering the estimate
@@ -154,7 +120,7 @@ def pigdm(
     """
 
     def steered(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
-        d, pull, factor = _linearised(denoiser, schedule, x_t, _one_level(t), conditions)
+        d, pull, factor = _linearised(denoiser, schedule, x_t, one_level(t), conditions)
         odds = 1 / sigma_data**2 + torch.exp(2 * schedule.at(t).align(d).lam)
         return d + factor * pull(odds * _explained(observation, observation.residual(d), odds))
 
@@ -173,7 +139,7 @@ def diffpir(
 
     def steered(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         d = denoiser(x_t, t, **conditions)
-        odds = weight * torch.exp(2 * schedule.at(_one_level(t)).align(d).lam)
+        odds = weight * torch.exp(2 * schedule.at(one_level(t)).align(d).lam)
         return d + _explained(observation, observation.residual(d), odds)
 
     return steered
@@ -208,23 +174,11 @@ def dps(
             misfit = likelihood if zeta is None else r.flatten(1).norm(dim=1)
             (slope,) = torch.autograd.grad(misfit.sum(), x_0)
         if zeta is not None:
-            row = (times.to(t) - _one_level(t)[:, None]).abs().argmin(1)
+            row = (times.to(t) - one_level(t)[:, None]).abs().argmin(1)
             factor = align((zeta / worth.to(t)[row]).to(d.dtype), d)
         return d - factor * pull(slope)
 
     return steered
-
-
-def _one_level(t: Any) -> Any:
-    if isinstance(t, Tensor) and t.ndim > 1:
-        raise SuffuseError("for a level for each frame or token, restore with method 'mmps'")
-    return t
-
-
-def _one_noise(observation: Observation) -> float:
-    if isinstance(observation.noise, Tensor):
-        raise SuffuseError("noise that differs between data is for methods that steer the estimate")
-    return observation.noise
 
 
 def _explained(observation: Observation, r: Tensor, odds: Tensor) -> Tensor:
@@ -262,119 +216,6 @@ def _conjugate_gradients(apply: Callable[[Tensor], Tensor], b: Tensor, iteration
     return x
 
 
-# Changing the step
-
-
-@dataclass(frozen=True)
-class Replacement(Gaussian):
-    """A Gaussian process whose every step ends by replacing what is observed.
-
-    The components of x_s that A passes become α_s A⁺y + σ_s z: with a mask, the known elements,
-    noised. The noise of the data counts towards σ_s; components that have more of it stay.
-    """
-
-    observation: Observation = field(kw_only=True)
-
-    def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
-        """The row's step, then the replacement; `noise` is needed."""
-        return self.replaced(super().step(row, registers, noise), row.s, noise, row.index + 1)
-
-    def replaced(self, x: Tensor, s: Any, noise: Noise | None, draw: int | Tensor) -> Tensor:
-        """The state x [B, ...] of time s with what is observed replaced; draw `draw` of noise."""
-        A, noisy = self.observation.operator, _one_noise(self.observation)
-        alpha, sigma, _ = (k.reshape(()) for k in self.schedule.at(_one_level(s)))
-
-        def clear(v: Tensor) -> Tensor:
-            return (v > SEEN * v.max()) & (sigma * v >= alpha * noisy)
-
-        def spread(v: Tensor) -> Tensor:
-            left = sigma**2 - (alpha * noisy / v) ** 2
-            return torch.where(clear(v), left.clamp(min=0).sqrt(), 0)
-
-        change = alpha * A.pseudo_inverse(self.observation.y.to(x)) - x
-        seen = A.spectral(lambda v: clear(v).to(x.dtype), change)
-        return x + seen + A.spectral(spread, _draw(noise, x, draw))
-
-
-@dataclass(frozen=True)
-class DDRM(Replacement):
-    """Denoising diffusion restoration: a rule for each singular component (eq. 7 and 8).
-
-    Of a plan, only the times count.
-
-    Attributes:
-        eta: fresh noise, as in DDIM, of components whose data are noisier than the state, or none.
-        eta_b: how much the datum counts against the estimate in the others.
-    """
-
-    eta: float = 0.85
-    eta_b: float = 1.0
-
-    def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
-        """The next state from the present one and its clean estimate; `noise` is needed."""
-        A, noisy = self.observation.operator, _one_noise(self.observation)
-        x, d = registers.states[0], registers.estimates[0]
-        t, s = (self.schedule.at(_one_level(k)) for k in (row.t, row.s))
-        alpha, sigma, fresh = float(s.alpha), float(s.sigma), self.eta * float(s.sigma)
-        keep = math.sqrt(1 - self.eta**2) * sigma
-        eps = (x - float(t.alpha) * d) / float(t.sigma)
-        datum = A.pseudo_inverse(self.observation.y.to(x))
-
-        def factors(v: Tensor, unseen: float, noisier: Tensor | float, clearer: Any) -> Tensor:
-            by_noise = torch.where(alpha * noisy <= sigma * v, clearer + 0 * v, noisier + 0 * v)
-            return torch.where(v > SEEN * v.max(), by_noise, unseen)
-
-        def drift(v: Tensor) -> Tensor:
-            return keep * v / max(noisy, 1e-30)
-
-        def left(v: Tensor) -> Tensor:
-            return (sigma**2 - (alpha * noisy * self.eta_b / v) ** 2).clamp(min=0).sqrt()
-
-        terms: list[tuple[Tensor, Callable[[Tensor], Tensor]]] = [
-            (d, lambda v: factors(v, alpha, alpha - drift(v), alpha * (1 - self.eta_b))),
-            (datum, lambda v: factors(v, 0.0, drift(v), alpha * self.eta_b)),
-            (eps, lambda v: factors(v, keep, 0.0, 0.0)),
-            (_draw(noise, x, row.index + 1), lambda v: factors(v, fresh, fresh, left(v))),
-        ]
-        return sum((A.spectral(f, value) for value, f in terms), torch.zeros_like(x))
-
-
-def _draw(noise: Noise | None, x: Tensor, draw: int | Tensor) -> Tensor:
-    if noise is None:
-        raise SuffuseError("this method draws noise: give noise=Noise(seed, n)")
-    return noise.normal(x.shape[1:], step=draw, stream=Stream.CORRUPT, dtype=x.dtype)
-
-
-def resampled(plan: Plan, *, jump: int = 10, repeats: int = 10) -> Plan:
-    """A plan that walks every `jump` rows `repeats` times: down, back up by noise, down again.
-
-    The way up has no row of its own, since x_s = A x_t + B d + C z followed by
-    x_t' = (α_t'/α_s) x_s + noise is one row. Blocks are counted from the end; the first, in pure
-    noise, is walked once. The plan is that of a one-step method. In the paper: j and r.
-    """
-    if plan.depth != (1, 1) or plan.t.ndim > 1 or min(jump, repeats) < 1:
-        raise SuffuseError(
-            "resampling needs the plan of a one-step method, as 'ddpm', and jump and repeats above "
-            f"0; given {plan.solver!r}, {jump} and {repeats}"
-        )
-    n, table = len(plan), np.stack([plan.t, plan.s, plan.A[:, 0], plan.B[:, 0], plan.C], 1)
-    starts = [0, *range(n - jump, 0, -jump)[::-1]]
-    blocks = []
-    for start, stop in zip(starts, [*starts[1:], n], strict=True):
-        block = table[start:stop]
-        if start > 0:
-            _, s, a, b, c = block[-1]
-            up, low = plan.schedule.at(block[0, 0]), plan.schedule.at(s)
-            k = float(up.alpha / low.alpha)
-            added = float(up.sigma**2 - (k * low.sigma) ** 2)
-            back = [block[-1, 0], block[0, 0], k * a, k * b, math.sqrt((k * c) ** 2 + added)]
-            blocks += [block[:-1], np.array([back])] * (repeats - 1)
-        blocks.append(block)
-    t, s, A, B, C = np.concatenate(blocks).T
-    options = {**plan.options, "jump": jump, "repeats": repeats}
-    return Plan(plan.solver, plan.schedule, t, s, A[:, None], B[:, None], C, options)
-
-
 # The entry
 
 STEERED: dict[str, Callable[..., Denoiser]] = {"diffpir": diffpir, "mmps": mmps, "pigdm": pigdm}
@@ -389,16 +230,6 @@ METHODS: dict[str, tuple[str, ...]] = {
     "sdedit": (),
 }
 """The methods of `restore`, and the names of their options."""
-
-
-def consistent(observation: Observation, x: Tensor) -> Tensor:
-    """x [B, ...] with the components that A passes well set to what the data say.
-
-    Well means with at least half of the largest gain, so that no error is made larger; for a mask
-    it is every known element, bit by bit.
-    """
-    A = observation.operator
-    return A.unseen(x, 0.5) + A.pseudo_inverse(observation.y.to(x), 0.5)
 
 
 def restore(
@@ -453,12 +284,12 @@ def restore(
     elif method in STEERED:
         denoiser = STEERED[method](denoiser, observation, plan.schedule, **given)
     elif method == "sdedit":
-        c = plan.schedule.at(_one_level(plan.begin))
+        c = plan.schedule.at(one_level(plan.begin))
         if float(c.alpha) == 0:
             raise SuffuseError("'sdedit' begins at noised data: solvers.plan(..., begin=0.6)")
         guess = observation.operator.pseudo_inverse(observation.y)
         guess = guess.expand(len(noise or guess), *guess.shape[1:])
-        x = float(c.alpha) * guess + float(c.sigma) * _draw(noise, guess, 0) if x is None else x
+        x = float(c.alpha) * guess + float(c.sigma) * drawn(noise, guess, 0) if x is None else x
     else:
         base = Gaussian(plan.schedule) if process is None else process
         if not isinstance(base, Gaussian) or plan.law != "affine":
@@ -472,7 +303,7 @@ def restore(
         kind = DDRM if method == "ddrm" else Replacement
         process = replacing = kind(**kept, observation=observation, **given)
         if x is None and noise is not None and shape is not None:
-            x = base.prior(noise, shape, float(_one_level(plan.begin)))
+            x = base.prior(noise, shape, float(one_level(plan.begin)))
         if x is not None:
             x = replacing.replaced(x, plan.begin, noise, 0)
     found = sample(
