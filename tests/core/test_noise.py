@@ -1,5 +1,6 @@
 """Noise by counter: published vectors, independence of batch and order, moments."""
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -45,6 +46,12 @@ def test_seeds_in_a_list_are_the_first_sample_of_each():
     assert torch.equal(found[1], Noise(9, 1).normal((4,), step=0)[0])
 
 
+def test_numpy_integers_are_seeds():
+    one = Noise(7, 2).normal((3,), step=0)
+    assert torch.equal(Noise(np.int64(7), 2).normal((3,), step=0), one)
+    assert torch.equal(Noise(np.array([7, 7])).normal((3,), step=0)[0], one[0])
+
+
 def test_a_prefix_does_not_depend_on_the_number_of_elements():
     noise = Noise(3, 2)
     assert torch.equal(noise.normal((9,), step=1)[:, :5], noise.normal((5,), step=1))
@@ -85,6 +92,7 @@ def test_both_precisions_come_from_the_same_words():
         (lambda: Noise(1), "number of samples"),
         (lambda: Noise([1, 2], 3), "2 seeds were given for 3 samples"),
         (lambda: Noise(-1, 1), "2\\^64"),
+        (lambda: Noise(1, 2, first=2**32 - 1), "numbered from 0"),
     ],
 )
 def test_wrong_seeds_are_told(make, message):

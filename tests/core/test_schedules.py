@@ -99,6 +99,15 @@ def test_a_table_holds_at_its_indices(schedule, betas):
     torch.testing.assert_close(at_indices.alpha**2, torch.cumprod(1 - betas, 0), rtol=1e-10, atol=0)
 
 
+def test_a_table_may_be_a_list_an_array_or_a_tensor():
+    """As a pretrained model's scheduler holds it, and a plan made with it can be kept."""
+    squares = torch.linspace(0.99, 0.1, 5, dtype=torch.float64)
+    for table in (squares, squares.numpy(), squares.tolist()):
+        made = discrete(table)
+        assert made.config == {"name": "discrete", "alphas_cumprod": squares.tolist()}
+        assert float(made.at(1.0).alpha) == pytest.approx(0.1**0.5)
+
+
 def test_zero_terminal_keeps_the_first_index_and_empties_the_last():
     plain, rescaled = schedules.scaled_linear(), schedules.zero_terminal()
     t = torch.tensor([0.001, 0.3, 0.7, 1.0], dtype=torch.float64)

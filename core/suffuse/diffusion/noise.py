@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from enum import IntEnum
 from math import prod
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -56,12 +57,16 @@ class Noise:
         first: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if isinstance(seed, int):
+        if isinstance(seed, int | Integral):
             if n is None:
                 raise SuffuseError("a single seed needs the number of samples: Noise(seed, n)")
-            seeds, samples = [seed] * n, list(range(first, first + n))
+            if not 0 <= first <= first + n <= 2**32:
+                raise SuffuseError(
+                    f"samples are numbered from 0 to 2^32 - 1; given {n} from {first} on"
+                )
+            seeds, samples = [int(seed)] * n, list(range(first, first + n))
         else:
-            seeds, samples = list(seed), [0] * len(seed)
+            seeds, samples = list(map(int, seed)), [0] * len(seed)
             if n is not None and n != len(seeds):
                 raise SuffuseError(f"{len(seeds)} seeds were given for {n} samples")
         for s in seeds:

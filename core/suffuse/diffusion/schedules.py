@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from inspect import signature
-from typing import Any, Literal, NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -110,7 +110,10 @@ def _named(clock: Callable[P, Clock]) -> Callable[P, Schedule]:
     def make(*args: P.args, **options: P.kwargs) -> Schedule:
         asked = signature(clock).bind(*args, **options)
         asked.apply_defaults()
-        return Schedule(*clock(*args, **options), {"name": name, **asked.arguments})
+        # tensors and arrays as plain values, so that plans can be kept
+        config = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in asked.arguments.items()}
+        gauge, to_lam, to_t = cast(Callable[..., Clock], clock)(**config)
+        return Schedule(gauge, to_lam, to_t, {"name": name, **config})
 
     SCHEDULES[name] = make
     return make
@@ -285,7 +288,7 @@ def discrete(alphas_cumprod: list[float]) -> Clock:
     (zero terminal signal-to-noise ratio) is legal.
 
     Args:
-        alphas_cumprod: α² at the indices, decreasing, in [0, 1).
+        alphas_cumprod: α² at the indices, decreasing, in [0, 1); a list, an array or a tensor.
     """
     return _table(torch.tensor(alphas_cumprod, dtype=torch.float64))
 
