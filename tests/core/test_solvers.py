@@ -484,8 +484,8 @@ def test_the_default_takes_the_order_that_its_steps_allow():
     assert np.count_nonzero(short.B[50]) == 2
 
 
-@pytest.mark.parametrize("steps", [40, 60, 100])
-@pytest.mark.parametrize("grid", ["balanced", "uniform", "karras", "logsnr", "ays"])
+@pytest.mark.parametrize("steps", [40, 100])
+@pytest.mark.parametrize("grid", ["balanced", "uniform", "logsnr"])
 @pytest.mark.parametrize("name", [n for n in schedules.SCHEDULES if n != "discrete"])
 def test_the_default_blows_up_no_error_however_many_steps(name, grid, steps):
     """Its nodes lie close together far into noise, and where a grid ends before clean data.

@@ -60,17 +60,21 @@ def _mixed(fades: Sequence[float]) -> Weigh:
         # a step to clean data counts as long as the one before
         ahead = s.lam - lams[0] if s.lam < math.inf else lams[0] - lams[1]
         places = variable(np.array([node.lam for node in nodes]))
-        own = np.zeros((len(nodes), len(nodes)))  # by order
-        for k in range(len(nodes)):
-            own[k, : k + 1] = exponential_quadrature(places[: k + 1], t.lam, s.lam, variable)
-        total: Array = own[0]
+
+        def exact(order: int) -> Array:
+            own = np.zeros(len(nodes))
+            own[:order] = exponential_quadrature(places[:order], t.lam, s.lam, variable)
+            return own
+
+        total = lower = exact(1)
         most = MOST * total.sum()
-        for change, lam, fade in zip(np.diff(own, axis=0), lams[1:], fades, strict=False):
+        for order, (lam, fade) in enumerate(zip(lams[1:], fades, strict=False), 2):
             share = math.exp(-(((lams[0] - lam + ahead) / fade) ** 8))
             if share < 1e-3:
                 break
-            room = (most - np.abs(total).sum()) / np.abs(change).sum()
-            total = total + min(share, max(room, 0.0)) * change
+            own = exact(order)
+            room = (most - np.abs(total).sum()) / np.abs(own - lower).sum()
+            total, lower = total + min(share, max(room, 0.0)) * (own - lower), own
         return total
 
     return weigh
