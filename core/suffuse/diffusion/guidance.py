@@ -127,15 +127,28 @@ def _of(*denoisers: Denoiser) -> Ask:
     return lambda x_t, t, conditions: [ask(x_t, t, **conditions) for ask in denoisers]
 
 
-def _extrapolated(weight: Weight, numbers: Part | None = None) -> Part:
-    """The wanted and the other estimate by weight; numbers by a function of their own."""
+def _extrapolated(
+    weight: Weight, numbers: Part | None = None, largest: float = float("inf")
+) -> Part:
+    """The wanted and the other estimate by weight; numbers by a function of their own.
+
+    The log-ratio of tokens' probabilities is cut to `largest`.
+    """
 
     def combine(wanted: Tensor, other: Tensor, x_t: Tensor, t: Tensor, mask: Any) -> Tensor:
         if numbers is not None and x_t.is_floating_point():
             return numbers(wanted, other, x_t, t, mask)
+        if not x_t.is_floating_point() and largest < float("inf"):
+            other = _near(other, wanted, largest)
         return _weighed(x_t, other, (weight(t) if callable(weight) else weight, wanted))
 
     return combine
+
+
+def _near(other: Tensor, wanted: Tensor, largest: float) -> Tensor:
+    """The other estimate's log-probabilities, each within `largest` of the wanted one's."""
+    p, q = wanted.double().log_softmax(-1), other.double().log_softmax(-1)
+    return torch.minimum(torch.maximum(q, p - largest), p + largest)
 
 
 def _total(v: Tensor) -> Tensor:
@@ -149,6 +162,7 @@ def classifier_free(
     null: Mapping[str, Any],
     *,
     interval: tuple[float, float] = (0.0, 1.0),
+    largest: float = float("inf"),
 ) -> Denoiser:
     """Classifier-free guidance.
 
@@ -158,6 +172,9 @@ def classifier_free(
         null: for every condition its value for "not given", [1, ...]; or a condition to keep away
             from (a negative prompt). Conditions without one stay as they are.
         interval: the times t between which guidance acts; elsewhere the weight is 1.
+        largest: of tokens: the log-ratio of their two probabilities, in nats, is cut to this. The
+            tokens of one state are exaggerated together, and without a bound a state goes where
+            no data are.
 
     Sources: Ho, Salimans (2022), arXiv 2207.12598; the interval: Kynkäänniemi et al. (2024),
     arXiv 2404.07724; for tokens: Schiff et al. (2024), arXiv 2412.10193, eq. 12.
@@ -170,7 +187,7 @@ def classifier_free(
         w = weight(t) if callable(weight) else torch.full_like(t, weight)
         return torch.where((t >= low) & (t <= high), w, torch.ones_like(w))
 
-    return _guided(_both(denoiser, null), _extrapolated(within))
+    return _guided(_both(denoiser, null), _extrapolated(within, largest=largest))
 
 
 def cfg_plus_plus(

@@ -30,6 +30,7 @@ REASONS = {
     "bond": "a bond is neither single, double, triple nor aromatic",
     "element": "an atom has an element or a charge that the model does not know",
     "size": "it has more atoms than the model takes",
+    "flat": "it has no coordinates in space",
     "valence": "an atom has more bonds than its element allows",
     "kekulize": "an aromatic ring has no Kekulé form",
     "sanitize": "rdkit refuses it for another reason",

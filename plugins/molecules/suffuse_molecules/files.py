@@ -1,7 +1,7 @@
 """Molecules as files and drawings: SDF, SMILES lines, tables, and sheets of drawings.
 
-    .sdf   each molecule with coordinates (its own, else those of its drawing), with its SMILES, its
-           properties and what it was made with as data fields
+    .sdf   each molecule with coordinates (its own, then with hydrogens, else those of its drawing),
+           with its SMILES, its properties and what it was made with as data fields
     .smi   a SMILES first on each line, then a name
     .csv   a SMILES, the properties, and what its graph was before it was made safe
 
@@ -30,6 +30,7 @@ from .conformers import Conformers
 from .graph import RAW
 from .properties import PROPERTIES, property_of
 from .reading import _lines, read
+from .space import in_space
 
 __all__ = ["Files", "is_valid", "posed", "shapes", "smiles"]
 
@@ -195,9 +196,11 @@ def _values(mol: Chem.Mol) -> dict[str, str]:
 
 def _block(mol: Chem.Mol, metadata: Mapping[str, str]) -> str:
     copy = Chem.Mol(mol)
-    if not copy.GetNumConformers():
-        with quiet():
+    with quiet():
+        if not copy.GetNumConformers():
             rdDepictor.Compute2DCoords(copy)
+        elif is_valid(mol) and in_space(mol):
+            copy = Chem.AddHs(copy, addCoords=True)
     block = Chem.MolToMolBlock(copy, kekulize=is_valid(mol))
     kept = {name: mol.GetProp(name) for name in mol.GetPropNames()}
     fields = {"SMILES": smiles(mol), **_values(mol), "raw": _raw(mol), **kept, **metadata}

@@ -216,7 +216,7 @@ class Graph:
             atoms = x["atoms"][row, :size].tolist()
             orders = x["bonds"][row, :size, :size].numpy()
             sure = None if logits is None else logits[row, :size, :size].detach().double()
-            out.append(self._molecule(atoms, orders, sure))
+            out.append(self._molecule(atoms, orders, sure)[0])
         return out
 
     def embed(self, objects: Sequence[Chem.Mol]) -> Tensor:
@@ -244,9 +244,13 @@ class Graph:
                 mol.AddBond(int(i), int(j), _BONDS[int(orders[i, j])])
         return mol.GetMol()
 
-    def _molecule(self, atoms: list[int], orders: Any, logits: Tensor | None) -> Chem.Mol:
+    def _molecule(
+        self, atoms: list[int], orders: Any, logits: Tensor | None
+    ) -> tuple[Chem.Mol, Any]:
+        """A molecule, and which of the atoms it has."""
         mol = self.build(atoms, orders)
         reason = problem(mol)
+        keep = np.arange(len(atoms))
         if reason is not None and self.decoding == "safe" and logits is not None:
             orders = self._repaired(atoms, orders, logits)
             label = pieces(orders)
@@ -258,7 +262,7 @@ class Graph:
         else:
             mol.UpdatePropertyCache(strict=False)
         mol.SetProp(RAW, reason or "valid")
-        return mol
+        return mol, keep
 
     def _repaired(self, atoms: list[int], orders: Any, logits: Tensor) -> Any:
         assert self.capacity is not None

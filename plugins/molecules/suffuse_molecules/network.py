@@ -221,11 +221,28 @@ class GraphTransformer(nn.Module):
         Returns:
             {"atoms": [B, N, K], "bonds": [B, N, N, 4]}, symmetric in the nodes of a pair.
         """
+        there = self._there(x, mask)
+        h, e, y, pairs = self._shown(x, level, vector, there)
+        steering = self.steering(y)
+        for block in self.blocks:
+            h, e = block(h, e, steering, pairs, there)
+        return self._answers(h, e, y, pairs)
+
+    def _there(self, x: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) -> Tensor:
+        """The atoms that are there, [B, N]."""
+        return torch.ones_like(x["atoms"], dtype=torch.bool) if mask is None else mask["atoms"]
+
+    def _shown(
+        self,
+        x: Mapping[str, Tensor],
+        level: Mapping[str, Tensor],
+        vector: Tensor | None,
+        there: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Nodes, edges and the embedding [B, 1, width] before the first block; and the pairs."""
         atoms, bonds = x["atoms"], x["bonds"]
-        n = atoms.shape[1]
-        there = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
-        pairs = _pairs(n, atoms.device)
-        first, second, place = pairs
+        pairs = _pairs(atoms.shape[1], atoms.device)
+        first, second, _ = pairs
         node, walk, whole = self._features(atoms, bonds, there)
         y = self.embedding(level["atoms"].to(self.node.weight.dtype), vector)
         y = (y + self.graph(whole.to(y.dtype)))[:, None]
@@ -233,20 +250,22 @@ class GraphTransformer(nn.Module):
         e = self.bonds(bonds[:, first, second]) + self.edge(walk[:, first, second].to(y.dtype))
         if self.ordered:
             seen = self._seen(len(atoms), h)
-            h = h + seen * self.places.weight[:n]
+            h = h + seen * self.places.weight[: atoms.shape[1]]
             e = e + seen * self.distances(second - first)
-        e = e + sum(_ends(self.ends(h), pairs))
-        steering = self.steering(y)
-        for block in self.blocks:
-            h, e = block(h, e, steering, pairs, there)
-        width, edge = h.shape[-1], e.shape[-1]
+        return h, e + sum(_ends(self.ends(h), pairs)), y, pairs
+
+    def _answers(
+        self, h: Tensor, e: Tensor, y: Tensor, pairs: tuple[Tensor, Tensor, Tensor]
+    ) -> dict[str, Tensor]:
+        """Logits of nodes and edges after the last block."""
+        n, width, edge = h.shape[1], h.shape[-1], e.shape[-1]
         shift, scale, shift_e, scale_e = self.modulation(y).split(
             [width, width, edge, edge], dim=-1
         )
         logits = self.bonds_out(_modulated(e, shift_e, scale_e))
         return {
             "atoms": self.atoms_out(_modulated(h, shift, scale)),
-            "bonds": logits.index_select(1, place.flatten()).unflatten(1, (n, n)),
+            "bonds": logits.index_select(1, pairs[2].flatten()).unflatten(1, (n, n)),
         }
 
     @contextmanager

@@ -34,6 +34,11 @@ def register_datasets(register: Register) -> None:
         "suffuse_molecules.datasets:Smiles",
         summary="a file of yours: .smi, .csv or .sdf; what cannot be read is listed and skipped",
     )
+    register(
+        "molecules/shapes",
+        "suffuse_molecules.space_data:Shapes",
+        summary="an .sdf of yours with coordinates",
+    )
 
 
 @hookimpl
@@ -43,6 +48,11 @@ def register_encoders(register: Register) -> None:
         "suffuse_molecules.graph:Graph",
         summary="atoms and bonds as tokens, dense; valence-safe decoding",
     )
+    register(
+        "molecules/space",
+        "suffuse_molecules.space:Space",
+        summary="the same with coordinates in space",
+    )
 
 
 @hookimpl
@@ -51,6 +61,11 @@ def register_processes(register: Register) -> None:
         "molecules/graph",
         "suffuse_molecules.process:molecular",
         summary="atoms x bonds, each forgotten towards its frequencies",
+    )
+    register(
+        "molecules/space",
+        "suffuse_molecules.process:spatial",
+        summary="atoms x bonds x coordinates about their centre",
     )
     register(
         "molecules/torus",
@@ -70,6 +85,11 @@ def register_denoisers(register: Register) -> None:
         "molecules/graph-transformer",
         "suffuse_molecules.network:GraphTransformer",
         summary="graph transformer with a stream for edges and random-walk features",
+    )
+    register(
+        "molecules/equivariant",
+        "suffuse_molecules.space_network:EquivariantTransformer",
+        summary="E(3)-equivariant graph transformer, for molecules in space",
     )
 
 
@@ -96,6 +116,11 @@ def register_evaluators(register: Register) -> None:
         summary="how near properties come to those asked for",
     )
     register(
+        "molecules/geometry",
+        "suffuse_molecules.space_evaluators:Geometry",
+        summary="of molecules in space: sound bonds and angles, and strain",
+    )
+    register(
         "molecules/fcd",
         "suffuse_molecules.evaluators:FCD",
         extra="fcd",
@@ -118,6 +143,11 @@ def register_recipes(register: Register) -> None:
         "molecules/qm9",
         _RECIPES / "qm9.toml",
         summary="QM9 by properties, graphs of up to nine atoms; ten minutes on two cores",
+    )
+    register(
+        "molecules/qm9-3d",
+        _RECIPES / "qm9-3d.toml",
+        summary="molecules in space, QM9: atoms, bonds and coordinates at once; --data FILE.sdf",
     )
     register(
         "molecules/nci",
