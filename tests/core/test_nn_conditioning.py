@@ -95,6 +95,15 @@ def test_a_number_that_is_not_given_has_an_embedding_of_its_own():
         assert p.grad.any(), name
 
 
+def test_a_number_beyond_the_data_is_taken_with_a_warning(caplog):
+    number = Number(NUMBER, 4, mean=2, scale=2, low=0, high=4)
+    within = number.prepare([0, "4", None, math.nan])
+    assert not caplog.records
+    assert torch.equal(within[:2], torch.tensor([-1.0, 1.0]))
+    assert number.prepare([1, 8, -3]).tolist() == [-0.5, 3.0, -2.5]
+    assert "8 is asked for, and the training data go from 0 to 4" in caplog.text
+
+
 def test_numbers_are_told_apart_within_eight_scales():
     number = Number(NUMBER, 64)
     far = torch.linspace(-8, 8, 81)

@@ -7,6 +7,7 @@ conditions at random to it, and guidance without a classifier steers away from i
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,8 @@ from suffuse.errors import SuffuseError, unknown
 from suffuse.nn.embedding import fourier
 
 __all__ = ["Condition", "Label", "Number", "StateCondition"]
+
+logger = logging.getLogger(__name__)
 
 
 class Condition(Protocol):
@@ -103,6 +106,8 @@ class Number(nn.Module):
         mean: a typical value, in the unit of the condition.
         scale: how far values usually are from it, in the same unit; above 0. Beyond eight times
             that, values look alike.
+        low, high: the least and the greatest value of the data, where they are known; one beyond
+            them is taken, with a warning.
 
     Raises:
         SuffuseError: where the condition is no number or the scale is not above 0.
@@ -111,7 +116,14 @@ class Number(nn.Module):
     FEATURES = 32
 
     def __init__(
-        self, condition: Condition, width: int, *, mean: float = 0.0, scale: float = 1.0
+        self,
+        condition: Condition,
+        width: int,
+        *,
+        mean: float = 0.0,
+        scale: float = 1.0,
+        low: float = -math.inf,
+        high: float = math.inf,
     ) -> None:
         super().__init__()
         if condition.kind != "number" or not scale > 0:
@@ -120,6 +132,7 @@ class Number(nn.Module):
                 f"given a {condition.kind} and {scale}"
             )
         self.mean, self.scale = mean, scale
+        self.low, self.high = low, high
         self.linear_0 = nn.Linear(self.FEATURES, width)
         self.linear_1 = nn.Linear(width, width)
         self.nothing = nn.Parameter(torch.randn(width))
@@ -130,7 +143,16 @@ class Number(nn.Module):
         Raises:
             SuffuseError: for a value that is no finite number.
         """
-        return torch.tensor([self._standardised(value) for value in values], dtype=torch.float32)
+        found = torch.tensor([self._standardised(value) for value in values], dtype=torch.float32)
+        given = [float(value) for value in values if value is not None]
+        strange = [value for value in given if value < self.low or value > self.high]
+        if strange:
+            logger.warning(
+                "%g is asked for, and the training data go from %g to %g: what is made comes as "
+                "near as the model can",
+                *(strange[0], self.low, self.high),
+            )
+        return found
 
     def forward(self, prepared: Tensor) -> Tensor:
         """Embeddings [n, width] of standardised values [n]."""

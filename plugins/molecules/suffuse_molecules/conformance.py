@@ -22,12 +22,30 @@ def _file(folder: Path) -> dict[str, Any]:
     return {**_TINY, "dataset.path": str(path)}
 
 
+def _shapes(folder: Path) -> dict[str, Any]:
+    """The same kind of molecules with coordinates, as an SDF."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    blocks = []
+    for middle in "CON":
+        for i in range(1, 5):
+            for end in ("O", "N", "C=O", "C#N"):
+                mol = Chem.AddHs(Chem.MolFromSmiles("C" * i + middle + "C" + end))
+                rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+                blocks.append(Chem.MolToMolBlock(Chem.RemoveHs(mol)) + "$$$$\n")
+    path = folder / "shapes.sdf"
+    path.write_text("".join(blocks), encoding="utf-8")
+    return {**_TINY, "dataset.path": str(path)}
+
+
 CONFORMANCE = Conformance(
     settings={
         "recipe molecules/nci": _TINY,
         "recipe molecules/moses": _file,
         "recipe molecules/qm9": _file,
         "recipe molecules/smiles": _file,
+        "recipe molecules/qm9-3d": _shapes,
         "dataset molecules/nci": {"dataset.largest": 8},
         "evaluator molecules/fcd": {"recipe": "molecules/nci"},
     },

@@ -183,6 +183,11 @@ def register_benchmarks(register: Register) -> None:
         summary="round trips, sampling, conditions, decorations, shapes, speed",
     )
     register(
+        "molecules/interactions",
+        "suffuse_molecules.bench_interactions:interactions",
+        summary="crystal ligands beside ETKDG, redocking beside Vina, affinities on cold splits",
+    )
+    register(
         "molecules/short",
         "suffuse_molecules.bench:short",
         summary="a minute of the same",

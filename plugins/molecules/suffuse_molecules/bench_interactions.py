@@ -1,0 +1,313 @@
+"""Benchmarks of shapes and interactions: crystal ligands, redocking beside Vina, affinities.
+
+The cases of poses and affinities need SUFFUSE_DATA (molecules/binding_poses.zip and
+molecules/dta_davis.npz), and peers need their packages; without them a case has a note and no
+figure.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdMolAlign
+
+from suffuse import stats
+from suffuse.bench import Case, Context, Result
+from suffuse.errors import SuffuseError
+from suffuse.plugins.contracts import Metric
+
+from .affinity import concordance
+from .affinity_fit import Pairs, fit, matrix
+from .checks import failed, strain
+from .chemistry import quiet
+from .docking import Pose, dock
+from .receptor import Box, Receptor, read_receptor
+from .torsion_data import crystal_ligands
+from .torsion_fit import compared
+from .torsional import load
+from .vina import dock_with_vina
+
+__all__ = ["Affinities", "Poses", "Torsions", "interactions"]
+
+_PACKAGE = "suffuse_molecules"
+_NEAR = 2.0  # Å
+
+
+def _file(name: str) -> Path:
+    folder = os.environ.get("SUFFUSE_DATA")
+    path = Path(folder or ".") / "molecules" / name
+    if not folder or not path.is_file():
+        raise SuffuseError(f"needs SUFFUSE_DATA with molecules/{name} in it")
+    return path
+
+
+def _share(name: str, count: int, n: int, note: str = "") -> Metric:
+    found = stats.proportion(count, n)
+    low, high = 100 * found.low, 100 * found.high
+    return Metric(name, 100 * found.value, low, high, "higher", n, unit="%", note=note)
+
+
+def _median(name: str, values: Any, unit: str) -> Metric:
+    found = stats.bootstrap(np.median, np.asarray(values), method="percentile", seed=0)
+    return Metric(name, found.value, found.low, found.high, "lower", len(values), unit=unit)
+
+
+@dataclass(frozen=True)
+class Torsions:
+    """The nearest of k conformers to a crystal ligand whose scaffold was held out, by method.
+
+    Figures of ETKDG, of the model of torsions and of half of either are of the same ligands.
+    """
+
+    task: str
+    model: str
+    seed: int
+    k: int = 10
+    n: int = 500
+    path: str | None = None
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "rdkit", "biotite")
+
+    def run(self, context: Context) -> Result:
+        """Median distances in Å and shares under 1 Å."""
+        try:
+            network = load(self.path)
+            ligands = context.once(
+                ("crystal ligands", self.n), lambda: [*crystal_ligands(self.n, held_out=True)]
+            )
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        found = compared(ligands, self.k, self.seed, network)
+        metrics = []
+        for name, distances in found.items():
+            metrics += [
+                _median(f"{name}, median", distances, "Å"),
+                _share(f"{name}, under 1 Å", int((distances < 1).sum()), len(distances)),
+            ]
+        return Result(metrics)
+
+
+@dataclass(frozen=True)
+class Poses:
+    """Redocking: ligands from their SMILES into the pockets that they were taken from.
+
+    Args:
+        group: a folder of the archive: "jacs_set", on which the ranking was chosen, or "merck".
+        each: ligands of each protein, evenly spaced in its file.
+        vina: Vina itself, at its usual exhaustiveness, instead of this package's search.
+        padding: of the box about the ligand, in Å.
+    """
+
+    task: str
+    model: str
+    seed: int
+    group: str = "merck"
+    each: int = 2
+    vina: bool = False
+    padding: float = 4.0
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "rdkit", "vina")
+
+    def run(self, context: Context) -> Result:
+        """Shares of ligands with a pose under 2 Å and of first poses that pass all checks; time."""
+        first, best, sound, seconds, rows = 0, 0, 0, [], []
+        try:
+            for name, mol, receptor in self._complexes():
+                box = Box.about(mol.GetConformer().GetPositions(), self.padding)
+                begin = time.process_time()
+                plain = Chem.MolFromSmiles(Chem.MolToSmiles(mol))
+                poses = self._docked(plain, receptor, box)
+                seconds.append(time.process_time() - begin)
+                far = [_distance(pose.mol, mol) for pose in poses]
+                bad = failed(poses[0].mol, receptor, plain, strain(plain))
+                first += far[0] < _NEAR
+                best += min(far) < _NEAR
+                sound += not bad
+                rows.append({"complex": name, "distances": far, "failed": list(bad)})
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        return Result(
+            [
+                _share("first under 2 Å", first, len(rows), "Ligands of one protein are alike."),
+                _share("any of nine under 2 Å", best, len(rows)),
+                _share("first passes all checks", sound, len(rows)),
+                _median("seconds of a thread", seconds, "s"),
+            ],
+            detail={"complexes": rows},
+        )
+
+    def _docked(self, mol: Chem.Mol, receptor: Receptor, box: Box) -> list[Pose]:
+        if self.vina:
+            return dock_with_vina(mol, receptor, box, seed=self.seed)
+        return dock(mol, receptor, box, seed=self.seed)
+
+    def _complexes(self) -> Iterator[tuple[str, Chem.Mol, Receptor]]:
+        with zipfile.ZipFile(_file("binding_poses.zip")) as archive:
+            inside = sorted(archive.namelist())
+            for entry in inside:
+                protein = entry.replace("_ligands.sdf", "_protein.pdb")
+                if not entry.startswith(f"{self.group}/") or protein == entry:
+                    continue
+                with tempfile.TemporaryDirectory() as folder:
+                    receptor = read_receptor(archive.extract(protein, folder))
+                with quiet():
+                    blocks = archive.read(entry)
+                    supplier: Any = Chem.SDMolSupplier()
+                    supplier.SetData(blocks)
+                    mols = [mol for mol in supplier if mol is not None]
+                for k in range(self.each):
+                    i = (2 * k + 1) * len(mols) // (2 * self.each)
+                    name = Path(entry).name.removesuffix("_ligands.sdf")
+                    yield f"{name} {i + 1}", mols[i], receptor
+
+
+def _distance(pose: Chem.Mol, crystal: Chem.Mol) -> float:
+    """Root mean square distance in Å over heavy atoms and symmetries, as they lie."""
+    return float(rdMolAlign.CalcRMS(Chem.RemoveHs(pose), Chem.Mol(crystal)))
+
+
+@dataclass(frozen=True)
+class Affinities:
+    """Davis's kinases, by what was held out: "pairs", a fifth of the molecules, or of the proteins.
+
+    Beside the model stand two answers that need none: for pairs and new molecules the mean of the
+    protein, for new proteins the mean of the molecule; and for new molecules and pairs that mean
+    weighted by the molecules' similarity, their fingerprints' kernel regression.
+
+    Args:
+        held_out: "pairs", "molecules" or "proteins".
+        trees: of each member; what ships has 400.
+    """
+
+    task: str
+    model: str
+    seed: int
+    held_out: str = "pairs"
+    trees: int = 150
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "sklearn")
+
+    def run(self, context: Context) -> Result:
+        """Concordance and squared error of each, and how many intervals hold the truth."""
+        try:
+            pairs, train, test = _davis(self.held_out, self.seed)
+            model = fit(_grouped(pairs.of(train), self.held_out, self.seed), trees=self.trees)
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        seen, asked = pairs.of(train), pairs.of(test)
+        value, spread = model.spread(matrix(model.features, asked))
+        by = "molecule" if self.held_out == "proteins" else "protein"
+        answers = {"model": value, f"mean of the {by}": _means(seen, asked, by)}
+        if self.held_out != "proteins":
+            answers["similarity"] = _kernel(seen, asked)
+        # what was held out together is drawn together
+        unit = asked.protein if self.held_out == "proteins" else asked.molecule
+        metrics = []
+        for name, answer in answers.items():
+            metrics += [
+                _judged(f"{name}, concordance", concordance, "higher", asked.value, answer, unit),
+                _judged(f"{name}, squared error", _squared, "lower", asked.value, answer, unit),
+            ]
+        held = np.abs(value - asked.value) <= model.quantile * spread
+        note = f"{100 * model.coverage:.0f} % are asked for."
+        return Result([*metrics, _share("intervals hold", int(held.sum()), len(held), note)])
+
+
+def _davis(held_out: str, seed: int) -> tuple[Pairs, Any, Any]:
+    """The table, and the places of the pairs to learn from and of those held out."""
+    with np.load(_file("dta_davis.npz"), allow_pickle=False) as table:
+        data = {name: table[name] for name in table.files}
+    rows, columns = np.nonzero(~np.isnan(data["affinity"]))
+    pairs = Pairs(
+        tuple(map(str, data["smiles"])),
+        tuple(map(str, data["sequences"])),
+        rows,
+        columns,
+        9 - np.log10(data["affinity"][rows, columns].astype(float)),
+    )
+    if held_out == "pairs":
+        return pairs, data["train_index"], data["test_fold"]
+    own = pairs.molecule if held_out == "molecules" else pairs.protein
+    several = np.random.default_rng(seed).permutation(np.unique(own))
+    out = np.isin(own, several[: len(several) // 5])
+    return pairs, np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _grouped(pairs: Pairs, held_out: str, seed: int) -> Pairs:
+    """With folds that leave out together what the split does, so that intervals are fair."""
+    if held_out == "pairs":
+        return pairs
+    own = pairs.molecule if held_out == "molecules" else pairs.protein
+    several = np.random.default_rng(seed + 1).permutation(np.unique(own))
+    fold = {int(item): k % 5 for k, item in enumerate(several)}
+    folds = np.array([fold[int(item)] for item in own])
+    return Pairs(pairs.smiles, pairs.sequences, pairs.molecule, pairs.protein, pairs.value, folds)
+
+
+def _means(seen: Pairs, asked: Pairs, by: str) -> Any:
+    """The mean of what is known of each pair's protein or molecule."""
+    own, wanted = getattr(seen, by), getattr(asked, by)
+    total = np.bincount(own, seen.value, minlength=wanted.max() + 1)
+    count = np.bincount(own, minlength=wanted.max() + 1)
+    mean = np.where(count > 0, total / np.maximum(count, 1), seen.value.mean())
+    return mean[wanted]
+
+
+def _kernel(seen: Pairs, asked: Pairs, power: float = 4.0) -> Any:
+    """Σ w y / Σ w over the protein's known molecules, w the fourth power of the similarity."""
+    from rdkit import DataStructs
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    prints = [generator.GetFingerprint(Chem.MolFromSmiles(s)) for s in seen.smiles]
+    similar = np.array([DataStructs.BulkTanimotoSimilarity(p, prints) for p in prints]) ** power
+    known = np.full((len(seen.smiles), len(seen.sequences)), np.nan)
+    known[seen.molecule, seen.protein] = seen.value
+    there = ~np.isnan(known)
+    total = similar @ np.where(there, known, 0.0)
+    weight = similar @ there
+    mean = np.where(weight > 0, total / np.maximum(weight, 1e-12), seen.value.mean())
+    return mean[asked.molecule, asked.protein]
+
+
+def _squared(wanted: Any, found: Any) -> float:
+    return float(((wanted - found) ** 2).mean())
+
+
+def _judged(
+    name: str, figure: Any, better: Any, wanted: Any, found: Any, unit: Any, resamples: int = 60
+) -> Metric:
+    """A figure, and its interval from resamples of the units (molecules or proteins)."""
+    order = np.random.default_rng(0)
+    several = [np.flatnonzero(unit == k) for k in np.unique(unit)]
+    drawn = []
+    for _ in range(resamples):
+        chosen = np.concatenate(
+            [several[i] for i in order.integers(len(several), size=len(several))]
+        )
+        drawn.append(figure(wanted[chosen], found[chosen]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    value = figure(wanted, found)
+    return Metric(name, value, min(low, value), max(high, value), better, len(wanted))
+
+
+def interactions(seeds: int = 1, ligands: int = 500) -> Iterator[Case]:
+    """Crystal ligands, poses and affinities: an hour of one core.
+
+    Args:
+        seeds: of searches and splits.
+        ligands: crystal ligands held out.
+    """
+    for seed in range(seeds):
+        yield Torsions("molecules/crystal ligands", "k = 10", seed, 10, ligands)
+        for vina in (False, True):
+            name = "Vina" if vina else "suffuse"
+            yield Poses("molecules/poses", name, seed, "merck", 2, vina)
+        for held_out in ("pairs", "molecules", "proteins"):
+            yield Affinities(f"molecules/affinities, new {held_out}", "boosted", seed, held_out)
