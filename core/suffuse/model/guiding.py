@@ -25,6 +25,9 @@ def guided(
     by: Guidance,
     schedule: Schedule,
     plan: Any,
+    *,
+    encoder: Any = None,
+    conditioners: Mapping[str, Any] | None = None,
 ) -> Denoiser:
     """The denoiser, led by the weight and by what is named.
 
@@ -35,6 +38,7 @@ def guided(
         by: see `Sampling.guidance_by`.
         schedule: the model's.
         plan: the table that will be walked, or None.
+        encoder, conditioners: the model's, for guidance that looks at what an estimate stands for.
 
     Raises:
         SuffuseError: for an unknown guidance or option, and two that take the weight.
@@ -56,6 +60,8 @@ def guided(
             null=null,
             schedule=schedule,
             plan=plan,
+            encoder=encoder,
+            conditioners=conditioners or {},
         )
     return denoise
 

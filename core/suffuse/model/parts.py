@@ -193,7 +193,16 @@ class Parts:
             return plain
         nothing = self.prepare({name: [value] for name, value in (negative or {}).items()}, 1)
         null = {name: nothing[name] for name in self.droppable}
-        return guided(plain, weight, null, by, self.schedule, plan)
+        return guided(
+            plain,
+            weight,
+            null,
+            by,
+            self.schedule,
+            plan,
+            encoder=self.encoder,
+            conditioners=dict(self.network.conditioners.items()),
+        )
 
     def plan(
         self,

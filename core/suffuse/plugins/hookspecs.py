@@ -163,7 +163,8 @@ class Hooks:
 
         ``null`` holds the prepared conditions of the estimate to lead away from. A target without
         ``weight`` changes a denoiser that is guided already, and may take ``plain``, the one that
-        is not. Those that name them are given ``schedule`` and ``plan``, too.
+        is not. Those that name them are given ``schedule``, ``plan``, the ``encoder`` and the
+        ``conditioners`` by name, too.
 
         >>> @hookimpl
         ... def register_guidance(register):

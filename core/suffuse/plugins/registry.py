@@ -47,7 +47,9 @@ KINDS: Mapping[str, Kind] = {
     "solver": Kind("register_solvers", ("schedule", "grid")),
     "objective": Kind("register_objectives", ("process", "teacher")),
     "guidance": Kind(
-        "register_guidance", ("denoiser",), ("weight", "null", "plain", "schedule", "plan")
+        "register_guidance",
+        ("denoiser",),
+        ("weight", "null", "plain", "schedule", "plan", "encoder", "conditioners"),
     ),
     "conditioner": Kind("register_conditioners", ("condition", "width"), ("encoder",)),
     "evaluator": Kind("register_evaluators"),

@@ -94,6 +94,15 @@ def register_denoisers(register: Register) -> None:
 
 
 @hookimpl
+def register_guidance(register: Register) -> None:
+    register(
+        "molecules/resample",
+        "suffuse_molecules.resampling:resample",
+        summary="of several clean graphs drawn in each step, the one nearest to the properties",
+    )
+
+
+@hookimpl
 def register_evaluators(register: Register) -> None:
     register(
         "molecules/validity",

@@ -1,0 +1,155 @@
+"""Guidance by resampling: of several clean graphs, the one whose properties are those asked for.
+
+A clean estimate is a distribution of graphs whose tokens are independent. Instead of one graph,
+several are drawn from it; their properties are computed, not predicted, and the nearest valid one
+becomes the estimate. That is importance resampling of p(x_0 | x_t) p(y | x_0) with the estimate as
+the proposal and a narrow p(y | x_0). Nothing has to be differentiable, and graphs that are no
+molecules are never chosen where another draw is one.
+
+Source: for the weights, Wu et al., "Practical and asymptotically exact conditional sampling in
+diffusion models" (2023), arXiv 2306.17775, section 3; here the best of the draws is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rdkit import Chem
+from torch import Tensor
+
+from suffuse.diffusion import Noise
+from suffuse.diffusion.noise import Stream
+from suffuse.diffusion.process import Denoiser
+from suffuse.errors import SuffuseError
+
+from .chemistry import problem, quiet
+from .graph import Graph
+from .properties import PROPERTIES, property_of
+
+__all__ = ["resample"]
+
+_SURE = 30.0
+"""Added to the logits of the tokens that were chosen."""
+_MIX = -7046029254386353131  # 2^64 divided by the golden ratio, as an int64
+
+
+def resample(
+    denoiser: Denoiser,
+    encoder: Graph,
+    conditioners: Mapping[str, Any],
+    *,
+    draws: int = 4,
+    below: float = 0.6,
+) -> Denoiser:
+    """The denoiser, with its estimate replaced by the best of several graphs drawn from it.
+
+    Args:
+        denoiser: of molecular graphs, guided or not.
+        encoder: of the model.
+        conditioners: of the model; those that are numbers and properties of
+            `suffuse_molecules.properties` are looked at. Where none of them is asked for, the
+            estimate stays.
+        draws: graphs in each step.
+        below: at times above this one the estimate stays: few draws are molecules there.
+
+    Raises:
+        SuffuseError: for another encoder, or fewer than two draws.
+    """
+    if not isinstance(encoder, Graph):
+        raise SuffuseError("'molecules/resample' guides models of molecular graphs")
+    if draws < 2 or not 0 < below <= 1:
+        raise SuffuseError(
+            f"draws is 2 or more and below a time in (0, 1]; given {draws} and {below}"
+        )
+    names = [n for n in conditioners if n in PROPERTIES and hasattr(conditioners[n], "scale")]
+
+    def guided(x_t: Any, t: Any, **conditions: Any) -> Any:
+        estimate: Any = denoiser(x_t, t, **conditions)
+        time = t["bonds"] if isinstance(t, Mapping) else t
+        asked = {name: conditions[name] for name in names if name in conditions}
+        wanted = torch.stack([*asked.values()], -1) if asked else torch.empty(len(time), 0)
+        rows = ((time <= below) & (~wanted.isnan()).any(-1).to(time.device)).nonzero()[:, 0]
+        if not len(rows):
+            return estimate
+        mask = conditions.get("mask")
+        sizes = None if mask is None else mask["atoms"].sum(1)
+        source = _source(x_t, rows)
+        step = round(1e6 * float(time[rows[0]]))
+        graphs = [_drawn(estimate, rows, source.branch(str(k)), step) for k in range(draws)]
+        out = {name: estimate[name].clone() for name in ("atoms", "bonds")}
+        for place, row in enumerate(rows.tolist()):
+            n = x_t["atoms"].shape[1] if sizes is None else int(sizes[row])
+            several = [(atoms[place, :n], bonds[place, :n, :n]) for atoms, bonds in graphs]
+            errors = [
+                _error(encoder, *graph, list(asked), wanted[row], conditioners) for graph in several
+            ]
+            best = min(range(draws), key=errors.__getitem__)
+            if errors[best] < float("inf"):
+                atoms, bonds = several[best]
+                out["atoms"][row, :n].scatter_add_(-1, atoms[..., None], _sure(atoms, estimate))
+                out["bonds"][row, :n, :n].scatter_add_(-1, bonds[..., None], _sure(bonds, estimate))
+        return {**estimate, **out}
+
+    return guided
+
+
+def _sure(tokens: Tensor, like: Any) -> Tensor:
+    return torch.full((*tokens.shape, 1), _SURE).to(like["atoms"])
+
+
+def _source(x_t: Mapping[str, Tensor], rows: Tensor) -> Noise:
+    """Noise that is a function of each noisy graph, so that a batch changes nothing."""
+    seeds = []
+    for row in rows.tolist():
+        number = len(x_t["atoms"][row])
+        kept = [*x_t["atoms"][row].tolist(), *x_t["bonds"][row].flatten().tolist()]
+        for token in kept:
+            number = ((number ^ token) * _MIX + 1) & 0xFFFFFFFFFFFFFFFF
+        seeds.append(number)
+    return Noise(seeds)
+
+
+def _drawn(
+    estimate: Mapping[str, Tensor], rows: Tensor, source: Noise, step: int
+) -> tuple[Tensor, Tensor]:
+    """Tokens of atoms [R, N] and of bonds [R, N, N], symmetric, drawn from the logits of rows."""
+    atoms, bonds = (
+        _inverted(estimate[name][rows], source.branch(name), step) for name in ("atoms", "bonds")
+    )
+    upper = bonds.triu(1)
+    return atoms, upper + upper.mT
+
+
+def _inverted(logits: Tensor, source: Noise, step: int) -> Tensor:
+    u = source.uniform(tuple(logits.shape[1:-1]), step=step, stream=Stream.GUIDANCE)
+    below = logits.double().softmax(-1).cumsum(-1)[..., :-1].cpu() <= u[..., None]
+    return below.sum(-1).to(logits.device)
+
+
+def _error(
+    encoder: Graph,
+    atoms: Tensor,
+    bonds: Tensor,
+    names: list[str],
+    wanted: Tensor,
+    conditioners: Mapping[str, Any],
+) -> float:
+    """The squared distance to what is wanted, in the conditions' scales; inf for no molecule."""
+    assert encoder.capacity is not None
+    tokens = atoms.tolist()
+    most = torch.tensor([encoder.capacity[min(k, len(encoder.capacity) - 1)] for k in tokens])
+    if bool((bonds.sum(1).cpu() > most).any()):
+        return float("inf")
+    mol = encoder.build(tokens, bonds.cpu().numpy())
+    if problem(mol) is not None:
+        return float("inf")
+    with quiet():
+        Chem.SanitizeMol(mol)
+    total = 0.0
+    for name, value in zip(names, wanted.tolist(), strict=True):
+        if value == value:  # not asked for is NaN
+            scale = conditioners[name]
+            total += ((property_of(mol, name) - scale.mean) / scale.scale - value) ** 2
+    return total if total == total else float("inf")
