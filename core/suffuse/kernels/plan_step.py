@@ -82,16 +82,26 @@ def plan_step(
         if found is not None:
             return found
     wide = first.dtype if first.dtype in WIDE else torch.float32
-    out: Tensor | None = None
-    if first.numel() >= 2 * TILE:
-        out = _tiled(tensors, coefficients)
-    if out is None:
-        for x, k in zip(tensors, coefficients, strict=True):
-            if isinstance(k, Tensor) or k != 0.0:
-                out = _add(out, x, k, wide)
+    terms = list(zip(tensors, coefficients, strict=True))
+    out = _tiled(terms) if first.numel() >= 2 * TILE else None
+    if out is not None:
+        terms = []
     if noise is not None:
         z = noise.source.normal(first.shape[1:], step=noise.step, stream=noise.stream, dtype=wide)
-        out = _add(out, z, noise.scale, wide)
+        terms.append((z, noise.scale))
+    for x, k in terms:
+        if isinstance(k, Tensor):
+            k = k.to(wide)
+        elif k == 0.0:
+            continue
+        if x.dtype != wide:
+            x = x.to(wide)
+        if out is None:
+            out = x * k
+        elif isinstance(k, Tensor):
+            out.addcmul_(x, k)
+        else:
+            out.add_(x, alpha=k)
     if out is None:
         out = torch.zeros_like(first, dtype=wide)
     if clamp is not None:
@@ -147,14 +157,14 @@ def guided_step(
     return plan_step([*tensors, guided], [*coefficients, weight]), guided
 
 
-def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Tensor | None:
+def _tiled(every: Sequence[tuple[Tensor, Coefficient]]) -> Tensor | None:
     """The sum, a tile after the other: the tile of the result stays in the cache meanwhile.
 
     None where that cannot be, or with fewer than three terms gains nothing.
     """
-    dtype = tensors[0].dtype
+    dtype = every[0][0].dtype
     terms: list[tuple[Tensor, float]] = []
-    for x, k in zip(tensors, coefficients, strict=True):
+    for x, k in every:
         if isinstance(k, Tensor):
             return None
         if k != 0.0:
@@ -171,16 +181,6 @@ def _tiled(tensors: Sequence[Tensor], coefficients: Sequence[Coefficient]) -> Te
         for x, (_, k) in zip(more, rest, strict=True):
             into.add_(x, alpha=k)
     return out
-
-
-def _add(out: Tensor | None, x: Tensor, k: Coefficient, wide: torch.dtype) -> Tensor:
-    """out + k x, in place; the product where out is None."""
-    if x.dtype != wide:
-        x = x.to(wide)
-    if isinstance(k, Tensor):
-        k = k.to(wide)
-        return x * k if out is None else out.addcmul_(x, k)
-    return x * k if out is None else out.add_(x, alpha=k)
 
 
 # On a GPU
