@@ -1,0 +1,89 @@
+"""The suite of interactions: its splits, its baselines and its intervals; cases without data."""
+
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from suffuse.bench import Context, key
+from suffuse_molecules import bench_interactions as bench
+from suffuse_molecules.affinity import concordance
+from suffuse_molecules.affinity_fit import Pairs
+
+CASES = [
+    bench.Torsions("t", "m", 0, path="nowhere"),
+    bench.Poses("t", "m", 0),
+    bench.Affinities("t", "m", 0),
+]
+
+
+def pairs(molecule, protein, value):
+    return Pairs(
+        ("CCO", "CCN", "c1ccccc1"),
+        ("A" * 20, "C" * 20),
+        np.array(molecule),
+        np.array(protein),
+        np.array(value, float),
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: type(case).__name__)
+def test_without_data_there_is_a_note_and_no_figure(case, monkeypatch):
+    monkeypatch.delenv("SUFFUSE_DATA", raising=False)
+    result = case.run(Context())
+    assert not result.metrics
+    assert "SUFFUSE_DATA" in result.note or "holds no model of torsions" in result.note
+
+
+def test_every_case_has_a_key_of_its_own():
+    cases = [*bench.interactions(seeds=2)]
+    assert len({key(case) for case in cases}) == len(cases)
+
+
+def test_means_are_of_what_is_known_and_of_all_where_nothing_is():
+    seen = pairs([0, 1, 0], [0, 0, 1], [5, 7, 9])
+    asked = pairs([2, 2, 1], [0, 1, 1], [0, 0, 0])
+    assert bench._means(seen, asked, "protein").tolist() == [6, 9, 9]
+    assert bench._means(seen, asked, "molecule").tolist() == [7, 7, 7]
+
+
+def test_the_kernel_weighs_molecules_by_their_similarity():
+    seen = pairs([0, 1], [0, 0], [5, 7])
+    asked = pairs([2, 0, 2], [0, 0, 1], [0, 0, 0])
+    far, near, unknown = bench._kernel(seen, asked)
+    assert 5 < near < 5.5  # itself counts most
+    assert far == pytest.approx(6)  # nothing is shared with benzene: the mean of what is seen
+    assert unknown == pytest.approx(6)  # nothing is known of that protein
+
+
+def test_intervals_draw_what_was_held_out_together():
+    order = np.random.default_rng(0)
+    unit = np.repeat(np.arange(8), 25)
+    wanted = order.normal(size=200)
+    one = bench._judged("e", bench._squared, "lower", wanted, wanted + 2.0, unit)
+    assert (one.value, one.low, one.high) == pytest.approx((4, 4, 4))
+    apart = wanted + np.repeat(order.normal(size=8), 25)
+    grouped = bench._judged("e", bench._squared, "lower", wanted, apart, unit)
+    single = bench._judged("e", bench._squared, "lower", wanted, apart, np.arange(200))
+    assert grouped.high - grouped.low > 1.5 * (single.high - single.low)
+    same = bench._judged("c", concordance, "higher", wanted, wanted, unit)
+    assert same.value == same.low == 1
+
+
+@pytest.mark.parametrize("held_out", ["molecules", "proteins"])
+def test_cold_splits_share_no_molecule_or_protein(data_folder, held_out):
+    table, train, test = bench._davis(held_out, 0)
+    own = table.molecule if held_out == "molecules" else table.protein
+    assert not {*own[train]} & {*own[test]}
+    assert len(train) + len(test) == len(table.value) == 30056
+    folds = bench._grouped(table.of(train), held_out, 0)
+    for item in np.unique(own[train]):
+        assert len({*folds.fold[own[train] == item]}) == 1
+
+
+def test_complexes_of_the_archive_lie_in_their_pockets(data_folder):
+    name, mol, receptor = next(bench.Poses("t", "m", 0, each=1)._complexes())
+    assert name.startswith("cdk8")
+    x = mol.GetConformer().GetPositions()
+    nearest = np.linalg.norm(receptor.x.numpy()[:, None] - x, axis=-1).min()
+    assert 2 < nearest < 5
+    assert bench._distance(Chem.AddHs(mol, addCoords=True), mol) < 1e-3
