@@ -41,7 +41,7 @@ def test_broken_lines_are_counted_named_and_skipped(tmp_path):
     assert [(s.line, s.reason) for s in found.skipped] == [
         (6, "unreadable"),
         (7, "isotope"),
-        (8, "metal"),
+        (8, "fragments"),
         (9, "metal"),
         (10, "fragments"),
     ]

@@ -72,6 +72,10 @@ def check(model: type[M], data: Mapping[str, Any], where: str = "") -> M:
         raise SuffuseError("\n".join(_sentences(model, data, where, error))) from None
 
 
+_MISSING = {"dataset.path": ": name a file or a folder of yours by --data"}
+"""What to do about keys that a command has an option for."""
+
+
 def _sentences(
     model: type[BaseModel], data: Mapping[str, Any], where: str, error: ValidationError
 ) -> Iterator[str]:
@@ -81,7 +85,8 @@ def _sentences(
         path, value = _place(data, problem["loc"])
         kind, context = problem["type"], problem.get("ctx", {})
         if kind == "missing":
-            yield f"{_dotted(where, (*path, problem['loc'][-1]))} is missing"
+            name = _dotted(where, (*path, problem["loc"][-1]))
+            yield f"{name} is missing" + _MISSING.get(name, "")
         elif kind == "extra_forbidden":
             yield _unknown_key(where, path, _keys(model, path[:-1]))
         elif kind in ("value_error", "assertion_error"):

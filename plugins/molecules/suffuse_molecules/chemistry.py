@@ -97,6 +97,8 @@ def refusal(mol: Chem.Mol | None) -> str | None:
         return "unreadable"
     if not mol.GetNumAtoms():
         return "empty"
+    if len(Chem.GetMolFrags(mol)) > 1:
+        return "fragments"
     for atom in mol.GetAtoms():
         number = atom.GetAtomicNum()
         if number == 0:
@@ -111,8 +113,6 @@ def refusal(mol: Chem.Mol | None) -> str | None:
             return "radical"
     if any(bond.GetBondType() not in _KNOWN for bond in mol.GetBonds()):
         return "bond"
-    if len(Chem.GetMolFrags(mol)) > 1:
-        return "fragments"
     if all(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
         return "hydrogen"
     return None

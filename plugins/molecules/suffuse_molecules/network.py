@@ -116,10 +116,9 @@ class Block(nn.Module):
         weights = logits.softmax(-1) * (1 + scale)
         x = torch.addcmul(x, gate_a, self.out((weights @ v).transpose(1, 2).flatten(2)))
 
-        ends = self.from_nodes(h)
-        i, j = _ends(ends, pairs)
-        total, other = (i + j)[..., : 2 * edge], (i * j)[..., 2 * edge :]
-        inner = silu(self.from_edge(he) + total + other)
+        total, other = self.from_nodes(h).split(2 * edge, dim=-1)
+        i, j = _ends(other, pairs)
+        inner = silu(torch.addcmul(self.from_edge(he) + sum(_ends(total, pairs)), i, j))
         e = torch.addcmul(e, gate_e, self.edge_out(inner))
         both = mask[:, first] & mask[:, second]
         share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None, None]
