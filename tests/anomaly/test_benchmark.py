@@ -41,10 +41,26 @@ def test_no_row_is_on_both_sides_nor_twice(rng):
     assert train is judged
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
-@pytest.mark.parametrize("apart", [True, False])
+def test_training_rows_are_contaminated_by_so_much_as_asked(rng):
+    X, y = rng.normal(size=(400, 4)), np.arange(400) < 100
+    train, judged, labels = benchmark.split(X, y, "contaminated-10%", 0, 400)
+    assert (len(train), len(judged), labels.sum()) == (150 + 17, 150 + 83, 83)
+    assert sum((row == X[:100]).all(1).any() for row in train) == 17
+    train, _, labels = benchmark.split(X, y, "contaminated-0%", 0, 400)
+    assert (len(train), labels.sum()) == (150, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "apart"),
+    [
+        (name, apart)
+        for name in baselines.BASELINES
+        for apart in (True, False)
+        if apart or name not in baselines.NETWORKS
+    ],
+)
 def test_baselines_find_what_is_far_away(name, apart, rng):
-    train = rng.normal(size=(200, 3))
+    train = rng.normal(size=(100 if name in baselines.NETWORKS else 200, 3))
     train[:5] += 8
     rows = np.concatenate([train[:5], rng.normal(size=(50, 3))]) if apart else train
     scores = baselines.BASELINES[name](train[5:] if apart else train, rows, 0)

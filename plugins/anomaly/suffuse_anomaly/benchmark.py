@@ -4,6 +4,8 @@ Tables are those of the folder anomaly/adbench_dev in SUFFUSE_DATA. A row that o
 once before the split: else the same row stands on both sides. A table with more rows than `rows` is
 cut down to so many, drawn anew with each seed. Semi-supervised: half of the normal rows to train
 on, the rest and all anomalies to judge. Unsupervised: all rows for both, without labels.
+Contaminated: as semi-supervised, but for anomalies, at most half of those there are, that make up
+so much of the training rows.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from suffuse.bench import Context, Record, Result, Table
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Metric
 from suffuse.stats.intervals import difference, mean
-from suffuse_anomaly.baselines import BASELINES
+from suffuse_anomaly.baselines import BASELINES, NETWORKS
 from suffuse_anomaly.detector import DiffusionDetector
 from suffuse_anomaly.metrics import FIGURES
 
@@ -32,7 +34,8 @@ OURS = ("auto", "denoiser", "ensemble")
 LEARNED = ("denoiser", "ensemble")
 PREFIX = "suffuse "
 CONTAMINATION = 0.1
-"""What our detector is told in the unsupervised setting, whatever the table."""
+"""What our detector is told where training rows are not all normal, whatever the table."""
+SWEEP = ("contaminated-0%", "contaminated-2%", "contaminated-5%", "contaminated-10%")
 
 
 def folder() -> Path:
@@ -58,8 +61,13 @@ def split(
         return X, X, y
     normal, odd = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
     half = len(normal) // 2
-    judged = np.concatenate([normal[half:], odd])
-    return X[normal[:half]], X[judged], y[judged]
+    several = 0
+    if setting != "semi-supervised":
+        share = float(setting.rstrip("%").rpartition("-")[2]) / 100
+        several = min(round(half * share / (1 - share)), len(odd) // 2)
+    train = np.concatenate([normal[:half], odd[:several]])
+    judged = np.concatenate([normal[half:], odd[several:]])
+    return X[train], X[judged], y[judged]
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class Tables:
             return scores
         detector = DiffusionDetector(
             self.model.removeprefix(PREFIX),
-            contamination=CONTAMINATION if judged is train else "auto",
+            contamination="auto" if self.task.endswith("semi-supervised") else CONTAMINATION,
             steps=self.steps,
             random_state=self.seed,
         )
@@ -107,7 +115,7 @@ class Tables:
 
 
 def anomaly(
-    seeds: int = 5, rows: int = 2000, steps: int = 1000, learned: bool = True
+    seeds: int = 5, rows: int = 2000, steps: int = 1000, learned: bool = True, sweep: bool = False
 ) -> Iterator[Tables]:
     """Every detector in both settings.
 
@@ -116,11 +124,13 @@ def anomaly(
         rows: the most rows of a table.
         steps: of training denoisers.
         learned: whether methods that train a network take part.
+        sweep: whether training rows are, instead, contaminated to 0, 2, 5 and 10 %.
     """
     ours = [f"{PREFIX}{name}" for name in OURS if learned or name not in LEARNED]
+    others = [name for name in BASELINES if learned or name not in NETWORKS]
     for seed in range(seeds):
-        for setting in ("semi-supervised", "unsupervised"):
-            for model in (*ours, *BASELINES):
+        for setting in SWEEP if sweep else ("semi-supervised", "unsupervised"):
+            for model in (*ours, *others):
                 yield Tables(f"tables/{setting}", model, seed, rows, steps)
 
 
