@@ -115,23 +115,24 @@ def test_knn_time_does_not_tie(rng):
 
 
 def test_p_values_are_uniform_on_normal_rows(rng):
-    # 40 splits of 100 new rows: the standard error of the mean share is below 0.01
+    # of one split of 300 new rows the deviation is 0.027, of 25 it is 0.0055
     shares = []
-    for _ in range(40):
-        X = rng.normal(size=(300, 3))
+    for _ in range(25):
+        X = rng.normal(size=(500, 3))
         shares.append((detector().fit(X[:200]).p_values(X[200:]) <= 0.1).mean())
-    assert abs(np.mean(shares) - 0.1) < 0.03
+    assert 0.06 < np.mean(shares) < 0.135
 
 
 def test_selection_keeps_the_false_discovery_rate(rng):
     false, found = [], []
-    for _ in range(30):
+    for _ in range(20):
         X = rng.normal(size=(400, 3))
         X[380:] += 6
         chosen = detector().fit(X[:300]).select(X[300:], fdr=0.2)
         false.append(chosen[:80].sum() / max(chosen.sum(), 1))
         found.append(chosen[80:].mean())
-    assert np.mean(false) < 0.2 + 3 * np.std(false) / np.sqrt(30)
+    # 0.8 of 0.2 is what the procedure keeps
+    assert np.mean(false) < 0.16 + 6 * np.std(false) / np.sqrt(20)
     assert np.mean(found) > 0.9
 
 
@@ -258,10 +259,11 @@ def test_anomalies_in_training_do_not_shield_each_other(rng):
 
 
 def test_alarms_put_the_threshold(rng):
-    X = rng.normal(size=(1000, 3))
+    X, new = rng.normal(size=(1000, 3)), rng.normal(size=(4000, 3))
     for part in (0.01, 0.1):
         fitted = detector(alarms=part).fit(X)
-        assert (fitted.predict(X) == -1).mean() == pytest.approx(part, abs=0.002)
+        deviation = np.sqrt(part * (1 - part) * (1 / 1000 + 1 / 4000))
+        assert abs((fitted.predict(new) == -1).mean() - part) < 0.1 * part + 6 * deviation
 
 
 def test_a_score_is_minus_the_log_of_the_part_that_is_as_unusual(rng):
@@ -320,3 +322,13 @@ def test_where_all_training_rows_are_alike_another_is_far_and_its_score_finite()
 def test_columns_of_one_name_are_refused():
     with pytest.raises(ValueError, match="these stand twice: a"):
         DiffusionDetector().fit(pd.DataFrame(np.zeros((9, 2)), columns=["a", "a"]))
+
+
+def test_false_alarms_are_as_rare_as_said_where_rows_are_few_and_columns_many(rng):
+    # 3 of 61 ranks are at most 0.05. In one training set the part of new rows below is about
+    # Beta(3, 58), of a deviation of 0.03; the mean of eight is beyond 0.12 by seven deviations.
+    found = []
+    for _ in range(8):
+        detector = DiffusionDetector().fit(rng.normal(size=(60, 40)))
+        found.append((detector.p_values(rng.normal(size=(300, 40))) <= 0.05).mean())
+    assert 0.005 < np.mean(found) < 0.12

@@ -52,7 +52,11 @@ FEW = 200
 """With fewer rows than this nothing is learned but neighbours."""
 CHUNK = 4096
 KEPT = 5000
-"""The most training rows that are kept for counterfactuals, and held-out ones for refreshing."""
+"""The most training rows that are kept for counterfactuals and refreshing.
+
+More than this are scored by what was fitted on them: that one of so many was among them does not
+show.
+"""
 ROUNDS = 3
 """Of trimming."""
 CROWD = 200
@@ -182,6 +186,10 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             ]
             for name, levels in raw.items()
         }
+        if self.contamination == "auto" and 20 <= len(rows) <= KEPT:
+            for name, member in self._members.items():
+                if not member.trained:
+                    raw[name] = member.left_out(rows, self._seed)[held]
         self._last = None
         levels = self._calibrated(raw)
         joined = self._joined(levels)[1]

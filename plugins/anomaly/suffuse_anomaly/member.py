@@ -66,6 +66,10 @@ class Member(ABC):
     def raw(self, rows: Rows) -> Floats:
         """Scores of rows [N, D] at L levels, [N, L]; higher is more unusual."""
 
+    def left_out(self, rows: Rows, seed: int) -> Floats:
+        """`raw` of the rows [N, D] of training, as it would be had each not been among them."""
+        return self.raw(rows)
+
     @abstractmethod
     def shares(self, rows: Rows) -> Floats:
         """What part of each score each dimension has, [N, L, D]; the sum over dimensions is 1."""
