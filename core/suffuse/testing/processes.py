@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from unittest import SkipTest
 
@@ -113,10 +114,14 @@ def leaves_what_agrees(bench: Workbench, entry: Entry) -> None:
     def plain(x: torch.Tensor, t: torch.Tensor, **conditions: torch.Tensor) -> torch.Tensor:
         return 0.5 * x + 0.1
 
+    asks = "encoder" in inspect.signature(entry.load()).parameters
+    encoder = bench.model(entry).encoder if asks else None
     for weight in (1.0, 2.5):
         guided = plugins.build(
             "guidance",
             bench.options(entry),
+            encoder=encoder,
+            conditioners={},
             denoiser=plain,
             plain=plain,
             weight=weight,
