@@ -106,8 +106,8 @@ class Number(nn.Module):
         mean: a typical value, in the unit of the condition.
         scale: how far values usually are from it, in the same unit; above 0. Beyond eight times
             that, values look alike.
-        low, high: the least and the greatest value of the data, where they are known; one beyond
-            them is taken, with a warning.
+        low, high: the least and the greatest value of the data, None where they are not known; one
+            beyond them is taken, with a warning.
 
     Raises:
         SuffuseError: where the condition is no number or the scale is not above 0.
@@ -122,8 +122,8 @@ class Number(nn.Module):
         *,
         mean: float = 0.0,
         scale: float = 1.0,
-        low: float = -math.inf,
-        high: float = math.inf,
+        low: float | None = None,
+        high: float | None = None,
     ) -> None:
         super().__init__()
         if condition.kind != "number" or not scale > 0:
@@ -132,7 +132,8 @@ class Number(nn.Module):
                 f"given a {condition.kind} and {scale}"
             )
         self.mean, self.scale = mean, scale
-        self.low, self.high = low, high
+        self.low = -math.inf if low is None else low
+        self.high = math.inf if high is None else high
         self.linear_0 = nn.Linear(self.FEATURES, width)
         self.linear_1 = nn.Linear(width, width)
         self.nothing = nn.Parameter(torch.randn(width))
