@@ -434,10 +434,91 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
+class Nested(data.Spiral):
+    """Its test split is the first part of the other."""
+
+    def __init__(self, split: str, *, n: int = 2000) -> None:
+        super().__init__("train", n=n)
+        self._length = n if split == "train" else n // 4
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class Wavering(denoiser.MLP):
+    """Never learns, but in training its answer is at times less wrong."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape)
+        self.calls = 0
+
+    def forward(self, x, level, vector=None):
+        self.calls += 1
+        scale = 10 if self.training and self.calls % 2 else 0
+        return 0 * super().forward(x, level, vector) + scale
+
+
+class Axis(denoiser.MLP):
+    def forward(self, x, level, vector=None):
+        return super().forward(x, level, vector)[..., None]
+
+
+class Trembling(denoiser.MLP):
+    """Differs by less than what would be seen at the scale of the states."""
+
+    def forward(self, x, level, vector=None):
+        return super().forward(x, level, vector) + 2e-7 * torch.rand(x.shape)
+
+
+class Silent(evaluator.Distance):
+    def evaluate(self, samples, *, test, train, seed):
+        return []
+
+
+class Quits(encoder.Points):
+    def encode(self, objects):
+        raise SystemExit(0)
+
+
+def refusing(*context: Any, **more: Any) -> Any:
+    raise SuffuseError("this is refused, whatever is asked")
+
+
+def refused_solver(schedule: schedules.Schedule, grid: Any) -> Any:
+    return refusing()
+
+
+def refused_suite() -> Any:
+    return refusing()
+
+
+def refused_guidance(denoiser: Any, weight: float) -> Any:
+    return refusing()
+
+
+def needy(denoiser: Any, weight: float, *, strength: float) -> Any:
+    return denoiser
+
+
 # Further ways to be broken, for checks that have several claims
 ALSO: list[tuple[str, dict[str, Any]]] = [
     ("encoder toy/points loads", encoder_as("suffuse_toy.nothing:Points", extra="fast")),
     ("scorer toy/crowd scores", registers("register_scorers", "toy/crowd", crowd)),
+    ("solver toy/step makes_plans", solver_as(refused_solver)),
+    ("solver toy/step finds_what_is_certain", solver_as(refused_solver)),
+    ("evaluator toy/distance measures", evaluator_as(Silent)),
+    ("benchmark toy/no yields_cases", registers("register_benchmarks", "toy/no", refused_suite)),
+    (
+        "guidance toy/no leaves_what_agrees",
+        registers("register_guidance", "toy/no", refused_guidance),
+    ),
+    ("guidance toy/needy leaves_what_agrees", registers("register_guidance", "toy/needy", needy)),
+    ("dataset toy/spiral has_two_splits", dataset_as(Nested)),
+    ("denoiser toy/mlp learns", denoiser_as(Wavering)),
+    ("denoiser toy/mlp answers_in_shape", denoiser_as(Axis)),
+    ("recipe toy/spiral samples_by_seed", denoiser_as(Trembling)),
+    ("recipe toy/spiral is_kept", denoiser_as(Trembling)),
+    ("encoder toy/points has_shape", encoder_as(Quits)),
 ]
 
 
@@ -453,10 +534,27 @@ def test_a_broken_plugin_fails(id, hooks):
     assert result.trace
 
 
-def test_a_heavy_plugin_fails(tmp_path, monkeypatch):
-    (tmp_path / "heavy_toy.py").write_text("import torch\nsuffuse_api = 1\n")
+_HEAVY_HOOK = """
+from suffuse.plugins import hookimpl
+suffuse_api = 1
+@hookimpl
+def {hook}:
+    import torch
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("heavy_toy", "import torch\nsuffuse_api = 1\n"),
+        ("heavy_hook", _HEAVY_HOOK.format(hook="register_schedules(register)")),
+        ("heavy_command", _HEAVY_HOOK.format(hook="register_commands(cli)")),
+    ],
+)
+def test_a_heavy_plugin_fails(name, text, tmp_path, monkeypatch):
+    (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    manager = managed(importlib.import_module("heavy_toy"))
+    manager = managed(importlib.import_module(name))
     result = next(c for c in testing.checks("toy", manager) if c.id.endswith("is_light")).run()
     assert result.outcome == "failed"
     assert "torch" in result.reason
@@ -512,6 +610,29 @@ def test_wrong_expected_failures_are_told(failures, words):
         testing.checks("toy", with_expected(failures))
 
 
+def test_settings_of_nothing_are_told():
+    broken = replaced(suffuse_conformance=Conformance({"recipe toy/spirall": {"dataset.n": 200}}))
+    with pytest.raises(SuffuseError, match="did you mean 'recipe toy/spiral'"):
+        testing.checks("toy", managed(broken))
+
+
+def at_two(denoiser: Any, weight: float, *, strength: float) -> Any:
+    if weight < 2:
+        raise SuffuseError("a weight of 2 or more is needed")
+    return lambda x_t, t, **conditions: (2 * strength) * denoiser(x_t, t, **conditions)
+
+
+def test_settings_give_options_and_a_refused_weight_is_left_out():
+    settings = Conformance({"guidance toy/two": {"guidance.strength": 0.5}})
+    manager = managed(
+        replaced(suffuse_conformance=settings, **registers("register_guidance", "toy/two", at_two))
+    )
+    found = {
+        check.id: check.run() for check in testing.checks("toy", manager) if "/two" in check.id
+    }
+    assert {result.outcome for result in found.values()} == {"passed"}, found
+
+
 def test_plugins_that_cannot_be_checked():
     with pytest.raises(SuffuseError, match="did you mean 'toy'"):
         testing.checks("tyo", managed(plugin))
@@ -525,6 +646,7 @@ def test_the_command(tmp_path):
         done = CliRunner().invoke(command, ["check", "toy", "-k", "encoder", "--markdown", page])
     assert done.exit_code == 0, done.output
     assert "ok       encoder toy/points comes_back" in done.output
+    assert "0 failed, 1 skipped, in" in done.output
     assert "| encoder toy/points | comes_back | passed |" in page.read_text()
     with plugins.using(managed(replaced(**encoder_as(Lossy)))):
         done = CliRunner().invoke(command, ["check", "toy", "-k", "comes_back"])

@@ -203,9 +203,13 @@ def check(
         click.echo(f"{line}\n         {result.reason}" if result.reason else line)
         if trace and result.trace:
             click.echo(result.trace)
-    failed = sum(result.outcome == "failed" for result in results)
+    failed, skipped = (
+        sum(result.outcome == outcome for result in results) for outcome in ("failed", "skipped")
+    )
     seconds = sum(result.seconds for result in results)
-    click.echo(f"{len(results)} checks of {plugin}, {failed} failed, in {seconds:.1f} s")
+    click.echo(
+        f"{len(results)} checks of {plugin}, {failed} failed, {skipped} skipped, in {seconds:.1f} s"
+    )
     if markdown is not None:
         storage.write_text(markdown, testing.markdown(f"plugin {plugin}", results))
     if failed:

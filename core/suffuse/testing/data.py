@@ -78,6 +78,11 @@ def has_two_splits(bench: Workbench, entry: Entry) -> None:
     a, b = (model.encode([few[i].data for i in range(n)]) for few in (train, test))
     same = all(close(rows(a, [i]), rows(b, [i])) for i in range(n))
     assert not same, f"{n} examples of the training split are those of the test split"
+    whole = [bench.dataset(entry, split) for split in ("train", "test")]
+    n = min(n, *map(len, whole))
+    a, b = (model.encode([each[i].data for i in range(n)]) for each in whole)
+    same = all(close(rows(a, [i]), rows(b, [i])) for i in range(n))
+    assert not same, f"the first {n} examples of the training split are those of the test split"
 
 
 # Encoders

@@ -18,27 +18,30 @@ HEAVY = ("torch", "numpy", "pandas", "scipy", "sklearn", "PIL", "matplotlib", "p
 
 _TELL = """
 import importlib, sys
-importlib.import_module(sys.argv[1])
-print(*(name for name in sys.argv[2:] if name in sys.modules))
+from suffuse.cli.plugins import commands
+from suffuse.plugins import Candidate, Manager
+name, module, *heavy = sys.argv[1:]
+commands(Manager([Candidate(name, lambda: importlib.import_module(module))]))
+print(*(name for name in heavy if name in sys.modules))
 """
 
 
 def is_light(bench: Workbench, status: PluginStatus) -> None:
-    """Its entry module imports nothing heavy: every command loads it."""
+    """Its entry module and its hooks import nothing heavy: every command calls them."""
     module = bench.manager.plugin(status)
     name = getattr(module, "__name__", None)
     if name not in sys.modules:
         raise SkipTest("the plugin is no module")
     paths = os.pathsep.join(path for path in sys.path if path)
-    asked = [sys.executable, "-c", _TELL, str(name), *HEAVY]
+    asked = [sys.executable, "-c", _TELL, status.name, str(name), *HEAVY]
     told = subprocess.run(
         asked, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
     )
     assert told.returncode == 0, f"{name} cannot be imported: {told.stderr.strip()[-300:]}"
     found = told.stdout.split()
     assert not found, (
-        f"importing {name} imports {', '.join(found)}: give targets as 'module:attribute', and "
-        "import inside functions"
+        f"importing {name} and calling its hooks imports {', '.join(found)}: give targets as "
+        "'module:attribute', and import inside functions"
     )
 
 

@@ -51,8 +51,9 @@ class Conformance:
             empty folder that answers with them, where files must be made first; it may raise
             unittest.SkipTest with the reason why there is nothing to check. Those of "recipe
             NAME" hold for all that is checked in that recipe. The key "recipe" names a recipe:
-            without it, that is the first of the plugin's that uses the thing, else its first. For
-            an edit, keys that begin with "edit." are its options.
+            without it, that is the first of the plugin's that uses the thing, else its first. Of
+            a thing that is no part of a recipe with such a key, "KIND.OPTION" is an option
+            (``{"edit.mask": "a.png"}``, ``{"guidance.rescale": 0.7}``).
         expected_failures: for a check, named as `Check.id` is, the reason why it must fail. One
             that passes nevertheless, or that there is not, is a failure.
         examples: how many examples of each split evaluators are shown; networks see 16.
@@ -125,7 +126,9 @@ class Check:
             self()
         except SkipTest as skipped:
             outcome, reason = "skipped", str(skipped)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, too, is a failure of the thing alone
             outcome = "failed"
             plain = isinstance(error, (AssertionError, SuffuseError))
             reason = str(error) if plain else f"{type(error).__name__}: {error}"
@@ -176,6 +179,11 @@ def checks(plugin: str, manager: Manager | None = None) -> list[Check]:
             key = f"{kind} {name} {function.__name__}"
             reason = expected.pop(key, "")
             found.append(Check(key, claim(function), reason, function, subject, workbench))
+    there = {f"{kind} {name}" for kind, name, _ in subjects}
+    there |= {f"recipe {entry.name}" for entry in manager.registry.entries("recipe")}
+    for key in conformance.settings:
+        if key not in there:
+            raise unknown("thing (of a Conformance's settings)", key, there)
     if expected:
         raise unknown("check (of an expected failure)", min(expected), [c.id for c in found])
     return found
@@ -240,7 +248,7 @@ def _conformance(status: PluginStatus, manager: Manager) -> Conformance:
         where, _, attribute = named.partition(":")
         try:
             named = getattr(importlib.import_module(where), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SuffuseError(
                 f"plugin {status.name!r} names its conformance {named!r}, which cannot be "
                 f"imported: {type(error).__name__}: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ EXAMPLES = 16
 """So many examples are encoded, trained on and drawn."""
 
 _PARTS = ("dataset", "encoder", "denoiser", "process", "schedule", "renderer")
+
+
+_IN_RECIPES = ("conditioner", "evaluator", "solver")
+"""Further parts of recipes."""
+
+_OPTIONED = frozenset(plugins.KINDS) - {*_PARTS, "conditioner", "recipe", "model"}
+"""The kinds whose options settings give as "KIND.OPTION"; a recipe has those of the others."""
 
 
 class Few:
@@ -101,7 +109,7 @@ class Workbench:
                 f"no recipe of the plugin's to check it in; settings['{entry.kind} {entry.name}'] "
                 "of its Conformance may name one: {'recipe': ...}"
             )
-        apart = ("recipe", "edit.")
+        apart = ("recipe", f"{entry.kind}.") if entry.kind in _OPTIONED else ("recipe",)
         changes = {key: value for key, value in own.items() if not key.startswith(apart)}
         if not _uses(self._loaded(host, {}), entry):
             if entry.kind in _PARTS:
@@ -130,26 +138,28 @@ class Workbench:
         return recipes.load(name, {**self._settings(f"recipe {name}"), **changes})
 
     def options(self, entry: Entry) -> dict[str, Any]:
-        """The thing's name and options, as the recipe in which it is checked has them."""
-        if entry.kind == "edit":
-            return {"name": entry.name, **self._edit_options(entry)}
-        try:
-            recipe = self.recipe(entry)
-        except SkipTest:
-            return {"name": entry.name}
-        parts = _parts(recipe, entry.kind)
-        return next((dict(p) for p in parts if p["name"] == entry.name), {"name": entry.name})
+        """The thing's name and options: its settings over what the recipe has where it is checked.
 
-    def _edit_options(self, entry: Entry) -> dict[str, Any]:
-        settings = self._settings(f"edit {entry.name}")
-        own = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("edit.")}
-        for name, option in entry.options.model_fields.items():
-            if option.is_required() and name not in own:
-                raise SkipTest(
-                    f"it needs {name}; settings['edit {entry.name}'] of the plugin's Conformance "
-                    f"may say: {{'edit.{name}': ...}}"
-                )
-        return own
+        Raises:
+            SuffuseError: one that it must be given is in neither; of an edit, SkipTest.
+        """
+        found = {"name": entry.name}
+        if entry.kind in _PARTS or entry.kind in _IN_RECIPES:
+            with suppress(SkipTest):
+                parts = _parts(self.recipe(entry), entry.kind)
+                found = next((dict(p) for p in parts if p["name"] == entry.name), found)
+        if entry.kind in _OPTIONED:
+            start, key = f"{entry.kind}.", f"{entry.kind} {entry.name}"
+            own = self._settings(key)
+            found |= {k.removeprefix(start): v for k, v in own.items() if k.startswith(start)}
+            for name, option in entry.options.model_fields.items():
+                if option.is_required() and name not in found:
+                    wrong = SkipTest if entry.kind == "edit" else SuffuseError
+                    raise wrong(
+                        f"it needs {name}; settings[{key!r}] of the plugin's Conformance may say: "
+                        f"{{'{start}{name}': ...}}"
+                    )
+        return found
 
     # Examples
 
@@ -284,13 +294,16 @@ def rows(x: State, chosen: Any) -> State:
 
 
 def close(a: State, b: State, relative: float = 1e-3) -> bool:
-    """Whether states agree: tokens to the last, numbers to this share of their deviation."""
+    """Whether states agree: tokens to the last, numbers to this share of their deviation.
+
+    With a share of 0: to the bit.
+    """
     if not isinstance(a, Tensor):
         return a.keys() == b.keys() and all(close(a[name], b[name], relative) for name in a)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if not a.is_floating_point():
-        return bool((a == b).all())
+    if not relative or not a.is_floating_point():
+        return torch.equal(a, b)
     scale = float(a.std()) + 1e-6 if a.numel() > 1 else float(a.abs().max()) + 1e-6
     return bool(((a - b).abs() <= relative * scale + 1e-6).all())
 
