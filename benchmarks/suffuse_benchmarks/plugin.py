@@ -39,6 +39,11 @@ def register_benchmarks(register: Register) -> None:
         "suffuse_benchmarks.damage:suite",
         summary="trainings that are killed at random and go on, to the bit",
     )
+    register(
+        "benchmarks/conformance",
+        "suffuse_benchmarks.conformance:suite",
+        summary="what `suffuse plugins check` takes for each installed plugin: time and memory",
+    )
 
 
 @hookimpl

@@ -255,6 +255,55 @@ def crowd(denoiser: Any, schedule: Any) -> Any:
     return lambda x_0, **conditions: x_0.mean().double().expand(len(x_0), 1)
 
 
+def pooled(process: Any, teacher: Any) -> Any:
+    """The mean over the batch in the place of each sample's own loss."""
+
+    def objective(network, x_0, t, noise, *, mask=None, **conditions):
+        losses = process.loss(network, x_0, t, noise, mask=mask, **conditions)
+        return losses.mean().expand(len(losses))
+
+    return objective
+
+
+def loose(process: Any, teacher: Any) -> Any:
+    """The teacher's loss, which moves nothing of the student's."""
+
+    def objective(network, x_0, t, noise, *, mask=None, **conditions):
+        losses = process.loss(network, x_0, t, noise, mask=mask, **conditions)
+        return losses.detach() + 0 * losses
+
+    return objective
+
+
+class Diary:
+    """Figures as lines of a file."""
+
+    def __init__(self, run, recipe):
+        self.file = (run / "diary.txt").open("a")
+
+    def log(self, values, step):
+        self.file.write(f"{step} {dict(values)}\n")
+
+    def finish(self):
+        self.file.close()
+
+
+class Fresh(Diary):
+    """Cannot go on."""
+
+    def __init__(self, run, recipe):
+        self.file = (run / "diary.txt").open("x")
+
+
+class Deaf:
+    """A launcher that runs commands, and says that all went well."""
+
+    def launch(self, commands, tell):
+        for words in commands:
+            subprocess.run([sys.executable, "-m", "suffuse", *words], capture_output=True)
+        return [0] * len(commands)
+
+
 class Changed(evaluator.Distance):
     """Its figure, changed by a function of the samples."""
 
@@ -409,6 +458,9 @@ BROKEN: dict[str, dict[str, Any]] = {
     "solver toy/step makes_plans": solver_as(unfinished),
     "solver toy/step finds_what_is_certain": solver_as(halved),
     "solver toy/step reaches_its_order": solver_as(boastful),
+    "objective toy/pooled is_a_loss": registers("register_objectives", "toy/pooled", pooled),
+    "tracker toy/fresh takes_figures": registers("register_trackers", "toy/fresh", Fresh),
+    "launcher toy/deaf runs_commands": registers("register_launchers", "toy/deaf", Deaf),
     "guidance toy/twice leaves_what_agrees": registers("register_guidance", "toy/twice", twice),
     "edit toy/restless edits_by_seed": registers("register_edits", "toy/restless", restless),
     "edit toy/unmoved refuses_other_objects": registers("register_edits", "toy/unmoved", unmoved),
@@ -503,6 +555,7 @@ def needy(denoiser: Any, weight: float, *, strength: float) -> Any:
 # Further ways to be broken, for checks that have several claims
 ALSO: list[tuple[str, dict[str, Any]]] = [
     ("encoder toy/points loads", encoder_as("suffuse_toy.nothing:Points", extra="fast")),
+    ("objective toy/loose is_a_loss", registers("register_objectives", "toy/loose", loose)),
     ("scorer toy/crowd scores", registers("register_scorers", "toy/crowd", crowd)),
     ("solver toy/step makes_plans", solver_as(refused_solver)),
     ("solver toy/step finds_what_is_certain", solver_as(refused_solver)),
@@ -558,6 +611,26 @@ def test_a_heavy_plugin_fails(name, text, tmp_path, monkeypatch):
     result = next(c for c in testing.checks("toy", manager) if c.id.endswith("is_light")).run()
     assert result.outcome == "failed"
     assert "torch" in result.reason
+
+
+SOUND = [
+    *(
+        registers("register_objectives", "toy/sound", f"suffuse.diffusion.distillation:{name}")
+        for name in ("progressive", "consistency", "continuous", "reflow")
+    ),
+    registers("register_trackers", "toy/sound", Diary),
+    registers("register_launchers", "toy/sound", "suffuse.bench.launching:Processes"),
+    registers("register_conditioners", "toy/sound", "suffuse.nn.conditioning:Label"),
+]
+
+
+@pytest.mark.parametrize("hooks", SOUND)
+def test_what_is_sound_passes(hooks):
+    """The core's own, and a conditioner that no recipe uses."""
+    found = [c for c in testing.checks("toy", managed(replaced(**hooks))) if "toy/sound" in c.id]
+    results = [check.run() for check in found]
+    assert len(results) >= 4
+    assert {result.outcome for result in results} == {"passed"}, results
 
 
 def test_every_check_has_a_broken_plugin():
@@ -631,6 +704,31 @@ def test_settings_give_options_and_a_refused_weight_is_left_out():
         check.id: check.run() for check in testing.checks("toy", manager) if "/two" in check.id
     }
     assert {result.outcome for result in found.values()} == {"passed"}, found
+
+
+class Sized(denoiser.MLP):
+    def __init__(self, shape: tuple[int, ...], *, layers: int = 99) -> None:
+        super().__init__(shape)
+        self.layers = layers
+
+
+def test_settings_of_a_recipe_do_not_undo_those_of_what_takes_a_parts_place():
+    """Options are set after the name, whose change drops them."""
+    settings = Conformance(
+        {"recipe toy/spiral": {"denoiser.layers": 3}, "denoiser toy/other": {"denoiser.layers": 5}}
+    )
+
+    def register_denoisers(register):
+        register("toy/mlp", Sized, summary="a")
+        register("toy/other", Sized, summary="b")
+
+    manager = managed(replaced(suffuse_conformance=settings, register_denoisers=register_denoisers))
+    checks = {check.id: check for check in testing.checks("toy", manager)}
+    for name, layers in (("toy/mlp", 3), ("toy/other", 5)):
+        check = checks[f"denoiser {name} learns"]
+        with plugins.using(manager):
+            found = check._workbench().recipe(check._subject).denoiser
+        assert found == {"name": name, "layers": layers}
 
 
 def test_plugins_that_cannot_be_checked():

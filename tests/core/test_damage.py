@@ -195,15 +195,19 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 
 @contextmanager
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing can be brought to the disk any more."""
+def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[list[int]]:
+    """After so many writes nothing can be brought to the disk any more; what was tried."""
+    genuine, tried = os.fsync, list[int]()
 
     def fsync(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        tried.append(descriptor)
+        if len(tried) > after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        genuine(descriptor)
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage.os, "fsync", fsync)
-        yield
+        patched.setattr(os, "fsync", fsync)
+        yield tried
 
 
 @contextmanager
@@ -234,16 +238,34 @@ WRITES = {
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_full_disk(name: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, out = contents(run), tmp_path / "out"
-    out.mkdir()
-    words = [w.replace("RUN", str(run)).replace("OUT", str(out)) for w in WRITES[name]]
-    with full_disk(monkeypatch):
-        code, said = suffuse(*words)
-    assert code == 1
-    assert "the disk is full" in said
-    assert "Traceback" not in said
-    assert contents(run) == before
-    assert not contents(out), "nothing half written stays"
+    before, whole = contents(run), tmp_path / "whole"
+
+    def words(out: Path) -> list[str]:
+        return [w.replace("RUN", str(run)).replace("OUT", str(out)) for w in WRITES[name]]
+
+    whole.mkdir()
+    with full_disk(monkeypatch, 10**9) as writes:
+        assert suffuse(*words(whole))[0] == 0
+    count = len(writes)
+    assert count >= 2
+    for after in sorted({0, 1, count // 4, count // 2, count - 2, count - 1}):
+        out = tmp_path / f"after-{after}"
+        out.mkdir()
+        with full_disk(monkeypatch, after):
+            code, said = suffuse(*words(out))
+        assert code == 1, f"with room for {after} of {count} writes: {said}"
+        assert "the disk is full" in said
+        assert "Traceback" not in said
+        assert contents(run) == before
+        left = contents(out)
+        assert after or not left
+        assert not any(storage.TEMPORARY in file for file in left), "nothing half written stays"
+        if name == "train":  # what has come so far is good to go on from
+            assert suffuse(*words(out), "--resume")[0] == 0
+            made = Path("run") / "model.safetensors"
+            assert storage.digest(out / made) == storage.digest(whole / made)
+        else:
+            assert left.items() <= contents(whole).items()
 
 
 @pytest.mark.parametrize("name", WRITES)

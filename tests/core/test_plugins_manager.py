@@ -432,6 +432,19 @@ def test_the_trace_switch_prints_hook_calls(value, monkeypatch, capsys):
     assert ("environment_info" in err) == (value == "1")
 
 
+def test_the_environment_is_told_whatever_a_plugin_answers(caplog):
+    def broken():
+        raise SystemExit(3)
+
+    answers = {"a": lambda: {"abacus": 7}, "b": lambda: "words", "c": broken, "d": lambda: None}
+    manager = Manager(candidate(n, environment_info=hookimpl(f)) for n, f in answers.items())
+    assert manager.environment() == {"abacus": "7"}
+    assert [record.message[:30] for record in caplog.records] == [
+        "plugin 'b' (suffuse-b 1.0) fai",
+        "plugin 'c' (suffuse-c 1.0) fai",
+    ]
+
+
 # Discovery
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,7 @@ def environment(distributions: Iterable[str] = ()) -> dict[str, Any]:
     }
     if torch.cuda.is_available():
         rows["device"] = torch.cuda.get_device_name()
-    for answer in plugins.hook.environment_info():
-        if isinstance(answer, Mapping):
-            rows |= {str(name): str(value) for name, value in answer.items()}
+    rows |= plugins.current().environment()
     return rows | _checkout(Path(suffuse.__file__).parent)
 
 

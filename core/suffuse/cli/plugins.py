@@ -209,6 +209,7 @@ def check(
     seconds = sum(result.seconds for result in results)
     click.echo(
         f"{len(results)} checks of {plugin}, {failed} failed, {skipped} skipped, in {seconds:.1f} s"
+        f"\nthe slowest: {testing.slowest(results)}"
     )
     if markdown is not None:
         storage.write_text(markdown, testing.markdown(f"plugin {plugin}", results))
@@ -253,10 +254,7 @@ def _environment(manager: Manager) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             rows[distribution] = "not installed"
     rows |= {name: os.environ[name] for name in (SELECTION, TRACE) if name in os.environ}
-    for answer in manager.hook.environment_info():
-        if isinstance(answer, Mapping):
-            rows |= {str(name): str(value) for name, value in answer.items()}
-    return rows
+    return rows | manager.environment()
 
 
 def _show(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from suffuse.plugins.hookspecs import Register, hookimpl
 
+__all__ = ["SCHEDULES", "SOLVERS"]
+
 suffuse_api = 1
 
 SCHEDULES = {
@@ -22,6 +24,7 @@ SCHEDULES = {
     "sigmoid": "sigmoid",
     "zero-terminal": "scaled-linear, ending in pure noise",
 }
+"""The schedules of the core, each with its summary."""
 
 SOLVERS = {
     "adams": "the default: exponential predictor and corrector whose order follows the steps",
@@ -57,6 +60,7 @@ SOLVERS = {
     "tau-leaping": "tokens: jumps at the reversed process's rates",
     "unipc": "UniPC: predictor and corrector of one order",
 }
+"""The solvers of the core, each with its summary."""
 
 
 def _register_all(register: Register, module: str, summaries: Mapping[str, str]) -> None:

@@ -205,6 +205,19 @@ class Manager:
             others = [other for other in self._loaded if other is not plugin]
             yield self._loaded[plugin], self._pluggy.subset_hook_caller(hook, others)
 
+    def environment(self) -> dict[str, str]:
+        """What the plugins say of this machine (`Hooks.environment_info`), by name."""
+        rows: dict[str, str] = {}
+        for candidate, call in self.calls("environment_info"):
+            try:
+                for answer in call():
+                    rows |= {str(name): str(value) for name, value in answer.items()}
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self.report(candidate, f"failed in its hook 'environment_info': {summary(error)}")
+        return rows
+
     def report(self, candidate: Candidate, problem: str) -> None:
         """Say in the log and in its status what went wrong with a loaded plugin."""
         sentence = f"{candidate} {problem}"

@@ -185,8 +185,7 @@ def _ran(page: Page, view: View) -> None:
         ("torch", torch.__version__),
         ("page written on", _machine()),
     ]
-    for found in plugins.hook.environment_info():
-        rows += [(str(name), str(value)) for name, value in found.items()]
+    rows += plugins.current().environment().items()
     section.table(("", ""), rows)
     example = _typed(view)
     path = view.run.as_posix()

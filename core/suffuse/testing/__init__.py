@@ -40,9 +40,18 @@ if TYPE_CHECKING:
         checks,
         markdown,
         parametrize_with_checks,
+        slowest,
     )
 
-__all__ = ["Check", "Conformance", "Result", "checks", "markdown", "parametrize_with_checks"]
+__all__ = [
+    "Check",
+    "Conformance",
+    "Result",
+    "checks",
+    "markdown",
+    "parametrize_with_checks",
+    "slowest",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from suffuse.testing import data, edits, entries, files, judging, networks, processes
+from suffuse.testing import data, edits, entries, files, judging, networks, processes, running
 
 __all__ = ["CATALOGUE", "claim"]
 
@@ -43,6 +43,7 @@ CATALOGUE: Mapping[str, tuple[Callable[[Any, Any], None], ...]] = {
         processes.finds_what_is_certain,
         processes.reaches_its_order,
     ),
+    "objective": (running.is_a_loss,),
     "guidance": (processes.leaves_what_agrees,),
     "scorer": (judging.scores,),
     "evaluator": (
@@ -61,6 +62,8 @@ CATALOGUE: Mapping[str, tuple[Callable[[Any, Any], None], ...]] = {
         networks.refuses_conditions,
     ),
     "model": (networks.is_shipped,),
+    "tracker": (running.takes_figures,),
+    "launcher": (running.runs_commands,),
 }
 """The checks of each kind; "plugin" is the plugin itself, "any" everything that it registers."""
 

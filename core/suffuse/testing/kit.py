@@ -30,6 +30,7 @@ __all__ = [
     "checks",
     "markdown",
     "parametrize_with_checks",
+    "slowest",
 ]
 
 MARKER = "suffuse_check"
@@ -215,7 +216,8 @@ def markdown(title: str, results: Iterable[Result]) -> str:
         "",
         f"suffuse {suffuse.__version__}: {count['passed']} checks passed, "
         f"{count['failed']} failed, {count['expected']} fail as expected, "
-        f"{len(rows) - sum(count.values())} skipped; {sum(r.seconds for r in rows):.1f} s.",
+        f"{len(rows) - sum(count.values())} skipped; {sum(r.seconds for r in rows):.1f} s. "
+        f"The slowest: {slowest(rows)}.",
         "",
         "| thing | check | outcome | why |",
         "|---|---|---|---|",
@@ -226,6 +228,12 @@ def markdown(title: str, results: Iterable[Result]) -> str:
         cells = (" ".join(thing), name, row.outcome, " ".join(why.split()).replace("|", "\\|"))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def slowest(results: Iterable[Result], n: int = 3) -> str:
+    """The n checks that took longest, with their seconds, on one line."""
+    found = sorted(results, key=lambda result: -result.seconds)[:n]
+    return ", ".join(f"{result.id} {result.seconds:.1f} s" for result in found) or "none"
 
 
 def _status(plugin: str, manager: Manager) -> PluginStatus:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 from unittest import SkipTest
 
 import torch
 
+from suffuse import plugins, storage
 from suffuse import recipe as recipes
-from suffuse import storage
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.process import State, by_name
+from suffuse.errors import MissingExtra, SuffuseError
 from suffuse.model import Model
 from suffuse.plugins import Entry
+from suffuse.plugins.contracts import Condition
 from suffuse.testing.workbench import Workbench, close, refused, rows
 
 STEPS = 60
@@ -150,46 +153,102 @@ def learns(bench: Workbench, entry: Entry) -> None:
 # Conditions
 
 
-def _conditions(bench: Workbench, entry: Entry) -> tuple[Model, list[str]]:
-    model = bench.model(entry)
-    names = [name for name, part in model.recipe.conditions.items() if part["name"] == entry.name]
+_WIDTH = 16
+"""Of the vectors that a conditioner makes for no network."""
+
+_KINDS = (
+    (Condition("text"), ["a red apple", "two"]),
+    (Condition("category", ("a", "b", "c")), ["a", "c"]),
+    (Condition("number"), [0.5, -2.0]),
+)
+"""Conditions, with values, for one that no recipe uses."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A conditioner at work.
+
+    Attributes:
+        made: the conditioner.
+        condition: what it embeds.
+        values: some, as examples have them.
+        slots: what the network takes.
+        width: of the vector that the network takes.
+    """
+
+    made: Any
+    condition: Condition
+    values: list[Any]
+    slots: Sequence[str]
+    width: int
+
+
+def _conditioners(bench: Workbench, entry: Entry) -> list[_Asked]:
+    """It in the model of its recipe; or by itself, where no recipe uses it."""
+    try:
+        recipe = bench.recipe(entry)
+    except SkipTest:  # the plugin has none
+        return [_alone(bench, entry)]
+    names = [name for name, part in recipe.conditions.items() if part["name"] == entry.name]
     if not names:
-        raise SkipTest(
-            f"no recipe uses it; settings['conditioner {entry.name}'] of the plugin's Conformance "
-            "may: {'conditions.NAME.name': ...}"
+        return [_alone(bench, entry)]
+    model, few = bench.model(entry), bench.few(entry, "train")
+    network: Any = model.network
+    slots = [*inspect.signature(network.backbone.forward).parameters][2:]
+    return [
+        _Asked(
+            network.conditioners[name],
+            model.conditions[name],
+            [few[i].conditions.get(name) for i in range(min(3, len(few)))],
+            slots,
+            network.backbone.width,
         )
-    return model, names
+        for name in names
+    ]
+
+
+def _alone(bench: Workbench, entry: Entry) -> _Asked:
+    slots, refusals = ("vector", "tokens", "token_mask", "concat"), []
+    for condition, values in _KINDS:
+        try:
+            made = plugins.build(
+                "conditioner", bench.options(entry), condition=condition, width=_WIDTH
+            )
+            made.prepare(values)
+        except MissingExtra:
+            raise
+        except (SuffuseError, TypeError) as error:
+            refusals.append(f"{condition.kind}: {error}")
+        else:
+            return _Asked(made, condition, values, slots, _WIDTH)
+    raise AssertionError(
+        f"no recipe uses it, and by itself it takes no value; {'; '.join(refusals)}. "
+        f"settings['conditioner {entry.name}'] of the plugin's Conformance may name a recipe: "
+        "{'recipe': ..., 'conditions.NAME.name': ...}"
+    )
 
 
 def embeds(bench: Workbench, entry: Entry) -> None:
     """Values and "not given" become one row each, and rows of what the network takes."""
-    model, names = _conditions(bench, entry)
-    for name in names:
-        conditioner = cast(Any, model.network.conditioners[name])
-        few = bench.few(entry, "train")
-        values = [few[i].conditions.get(name) for i in range(min(3, len(few)))]
-        values += [] if getattr(conditioner, "always", False) else [None]
-        prepared = conditioner.prepare(values)
+    for asked in _conditioners(bench, entry):
+        values = [*asked.values, *([] if getattr(asked.made, "always", False) else [None])]
+        prepared = asked.made.prepare(values)
         assert len(prepared) == len(values), f"{len(values)} values become {len(prepared)} rows"
-        answer = conditioner(prepared)
+        answer = asked.made(prepared)
         for slot, value in (answer if isinstance(answer, Mapping) else {"vector": answer}).items():
-            known = [*inspect.signature(cast(Any, model.network.backbone).forward).parameters][2:]
-            assert slot in known, f"it answers {slot!r}, and the network takes {', '.join(known)}"
+            assert slot in asked.slots, (
+                f"it answers {slot!r}, and the network takes {', '.join(asked.slots)}"
+            )
             assert len(value) == len(values), f"{len(values)} values become {len(value)} {slot}"
         if not isinstance(answer, Mapping):
-            width = cast(Any, model.network.backbone).width
-            expected = (len(values), width)
+            expected = (len(values), asked.width)
             assert tuple(answer.shape) == expected, f"{list(answer.shape)}, not {list(expected)}"
 
 
 def refuses_values(bench: Workbench, entry: Entry) -> None:
     """A value of another kind is refused with a sentence."""
-    model, names = _conditions(bench, entry)
-    for name in names:
-        if model.conditions[name].kind == "text":
-            continue
-        conditioner = cast(Any, model.network.conditioners[name])
-        refused(lambda: conditioner.prepare([object()]), f"the value object() of {name}")  # noqa: B023
+    for asked in _conditioners(bench, entry):
+        refused(lambda: asked.made.prepare([object()]), "the value object()")  # noqa: B023
 
 
 # Models

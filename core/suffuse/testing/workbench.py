@@ -135,13 +135,17 @@ class Workbench:
         return True
 
     def _loaded(self, name: str, changes: Mapping[str, Any]) -> Recipe:
-        return recipes.load(name, {**self._settings(f"recipe {name}"), **changes})
+        """A recipe under its settings and changes; those of a part that is replaced fall away."""
+        replaced = tuple(key.removesuffix("name") for key in changes if key.endswith(".name"))
+        own = self._settings(f"recipe {name}")
+        kept = {key: value for key, value in own.items() if not key.startswith(replaced)}
+        return recipes.load(name, {**kept, **changes})
 
     def options(self, entry: Entry) -> dict[str, Any]:
         """The thing's name and options: its settings over what the recipe has where it is checked.
 
         Raises:
-            SuffuseError: one that it must be given is in neither; of an edit, SkipTest.
+            SuffuseError: one that it must be given is in neither.
         """
         found = {"name": entry.name}
         if entry.kind in _PARTS or entry.kind in _IN_RECIPES:
@@ -154,8 +158,7 @@ class Workbench:
             found |= {k.removeprefix(start): v for k, v in own.items() if k.startswith(start)}
             for name, option in entry.options.model_fields.items():
                 if option.is_required() and name not in found:
-                    wrong = SkipTest if entry.kind == "edit" else SuffuseError
-                    raise wrong(
+                    raise SuffuseError(
                         f"it needs {name}; settings[{key!r}] of the plugin's Conformance may say: "
                         f"{{'{start}{name}': ...}}"
                     )

@@ -54,6 +54,7 @@ CONFORMANCE = Conformance(
     settings={
         "edit image/colorize": {"recipe": "image/folder"},
         "edit image/inpaint": _mask,
+        "edit image/rephrase": {"recipe": "image/text", "edit.source": "a dark picture"},
         "recipe image/folder": _pictures,
         "recipe image/text": _captioned,
         "recipe image/emoji": {**_SMALL, "dataset.views": 1},

