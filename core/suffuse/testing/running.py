@@ -79,7 +79,8 @@ def runs_commands(bench: Workbench, entry: Entry) -> None:
     One that fails does not stop the others.
     """
     commands = (["plugins", "new", "birds", "-o", "made"], ["no-such-command"], ["--version"])
-    launcher, folder, told = plugins.build("launcher", bench.options(entry)), bench.folder(), []
+    launcher, folder = plugins.build("launcher", bench.options(entry)), bench.folder()
+    told: list[str] = []
     with chdir(folder):
         found = list(launcher.launch(commands, told.append))
     assert len(found) == len(commands), f"{len(commands)} commands end with {found}"
