@@ -78,15 +78,15 @@ def test_mean_and_variance_are_unbiased_by_enumeration(kernel, naive):
 
 
 @kernels
-def test_equal_distributions_give_zero_in_the_mean(rng, kernel, naive):
+def test_equal_distributions_give_zero_in_the_mean(rng, chance, kernel, naive):
     values = [
         mmd2(rng.normal(size=(20, 3)), rng.normal(size=(30, 3)), kernel).value for _ in range(400)
     ]
-    assert abs(np.mean(values)) < 4.5 * np.std(values) / math.sqrt(400)
+    assert chance.mean(values, 0)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_95_percent_of_the_intervals_hold_the_truth(rng, shift):
+def test_95_percent_of_the_intervals_hold_the_truth(rng, chance, shift):
     """Normals about 0 and about a point at a distance, where MMD² has a closed form."""
     d, h2, n = 3, 2.0, 200
     scale = (h2 / (h2 + 2)) ** (d / 2)
@@ -96,11 +96,12 @@ def test_95_percent_of_the_intervals_hold_the_truth(rng, shift):
         for _ in range(300)
     ]
     values = np.array([i.value for i in intervals])
-    assert abs(values.mean() - truth) < 4.5 * values.std() / math.sqrt(300)
-    assert np.mean([truth in i for i in intervals]) > 0.87
+    assert chance.mean(values, truth)
+    assert chance.share(sum(truth in i for i in intervals), 300, least=0.92)
     # Nor are they too wide: by the cut at 0 alone where the distributions are equal.
-    width = np.mean([(i.high - i.low) / 2 for i in intervals])
-    assert 1.96 * values.std() * 0.8 < width < 1.96 * values.std() * (1.45 if shift == 0 else 1.2)
+    deviation = np.mean([(i.high - i.low) / 2 for i in intervals]) / 1.96
+    most = 1.45 if shift == 0 else 1.2
+    assert chance.deviation(values, least=deviation / most, most=deviation / 0.8)
 
 
 @kernels

@@ -61,7 +61,7 @@ def test_by_hand():
     assert result.auroc.value == pytest.approx((193 + 37.5 + 2 * 9.5) / (8 * 39))
 
 
-def test_a_model_that_draws_new_examples(rng):
+def test_a_model_that_draws_new_examples(rng, chance):
     """Every figure has its expectation, and 95 % of the intervals hold it."""
     runs, train = 200, rng.normal(size=(300, 3))
     results = [
@@ -71,14 +71,14 @@ def test_a_model_that_draws_new_examples(rng):
     for name, expected in (("closer", 0.05), ("auroc", 0.5)):
         intervals = [getattr(r, name) for r in results]
         values = np.array([i.value for i in intervals])
-        assert abs(values.mean() - expected) < 4.5 * values.std() / math.sqrt(runs), name
-        assert np.mean([expected in i for i in intervals]) > 0.88, name
-        width = np.mean([(i.high - i.low) / 2 for i in intervals])
-        assert 0.75 < width / (1.96 * values.std()) < 1.5, name
+        assert chance.mean(values, expected), name
+        assert chance.share(sum(expected in i for i in intervals), runs, least=0.92), name
+        deviation = np.mean([(i.high - i.low) / 2 for i in intervals]) / 1.96
+        assert chance.deviation(values, least=deviation / 1.5, most=deviation / 0.8), name
     assert sum(r.copies for r in results) <= 0.01 * runs * 150
 
 
-def test_the_interval_of_the_share_holds_the_chance_in_the_percentile(rng):
+def test_the_interval_of_the_share_holds_the_chance_in_the_percentile(rng, chance):
     """Made distances three times nearer: the share moves strongly with the threshold."""
     scale, runs = 1 / 3, 200
     train = np.zeros((1, 1))
@@ -90,9 +90,10 @@ def test_the_interval_of_the_share_holds_the_chance_in_the_percentile(rng):
     ]
     # Exponential distances: 5 % below −ln 0.95, and below it 1 − 0.95³ of the nearer ones.
     truth = 1 - 0.95**3
-    assert 0.88 < np.mean([truth in i for i in results]) < 1
-    width = np.mean([(i.high - i.low) / 2 for i in results])
-    assert 0.75 < width / (1.96 * np.std([i.value for i in results])) < 1.4
+    assert chance.share(sum(truth in i for i in results), runs, least=0.9, most=0.99)
+    deviation = np.mean([(i.high - i.low) / 2 for i in results]) / 1.96
+    values = [i.value for i in results]
+    assert chance.deviation(values, least=deviation / 1.3, most=deviation / 0.8)
 
 
 def test_copies_are_found(rng):

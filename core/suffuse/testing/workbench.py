@@ -21,7 +21,7 @@ from suffuse.diffusion.process import State, by_name
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins import Entry, Manager, PluginStatus
-from suffuse.plugins.contracts import Condition, Dataset, Example
+from suffuse.plugins.contracts import Condition, Dataset, Example, Metric
 from suffuse.recipe import Recipe
 from suffuse.testing.kit import Conformance
 
@@ -71,6 +71,9 @@ class Workbench:
         status: of the plugin.
         conformance: what it says of itself.
         manager: which has loaded it.
+
+    Attributes:
+        figures: what evaluators found of real samples.
     """
 
     def __init__(self, status: PluginStatus, conformance: Conformance, manager: Manager) -> None:
@@ -81,6 +84,7 @@ class Workbench:
         self.halves = cache(self._halves)
         self._settings = cache(self._settings_of)
         self._fitted = cache(self._fit)
+        self.figures: dict[Entry, list[Metric]] = {}
 
     def folder(self) -> Path:
         """A new, empty folder."""

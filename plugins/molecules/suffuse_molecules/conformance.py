@@ -52,6 +52,8 @@ CONFORMANCE = Conformance(
     },
     expected_failures={
         "dataset molecules/nci has_two_splits": _FEW,
+        "evaluator molecules/distinct finds_real_data_at_the_floor": "what is made at random is as "
+        "novel as molecules that were held out",
         **{
             f"process molecules/{space} {check}": _ANGLES
             for space in ("torus", "so3")
