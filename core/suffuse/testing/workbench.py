@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -80,8 +81,8 @@ class Workbench:
         self.status, self.conformance, self.manager = status, conformance, manager
         self._folder = tempfile.TemporaryDirectory(prefix="suffuse-check-")
         self.recipe = cache(self._recipe)
-        self.few = cache(self._few)
         self.halves = cache(self._halves)
+        self._read: dict[tuple[str, str, int], Few] = {}
         self._settings = cache(self._settings_of)
         self._fitted = cache(self._fit)
         self.figures: dict[Entry, list[Metric]] = {}
@@ -175,10 +176,13 @@ class Workbench:
         found: Dataset = plugins.build("dataset", self.recipe(entry).dataset, split=split)
         return found
 
-    def _few(self, entry: Entry, split: str, n: int = EXAMPLES) -> Few:
-        """Some examples of the thing's recipe; read once, and kept."""
-        few = Few.spread(self.dataset(entry, split), n)
-        return Few(_Read([few[i] for i in range(len(few))], few), range(len(few)))
+    def few(self, entry: Entry, split: str, n: int = EXAMPLES) -> Few:
+        """Some examples of the thing's recipe; read once for all recipes that have these data."""
+        key = (json.dumps(self.recipe(entry).dataset, sort_keys=True), split, n)
+        if key not in self._read:
+            few = Few.spread(self.dataset(entry, split), n)
+            self._read[key] = Few(_Read([few[i] for i in range(len(few))], few), range(len(few)))
+        return self._read[key]
 
     def _halves(self, entry: Entry) -> tuple[list[Example], Few, Few]:
         """Real samples, and the test and training splits without these; kept, as evaluators may."""
