@@ -77,10 +77,10 @@ class Models:
         return Result([found], {})
 
     def _usual(self, model: Any) -> list[Any]:
-        options = {**model.recipe.dataset, "split": "test"}
+        options = dict(model.recipe.dataset)
         if self.task.startswith("molecules"):
             options["path"] = str(_data("molecules/qm9_smiles.csv.gz"))
-        test = suffuse.plugins.build("dataset", options)
+        test = suffuse.plugins.build("dataset", options, split="test")
         chosen = np.random.default_rng(self.seed).permutation(len(test))[: 2 * self.objects]
         return [test[int(i)].data for i in chosen]
 
