@@ -19,19 +19,23 @@ def model():
     return suffuse.load("molecules/qm9")
 
 
-@pytest.fixture(scope="module")
-def folder():
-    return Path(plugins.get("model", "molecules/qm9").load())
-
-
-def test_it_is_small_and_says_what_it_is(folder):
+@pytest.mark.parametrize("name", ["qm9", "moses"])
+def test_it_is_small_and_says_what_it_is(name):
+    folder = Path(plugins.get("model", f"molecules/{name}").load())
     assert sum(file.stat().st_size for file in folder.iterdir()) < 6e6
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for word in ("Licence", "suffuse train molecules/qm9", "Raw valid"):
+    for word in ("Licence", f"suffuse train molecules/{name}", "Raw valid"):
         assert word in card
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert config["recipe"]["dataset"]["path"] is None
+    assert "/" not in (config["recipe"]["dataset"]["path"] or "")
     assert not config["recipe"]["training"]["start"]
+
+
+def test_drug_like_molecules_are_made():
+    made = suffuse.load("molecules/moses").sample(16, seed=3, steps=20, batch=16)
+    assert all(problem(mol) is None for mol in made)
+    assert sum(mol.GetProp(RAW) == "valid" for mol in made) >= 6
+    assert np.mean([mol.GetNumHeavyAtoms() for mol in made]) > 16
 
 
 def test_most_graphs_are_valid_and_all_molecules_are(model):

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,27 +43,45 @@ from .graph import ORDERS, Graph
 __all__ = ["GraphTransformer"]
 
 
-@lru_cache(maxsize=64)
-def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The pairs i < j of n nodes.
+class Pairs(NamedTuple):
+    """The pairs i < j of n nodes, P of them.
 
-    Returns:
-        first, second: i and j, [P]; place [n, n]: the number of the pair (i, j), any on the
-        diagonal.
+    Attributes:
+        first, second: i and j, [P].
+        place: the number of the pair (i, j), [n, n]; any on the diagonal.
+        incidence: 1 where a node is of a pair, float32 [n, P].
     """
+
+    first: Tensor
+    second: Tensor
+    place: Tensor
+    incidence: Tensor
+
+    def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of both nodes of each pair, [B, P, C], of nodes [B, n, C]."""
+        return x.index_select(1, self.first), x.index_select(1, self.second)
+
+    def both(self, x: Tensor) -> Tensor:
+        """Their sum, [B, P, C], by a product of matrices, whose gradient scatters nothing."""
+        return self.incidence.mT.to(x.dtype) @ x
+
+    def total(self, e: Tensor) -> Tensor:
+        """The sum of the features of each node's pairs, [B, n, C], of pairs [B, P, C]."""
+        return self.incidence.to(e.dtype) @ e
+
+
+@lru_cache(maxsize=64)
+def pairs_of(n: int, device: torch.device) -> Pairs:
+    """The pairs of n nodes."""
     # kept tensors serve training too, which takes none that were made in inference mode
     with torch.inference_mode(False):
         first, second = torch.triu_indices(n, n, 1, device=device)
-        place = torch.zeros(n, n, dtype=torch.int64, device=device)
         number = torch.arange(len(first), device=device)
-        place[first, second] = number
-        place[second, first] = number
-    return first, second, place
-
-
-def _ends(x: Tensor, pairs: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The features of both nodes of each pair, [B, P, C], of nodes [B, N, C]."""
-    return x.index_select(1, pairs[0]), x.index_select(1, pairs[1])
+        place = torch.zeros(n, n, dtype=torch.int64, device=device)
+        place[first, second] = place[second, first] = number
+        incidence = torch.zeros(n, len(first), device=device)
+        incidence[first, number] = incidence[second, number] = 1
+    return Pairs(first, second, place, incidence)
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -92,13 +111,12 @@ class Block(nn.Module):
         self.linear_1 = nn.Linear(2 * width, width)
 
     def forward(
-        self, x: Tensor, e: Tensor, y: Tensor, pairs: tuple[Tensor, Tensor, Tensor], mask: Tensor
+        self, x: Tensor, e: Tensor, y: Tensor, pairs: Pairs, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Nodes [B, N, width] and edges [B, P, edge], by a modulation [B, 1, 6 width + 3 edge].
 
         `mask` is [B, N], True for nodes that are there.
         """
-        first, second, place = pairs
         n = x.shape[1]
         edge = e.shape[-1]
         parts = torch.split(y + self.modulation, [x.shape[-1]] * 6 + [edge] * 3, dim=-1)
@@ -107,7 +125,7 @@ class Block(nn.Module):
         h = _modulated(x, shift_a, scale_a)
         q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         he = _modulated(e, shift_e, scale_e)
-        steer = self.steer(he).index_select(1, place.flatten())
+        steer = self.steer(he).index_select(1, pairs.place.flatten())
         steer = steer.unflatten(1, (n, n)).permute(0, 3, 1, 2)
         steer = steer * (1 - torch.eye(n, dtype=e.dtype, device=e.device))  # no edge to itself
         shift, scale = steer.chunk(2, dim=1)
@@ -117,26 +135,16 @@ class Block(nn.Module):
         x = torch.addcmul(x, gate_a, self.out((weights @ v).transpose(1, 2).flatten(2)))
 
         total, other = self.from_nodes(h).split(2 * edge, dim=-1)
-        i, j = _ends(other, pairs)
-        inner = silu(torch.addcmul(self.from_edge(he) + sum(_ends(total, pairs)), i, j))
+        inner = torch.addcmul(self.from_edge(he) + pairs.both(total), *pairs.ends(other))
+        inner = silu(inner)
         e = torch.addcmul(e, gate_e, self.edge_out(inner))
-        both = mask[:, first] & mask[:, second]
+        both = mask[:, pairs.first] & mask[:, pairs.second]
         share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None, None]
-        message = self.gather(_summed(inner * both[..., None], n, pairs) * share)
+        message = self.gather(pairs.total(inner * both[..., None]) * share)
 
         h = _modulated(x, shift_m, scale_m) + message
         x = torch.addcmul(x, gate_m, self.linear_1(silu(self.linear_0(h))))
         return x, e
-
-
-def _summed(e: Tensor, n: int, pairs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The sum of the features of each node's pairs, [B, N, C]."""
-    first, second, _ = pairs
-    incidence = torch.zeros(n, len(first), dtype=e.dtype, device=e.device)
-    number = torch.arange(len(first), device=e.device)
-    incidence[first, number] = 1
-    incidence[second, number] = 1
-    return incidence @ e
 
 
 class GraphTransformer(nn.Module):
@@ -237,11 +245,11 @@ class GraphTransformer(nn.Module):
         level: Mapping[str, Tensor],
         vector: Tensor | None,
         there: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, Pairs]:
         """Nodes, edges and the embedding [B, 1, width] before the first block; and the pairs."""
         atoms, bonds = x["atoms"], x["bonds"]
-        pairs = _pairs(atoms.shape[1], atoms.device)
-        first, second, _ = pairs
+        pairs = pairs_of(atoms.shape[1], atoms.device)
+        first, second = pairs.first, pairs.second
         node, walk, whole = self._features(atoms, bonds, there)
         y = self.embedding(level["atoms"].to(self.node.weight.dtype), vector)
         y = (y + self.graph(whole.to(y.dtype)))[:, None]
@@ -251,11 +259,9 @@ class GraphTransformer(nn.Module):
             seen = self._seen(len(atoms), h)
             h = h + seen * self.places.weight[: atoms.shape[1]]
             e = e + seen * self.distances(second - first)
-        return h, e + sum(_ends(self.ends(h), pairs)), y, pairs
+        return h, e + pairs.both(self.ends(h)), y, pairs
 
-    def _answers(
-        self, h: Tensor, e: Tensor, y: Tensor, pairs: tuple[Tensor, Tensor, Tensor]
-    ) -> dict[str, Tensor]:
+    def _answers(self, h: Tensor, e: Tensor, y: Tensor, pairs: Pairs) -> dict[str, Tensor]:
         """Logits of nodes and edges after the last block."""
         n, width, edge = h.shape[1], h.shape[-1], e.shape[-1]
         shift, scale, shift_e, scale_e = self.modulation(y).split(
@@ -264,7 +270,7 @@ class GraphTransformer(nn.Module):
         logits = self.bonds_out(_modulated(e, shift_e, scale_e))
         return {
             "atoms": self.atoms_out(_modulated(h, shift, scale)),
-            "bonds": logits.index_select(1, pairs[2].flatten()).unflatten(1, (n, n)),
+            "bonds": logits.index_select(1, pairs.place.flatten()).unflatten(1, (n, n)),
         }
 
     @contextmanager

@@ -182,6 +182,11 @@ def register_models(register: Register) -> None:
         _PRETRAINED / "qm9",
         summary="molecules of up to nine atoms C, N, O, F, by properties (1.3 million numbers)",
     )
+    register(
+        "molecules/moses",
+        _PRETRAINED / "moses",
+        summary="drug-like molecules of up to 27 atoms, by properties (0.5 million numbers)",
+    )
 
 
 @hookimpl

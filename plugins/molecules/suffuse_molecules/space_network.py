@@ -89,7 +89,7 @@ class EquivariantTransformer(GraphTransformer):
         there = self._there(x, mask)
         h, e, y, pairs = self._shown(x, level, vector, there)
         steering = self.steering(y)
-        first, second, _ = pairs
+        first, second = pairs.first, pairs.second
         sides = _sides(there.shape[1], first, second).to(x["x"])
         both = (there[:, first] & there[:, second])[..., None]
         share = there.sum(1).clamp(min=1).to(x["x"]).rsqrt()[:, None, None]
