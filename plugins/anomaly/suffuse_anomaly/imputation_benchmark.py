@@ -94,7 +94,7 @@ class Imputation:
             over = mean(column, method="percentile", resamples=1000)
             better = "lower" if name != "within 20 draws" else "higher"
             metrics.append(Metric(name, over.value, over.low, over.high, better, len(table)))
-        return Result(metrics, {"data": {k: list(map(float, v)) for k, v in found.items()}})
+        return Result(metrics, {"data": {k: v[: len(metrics)] for k, v in found.items()}})
 
     def _gaps(
         self, shape: tuple[int, ...], rng: np.random.Generator, series: bool
