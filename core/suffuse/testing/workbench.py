@@ -81,7 +81,7 @@ class Workbench:
         self.status, self.conformance, self.manager = status, conformance, manager
         self._folder = tempfile.TemporaryDirectory(prefix="suffuse-check-")
         self.recipe = cache(self._recipe)
-        self.halves = cache(self._halves)
+        self._halves: dict[str, tuple[list[Example], Few, Few]] = {}
         self._read: dict[tuple[str, str, int], Few] = {}
         self._settings = cache(self._settings_of)
         self._fitted = cache(self._fit)
@@ -176,20 +176,29 @@ class Workbench:
         found: Dataset = plugins.build("dataset", self.recipe(entry).dataset, split=split)
         return found
 
+    def _data(self, entry: Entry) -> str:
+        """By what the data are known again that the thing is checked in."""
+        return json.dumps(self.recipe(entry).dataset, sort_keys=True)
+
     def few(self, entry: Entry, split: str, n: int = EXAMPLES) -> Few:
         """Some examples of the thing's recipe; read once for all recipes that have these data."""
-        key = (json.dumps(self.recipe(entry).dataset, sort_keys=True), split, n)
+        key = (self._data(entry), split, n)
         if key not in self._read:
             few = Few.spread(self.dataset(entry, split), n)
             self._read[key] = Few(_Read([few[i] for i in range(len(few))], few), range(len(few)))
         return self._read[key]
 
-    def _halves(self, entry: Entry) -> tuple[list[Example], Few, Few]:
-        """Real samples, and the test and training splits without these; kept, as evaluators may."""
-        n = self.conformance.examples
-        test, twice = self.few(entry, "test", n), self.few(entry, "train", 2 * n)
-        samples = [twice[i] for i in range(1, len(twice), 2)][: len(test)]
-        return samples, test, Few(twice, range(0, len(twice), 2))
+    def halves(self, entry: Entry) -> tuple[list[Example], Few, Few]:
+        """Real samples, and the test and training splits without these.
+
+        Made once for all evaluators, as they keep what they learn of a data set.
+        """
+        key, n = self._data(entry), self.conformance.examples
+        if key not in self._halves:
+            test, twice = self.few(entry, "test", n), self.few(entry, "train", 2 * n)
+            samples = [twice[i] for i in range(1, len(twice), 2)][: len(test)]
+            self._halves[key] = samples, test, Few(twice, range(0, len(twice), 2))
+        return self._halves[key]
 
     def objects(self, entry: Entry, n: int = EXAMPLES) -> list[Any]:
         """Raw objects of the training split."""
