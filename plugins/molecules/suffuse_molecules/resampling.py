@@ -75,9 +75,8 @@ def resample(
             return estimate
         mask = conditions.get("mask")
         sizes = None if mask is None else mask["atoms"].sum(1)
-        source = _source(x_t, rows)
-        step = round(1e6 * float(time[rows[0]]))
-        graphs = [_drawn(estimate, rows, source.branch(str(k)), step) for k in range(draws)]
+        source = _source(x_t, time, rows)
+        graphs = [_drawn(estimate, rows, source.branch(str(k))) for k in range(draws)]
         out = {name: estimate[name].clone() for name in ("atoms", "bonds")}
         for place, row in enumerate(rows.tolist()):
             n = x_t["atoms"].shape[1] if sizes is None else int(sizes[row])
@@ -99,11 +98,11 @@ def _sure(tokens: Tensor, like: Any) -> Tensor:
     return torch.full((*tokens.shape, 1), _SURE).to(like["atoms"])
 
 
-def _source(x_t: Mapping[str, Tensor], rows: Tensor) -> Noise:
-    """Noise that is a function of each noisy graph, so that a batch changes nothing."""
+def _source(x_t: Mapping[str, Tensor], time: Tensor, rows: Tensor) -> Noise:
+    """Noise as a function of a noisy graph and its time, so that a batch changes nothing."""
     seeds = []
     for row in rows.tolist():
-        number = len(x_t["atoms"][row])
+        number = round(1e6 * float(time[row]))
         kept = [*x_t["atoms"][row].tolist(), *x_t["bonds"][row].flatten().tolist()]
         for token in kept:
             number = ((number ^ token) * _MIX + 1) & 0xFFFFFFFFFFFFFFFF
@@ -111,19 +110,17 @@ def _source(x_t: Mapping[str, Tensor], rows: Tensor) -> Noise:
     return Noise(seeds)
 
 
-def _drawn(
-    estimate: Mapping[str, Tensor], rows: Tensor, source: Noise, step: int
-) -> tuple[Tensor, Tensor]:
+def _drawn(estimate: Mapping[str, Tensor], rows: Tensor, source: Noise) -> tuple[Tensor, Tensor]:
     """Tokens of atoms [R, N] and of bonds [R, N, N], symmetric, drawn from the logits of rows."""
     atoms, bonds = (
-        _inverted(estimate[name][rows], source.branch(name), step) for name in ("atoms", "bonds")
+        _inverted(estimate[name][rows], source.branch(name)) for name in ("atoms", "bonds")
     )
     upper = bonds.triu(1)
     return atoms, upper + upper.mT
 
 
-def _inverted(logits: Tensor, source: Noise, step: int) -> Tensor:
-    u = source.uniform(tuple(logits.shape[1:-1]), step=step, stream=Stream.GUIDANCE)
+def _inverted(logits: Tensor, source: Noise) -> Tensor:
+    u = source.uniform(tuple(logits.shape[1:-1]), step=0, stream=Stream.GUIDANCE)
     below = logits.double().softmax(-1).cumsum(-1)[..., :-1].cpu() <= u[..., None]
     return below.sum(-1).to(logits.device)
 
