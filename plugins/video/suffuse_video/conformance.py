@@ -63,6 +63,11 @@ CONFORMANCE = Conformance(
     settings={
         "edit video/fill": {"edit.missing": "2"},
         "edit video/upscale": {"edit.size": 8},
+        "denoiser video/unet": {
+            "recipe": "video/folder",
+            "denoiser.width": 16,
+            "denoiser.multipliers": [1, 2],
+        },
         "evaluator video/warping": {"recipe": "video/shapes"},
         "recipe video/shapes": {**_FEW, **_SMALL},
         "recipe video/digits": {**_FEW, **_SMALL},
