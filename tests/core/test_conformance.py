@@ -753,7 +753,9 @@ def test_the_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert "ok       encoder toy/points comes_back" in done.output
     assert "0 failed, 1 skipped, in" in done.output
+    assert "the slowest: encoder toy/points " in done.output
     assert "| encoder toy/points | comes_back | passed |" in page.read_text()
+    assert "The slowest: encoder toy/points " in page.read_text()
     with plugins.using(managed(replaced(**encoder_as(Lossy)))):
         done = CliRunner().invoke(command, ["check", "toy", "-k", "comes_back"])
     assert done.exit_code == 1
