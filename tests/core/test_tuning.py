@@ -123,6 +123,7 @@ def test_of_many_trajectories_the_worst_and_as_many_others_are_fitted(mixture):
     far = fit.far(plan)
     worst = far[fit.aside :].sort(descending=True).values[: FITTED // 2]
     torch.testing.assert_close(far[fit.fitted].sort(descending=True).values[: FITTED // 2], worst)
+    assert float(fit.share.sum()) == pytest.approx(450)  # they stand for all
 
 
 def test_budgets_and_starts_out_of_range(mixture, starts):

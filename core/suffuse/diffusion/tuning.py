@@ -65,7 +65,8 @@ def tune(
     A quarter of the trajectories is kept aside. A round costs as much as 10 · calls network calls
     on all trajectories, and 3 · calls² on at most 256 of them, in batches up to six times as large,
     with room for six copies of these for every call. Of more than that, half are those on which the
-    plan errs most: they pass near where the flow parts, and there are few of them.
+    plan errs most, as they pass near where the flow parts and there are few of them; the others
+    are weighed as all that they stand for.
 
     Args:
         denoiser: the one that will be sampled, with its guidance.
@@ -112,6 +113,7 @@ class _Fit:
         self.denoiser, self.x, self.end, self.conditions = denoiser, x, end, conditions
         self.aside = max(len(x) // 4, 1)
         self.fitted = torch.arange(self.aside, len(x), device=x.device)
+        self.share = torch.ones(len(self.fitted), dtype=torch.float64, device=x.device)
         self.size = end.flatten(1).double().norm(dim=1)
         self.small = 1e-4 if x.dtype == torch.float64 else 3e-3
 
@@ -135,6 +137,8 @@ class _Fit:
             worst = self.far(plan)[self.aside :].argsort(descending=True, stable=True)
             half = FITTED // 2
             self.fitted = self.aside + torch.cat([worst[:half], worst[half:].sort().values[:half]])
+            self.share = torch.ones_like(self.share[:FITTED])
+            self.share[half:] = (len(worst) - half) / half  # each stands for so many others
         for _ in range(rounds):
             normal, right = self._normal(plan)
             if not np.isfinite(normal).all():
@@ -186,7 +190,7 @@ class _Fit:
             slopes += ((states - torch.cat([end] * len(changed))) / self.small).chunk(len(changed))
         missing = (self.end[kept] - end).flatten(1).double()
         far = missing.norm(dim=1) / size
-        weight = 1 / (size * (far + far.median()).sqrt().clamp(min=1e-30))
+        weight = self.share.sqrt() / (size * (far + far.median()).sqrt().clamp(min=1e-30))
         columns = torch.stack([(s.flatten(1).double() * weight[:, None]).flatten() for s in slopes])
         right = columns @ (missing * weight[:, None]).flatten()
         return (columns @ columns.T).cpu().numpy(), right.cpu().numpy()
