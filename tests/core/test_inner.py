@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from PIL import Image
 
 import suffuse
@@ -41,7 +42,21 @@ def test_the_shift_is_the_difference_of_means(model, digits):
     wanted = [i % 2 == 0 for i in range(40)]
     direction = inner.learn(model, pictures, wanted, times=(0.5,), seed=3)
     h = inner.read(model, pictures, 0.5, seed=3)
-    torch.testing.assert_close(direction.shifts[0], h[::2].mean(0) - h[1::2].mean(0))
+    shift = direction.shifts[0].mean(0)  # over tokens
+    torch.testing.assert_close(shift, h[::2].mean(0) - h[1::2].mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_what_should_stay_is_taken_out_of_the_shift(model, digits):
+    pictures = [example.data for example in digits[:60]]
+    ink = np.array([np.asarray(p).mean() for p in pictures])
+    wanted = ink + 20 * np.random.default_rng(0).standard_normal(60) > ink.mean()
+    direction = inner.learn(model, pictures, wanted, times=(0.5,), apart=[ink], seed=3)
+    h = inner.read(model, pictures, 0.5, seed=3).double().numpy()
+    table = np.stack([wanted, ink, np.ones(60)], 1)
+    by_fit = np.linalg.lstsq(table, h, rcond=None)[0][0]
+    assert_allclose(direction.shifts[0].mean(0), by_fit, rtol=1e-3, atol=1e-4)
+    with pytest.raises(SuffuseError, match="a value an object, 60; given 3"):
+        inner.learn(model, pictures, wanted, apart=[[1, 2, 3]])
 
 
 def test_moved_by_nothing_samples_stay_and_by_something_they_change(model, digits):

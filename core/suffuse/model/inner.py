@@ -10,7 +10,8 @@ is the mean of its features over all positions, at a time t, of objects that are
         model.sample(8, seed=0)                          # with more of what was wanted
 
 For objects with and without an attribute the direction at t is the difference of their mean
-readings; moved by `amount` times it at every position, samples get it, or by less than 0 lose it.
+features, position by position, so that an empty border stays empty; moved by `amount` times it,
+samples get the attribute, or by less than 0 lose it.
 Whether the attribute can be read off at all is told by a linear probe, regularised least squares,
 on objects that it was not fitted to.
 """
@@ -49,7 +50,7 @@ class Direction:
     Attributes:
         layer: the dotted name of the module of the network.
         levels: c_noise of the times, [T].
-        shifts: the differences of mean readings, [T, D].
+        shifts: the differences of mean features, [T, ...] of the shape that the layer gives.
         accuracy: of the linear probe at the best time, on objects that it was not fitted to, with
             the interval of 95 %: value, low, high.
     """
@@ -61,7 +62,10 @@ class Direction:
 
 
 def middle(model: Making) -> str:
-    """The layer that is read unless told otherwise: the last of the middle blocks.
+    """The layer that is read unless told otherwise.
+
+    That is the last of a U-Net's middle blocks, and of a transformer the block behind two thirds of
+    them, where directions flipped more and spilled less than in its middle (docs/images.md).
 
     Raises:
         SuffuseError: for a network with neither a `middle` nor `blocks`.
@@ -70,7 +74,7 @@ def middle(model: Making) -> str:
     if hasattr(backbone, "middle"):
         return f"backbone.middle.{len(backbone.middle) - 1}"
     if hasattr(backbone, "blocks"):
-        return f"backbone.blocks.{(len(backbone.blocks) - 1) // 2}"
+        return f"backbone.blocks.{2 * len(backbone.blocks) // 3}"
     names = [name for name, _ in model.network.named_children()]
     raise SuffuseError(
         f"this network has no middle block: name a layer of its own, within {', '.join(names)}"
@@ -96,6 +100,19 @@ def read(
         seed: of the noise.
         conditions: raw values by name, one for all objects or a list; not given where missing.
     """
+    found = _features(model, objects, t, layer or middle(model), seed, conditions)
+    return _mean(_module(model, layer or middle(model)), found).float()
+
+
+def _features(
+    model: Making,
+    objects: Sequence[Any],
+    t: float,
+    layer: str,
+    seed: int,
+    conditions: dict[str, Any],
+) -> Tensor:
+    """What a layer gives for objects that are noised to t, [N, ...]."""
     if not 0 < t < 1 or not isinstance(model.shape, tuple):
         raise SuffuseError(f"readings are of states that are tensors, at t in (0, 1); given t {t}")
     n = len(objects)
@@ -103,15 +120,14 @@ def read(
     prepared = model.prepare({k: repeated(k, v, n) for k, v in conditions.items()}, n)
     noise = Noise(seed, n, device=model.device)
     denoise = model.denoiser(1.0)
-    name = layer or middle(model)
-    with torch.inference_mode(), _hooked(model, name, found.append):
+    with torch.inference_mode(), _hooked(model, layer, found.append):
         for part in batches(n, BATCH):
             x_0 = model.encode(objects[part])
             times = torch.full((len(x_0),), t, dtype=torch.float64, device=model.device)
             drawn = model.process.noise(noise[part], x_0, step=0, stream=Stream.CORRUPT)
             x_t = model.process.corrupt(x_0, times, drawn)
             denoise(x_t, times, **{key: value[part] for key, value in prepared.items()})
-    return torch.cat([_mean(_module(model, name), h) for h in found]).float().cpu()
+    return torch.cat([h.cpu() for h in found])
 
 
 def learn(
@@ -121,6 +137,7 @@ def learn(
     *,
     layer: str | None = None,
     times: Sequence[float] = TIMES,
+    apart: Sequence[Sequence[float]] = (),
     seed: int = 0,
     **conditions: Any,
 ) -> Direction:
@@ -128,6 +145,8 @@ def learn(
 
     Args:
         wanted: whether each object has the attribute; ten at least have it, and ten have not.
+        apart: other attributes, each a number or truth value an object, that should stay: the
+            direction is then the attribute's part in a linear fit of the readings by all of them.
         model, objects, layer, seed, conditions: as for `read`. Conditions that go together with the
             attribute should be given, so that the direction is not theirs.
         times: at which readings are taken.
@@ -142,11 +161,12 @@ def learn(
             f"given {len(objects)} objects, {int(truth.sum())} with it of {len(truth)}"
         )
     name = layer or middle(model)
+    fitted = torch.linalg.pinv(_table(truth, apart))[-1].float()
     shifts, right = [], []
     for t in times:
-        h = read(model, objects, t, layer=name, seed=seed, **conditions)
-        shifts.append(h[truth].mean(0) - h[~truth].mean(0))
-        right.append(_probed(h, truth, seed))
+        h = _features(model, objects, t, name, seed, conditions)
+        shifts.append(torch.tensordot(fitted, h.float(), 1))
+        right.append(_probed(_mean(_module(model, name), h).float(), truth, seed))
     best = stats.proportion(max(right), len(truth))
     at = torch.tensor(times, dtype=torch.float64)
     levels = network_level(model.schedule.at(at).lam).float()
@@ -167,7 +187,7 @@ def moved(model: Making, direction: Direction, amount: float) -> Iterator[None]:
 
     def shift(_: nn.Module, args: Any, h: Tensor) -> Tensor:
         nearest = (now[0].float()[:, None] - levels).abs().argmin(1)
-        return h + amount * _spread(module, shifts[nearest].to(h), h)
+        return h + amount * shifts[nearest].to(h)
 
     handles = [
         model.network.backbone.register_forward_pre_hook(note),
@@ -212,11 +232,15 @@ def _mean(module: nn.Module, h: Tensor) -> Tensor:
     return h.flatten(2).mean(2) if h.ndim > 2 else h
 
 
-def _spread(module: nn.Module, shift: Tensor, h: Tensor) -> Tensor:
-    """A shift [B, D] so that it is added at every position of h."""
-    if isinstance(module, TransformerBlock):
-        return shift[:, None]
-    return shift.reshape(*shift.shape, *[1] * (h.ndim - 2))
+def _table(truth: Tensor, apart: Sequence[Sequence[float]]) -> Tensor:
+    """The columns that readings are fitted by: 1, the other attributes, the wanted one."""
+    others = [torch.as_tensor([float(value) for value in column]) for column in apart]
+    if any(len(column) != len(truth) for column in others):
+        raise SuffuseError(
+            f"each attribute that should stay has a value an object, {len(truth)}; given "
+            f"{', '.join(str(len(column)) for column in others)}"
+        )
+    return torch.stack([torch.ones(len(truth)), *others, truth.float()], 1).double()
 
 
 def _probed(h: Tensor, truth: Tensor, seed: int) -> int:

@@ -29,7 +29,7 @@ from .modes import eight_bit
 
 __all__ = ["image", "quick"]
 
-AMOUNTS = (0.5, 1.0, 1.5, 2.0, 3.0)
+AMOUNTS = (0.5, 1.0, 1.5)
 
 
 @dataclass(frozen=True)

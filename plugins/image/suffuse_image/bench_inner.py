@@ -1,8 +1,9 @@
 """Sliders on the network's inside: whether they flip one attribute and leave the others.
 
-Of the digits that ship. Two attributes are measured on the picture itself: how much ink it has, and
-how far it leans (the covariance of rows and columns over the variance of rows). A sample has one if
-it has more than the median training picture.
+Of the emoji that ship. Three attributes are measured on the picture itself, where it is not white:
+how warm its colours are (red less blue), how bright it is, and how much of the square it fills. A
+picture has one if it has more of it than the median training picture; each is moved with the other
+two held fixed (`apart`), for things and styles of the withheld pairs.
 """
 
 from __future__ import annotations
@@ -12,36 +13,39 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-import suffuse
 from suffuse import stats
 from suffuse.bench import Context, Result
 from suffuse.model import inner
-from suffuse.plugins.contracts import Example, Metric
+from suffuse.plugins.contracts import Metric
 
-from .bench_shared import CODE, share
-from .classifier import Classifier
-from .look import Look
+from .bench_shared import CODE, share, shipped
 
 __all__ = ["ATTRIBUTES", "Slider"]
 
+WHITE = 240
+"""A pixel is part of the picture if a channel is below."""
 
-def ink(image: Image.Image) -> float:
-    """The mean of the pixels."""
-    return float(np.asarray(image, dtype=np.float64).mean())
+LEARNED = 400
+"""Training pictures that a direction is learned from."""
 
-
-def slant(image: Image.Image) -> float:
-    """How far columns move with rows."""
-    p = np.asarray(image, dtype=np.float64)
-    rows, columns = np.mgrid[: p.shape[0], : p.shape[1]]
-    weight = p / max(p.sum(), 1e-9)
-    y, x = rows - (weight * rows).sum(), columns - (weight * columns).sum()
-    return -float((weight * x * y).sum() / max((weight * y * y).sum(), 1e-9))
+Pixels = NDArray[np.float64]
 
 
-ATTRIBUTES: dict[str, Callable[[Image.Image], float]] = {"ink": ink, "slant": slant}
+def _ink(image: Image.Image) -> tuple[Pixels, float]:
+    """The pixels [N, 3] that are not white, and their share."""
+    p = np.asarray(image.convert("RGB"), dtype=np.float64).reshape(-1, 3)
+    seen = p.min(1) < WHITE
+    return p[seen] if seen.any() else p, float(seen.mean())
+
+
+ATTRIBUTES: dict[str, Callable[[Image.Image], float]] = {
+    "warm": lambda image: float((_ink(image)[0] @ [1.0, 0.0, -1.0]).mean()),
+    "bright": lambda image: float(_ink(image)[0].mean()),
+    "large": lambda image: _ink(image)[1],
+}
 
 
 @dataclass(frozen=True)
@@ -58,47 +62,50 @@ class Slider:
     seed: int
     attribute: str
     amount: float
-    n: int = 200
+    n: int = 80
     measures: ClassVar[Sequence[str]] = (*CODE, "suffuse.model")
 
     def run(self, context: Context) -> Result:
-        """How often it flips, how often the digit changes, and what a linear probe reads."""
-        model: Any = context.once("image/digits", lambda: suffuse.load("image/digits"))
+        """How often it flips, how often each other one does, and what a linear probe reads."""
+        model = shipped(context)
         train = model.dataset("train")
-        examples = [train[i] for i in range(len(train))]
-        pictures = [example.data for example in examples]
-        value = ATTRIBUTES[self.attribute]
-        median = float(np.median([value(picture) for picture in pictures]))
-        labels = [example.conditions["label"] for example in examples]
+        pictures = [train[i].data for i in stats.evenly(len(train), LEARNED)]
+        values = {name: np.array([f(p) for p in pictures]) for name, f in ATTRIBUTES.items()}
+        medians = {name: float(np.median(x)) for name, x in values.items()}
+        others = [name for name in ATTRIBUTES if name != self.attribute]
         direction = context.once(
             ("direction", self.attribute),
-            lambda: inner.learn(model, pictures, [value(p) > median for p in pictures],
-                                label=labels),
-        )  # fmt: skip
-        asked = [str(i % 10) for i in range(self.n)]
-        before = model.sample(self.n, seed=self.seed, label=asked)
-        with inner.moved(model, direction, self.amount):
-            after = model.sample(self.n, seed=self.seed, label=asked)
-        kept = [i for i in range(self.n) if value(before[i]) <= median]
-        flipped = sum(value(after[i]) > median for i in kept)
-        look = Look.of([Example(before[0], {})], train)
-        judge = context.once("judge", lambda: Classifier.trained(look, train))
-        first, second = (judge.recognise(look([p[i] for i in kept])) for p in (before, after))
-        changed = int((first != second).sum())
-        probed, low, high = (100 * k for k in direction.accuracy)
-        other = next(name for name in ATTRIBUTES if name != self.attribute)
-        bound = float(np.median([ATTRIBUTES[other](picture) for picture in pictures]))
-        sides = [[ATTRIBUTES[other](p[i]) > bound for i in kept] for p in (before, after)]
-        moved = stats.proportion(sum(a != b for a, b in zip(*sides, strict=True)), len(kept))
-        return Result(
-            [
-                share(f"{self.attribute} flipped", flipped, len(kept)),
-                _lower("digit changed", stats.proportion(changed, len(kept)), len(kept)),
-                _lower(f"{other} flipped too", moved, len(kept)),
-                Metric("probe right", probed, low, high, "higher", len(pictures), unit="%"),
-            ]
+            lambda: inner.learn(
+                model,
+                pictures,
+                values[self.attribute] > medians[self.attribute],
+                apart=[(values[k] - values[k].mean()) / values[k].std() for k in others],
+            ),
         )
+        test = model.dataset("test")
+        asked = [test[i].conditions for i in stats.evenly(len(test), self.n)]
+        words: dict[str, Any] = {name: [c[name] for c in asked] for name in ("prompt", "style")}
+        before = context.once(
+            ("unmoved", self.seed, self.n),
+            lambda: model.sample(len(asked), seed=self.seed, **words),
+        )
+        with inner.moved(model, direction, self.amount):
+            after = model.sample(len(asked), seed=self.seed, **words)
 
+        def has(name: str, images: Sequence[Image.Image]) -> NDArray[np.bool_]:
+            return np.array([ATTRIBUTES[name](image) > medians[name] for image in images])
 
-def _lower(name: str, found: Any, n: int) -> Metric:
-    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "lower", n, unit="%")
+        kept = ~has(self.attribute, before)
+        n = int(kept.sum())
+        metrics = [
+            share(f"{self.attribute} flipped", int(has(self.attribute, after)[kept].sum()), n)
+        ]
+        for name in others:
+            changed = stats.proportion(int((has(name, before) != has(name, after))[kept].sum()), n)
+            low, high = 100 * changed.low, 100 * changed.high
+            metrics.append(
+                Metric(f"{name} changed", 100 * changed.value, low, high, "lower", n, unit="%")
+            )
+        probed, low, high = (100 * k for k in direction.accuracy)
+        metrics.append(Metric("probe right", probed, low, high, "higher", len(pictures), unit="%"))
+        return Result(metrics)
