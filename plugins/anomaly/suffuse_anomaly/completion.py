@@ -110,6 +110,7 @@ class Completion:
         rng: np.random.Generator,
         places: npt.NDArray[np.intp] | None = None,
         overlap: int = 0,
+        free: Floats | None = None,
     ) -> Self:
         """Learn from vectors Z [N, D], NaN where an entry is missing.
 
@@ -118,6 +119,8 @@ class Completion:
             rng: chooses the examples, and what is hidden.
             places: where vectors lie that are windows, [N], rising: those nearer to each other
                 than `overlap` share entries, and are not held out one without the other.
+            free: a covariance [D, D] that is added to what the vectors show, of what may change
+                beyond it.
         """
         kept = np.sort(rng.permutation(len(Z))[:EXAMPLES])
         Z = Z[kept]
@@ -133,24 +136,25 @@ class Completion:
             held = rng.permutation(held)
         held = held[: int(np.clip(1e10 / (len(Z) * Z.shape[1] ** 2), 20, HIDDEN))]
         if len(held) < 2 or len(rest) < 2:
-            return cls._of(Z, 1.0, rng)
+            return cls._of(Z, 1.0, rng, free)
         hidden = (rng.random((len(held), int(groups.max()) + 1)) < 0.3)[:, groups]
         tried = []
         for shrink in SHRINKS:
-            one = cls._of(Z[rest], shrink, rng)
+            one = cls._of(Z[rest], shrink, rng, free)
             scores = one._likelihoods(Z[held], hidden)
             one.sigma, one.log_prob = SIGMAS[int(np.argmax(scores))], max(scores)
             tried.append((one, shrink))
         other, shrink = max(tried, key=lambda pair: pair[0].log_prob)
-        found = cls._of(Z, shrink, rng)
+        found = cls._of(Z, shrink, rng, free)
         found.sigma, found.log_prob = other.sigma, other.log_prob
         found.omega = other._widening(Z[held], hidden, rng)
         found._refill(rng)
         return found
 
     @classmethod
-    def _of(cls, Z: Floats, shrink: float, rng: np.random.Generator) -> Self:
-        return cls(*_normal(Z, shrink, rng), np.isnan(Z))
+    def _of(cls, Z: Floats, shrink: float, rng: np.random.Generator, free: Floats | None) -> Self:
+        mean, covariance, filled = _normal(Z, shrink, rng)
+        return cls(mean, covariance if free is None else covariance + free, filled, np.isnan(Z))
 
     def _refill(self, rng: np.random.Generator) -> None:
         """Fill the examples' gaps by draws from the posterior, where it is not the normal one."""

@@ -4,9 +4,9 @@ Tables are those of `suffuse_anomaly.benchmark`, half of their rows to learn fro
 gaps, at random or in blocks: of a third of the columns at once, in as many rows as give the share.
 Series are those of `suffuse_anomaly.series_benchmark` whose first half is not one number; that half
 is learned from, and gaps are at random, or runs of 20 moments. Numbers are scaled to the deviation
-1 of the half that is learned from. Figures: RMSE of the one answer, CRPS of 20 draws (of a method
-with one answer its mean absolute error), and how often the truth lies within the range of the
-draws, which should be 19 of 21, 90.5 %.
+1, of tables that of the half that is learned from. Figures: RMSE of the one answer, CRPS of 20
+draws (of a method with one answer its mean absolute error), and how often the truth lies within the
+range of the draws, which should be 19 of 21, 90.5 %.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Imputation:
         for name, x in _series(self.rows) if series else _tables(self.rows, self.seed):
             rng = np.random.default_rng(self.seed)
             half = len(x) // 2
-            centre, scale = x[:half].mean(0), x[:half].std(0)
+            learned = x if series else x[:half]  # a series may hardly move in its first half
+            centre, scale = learned.mean(0), learned.std(0)
             x = (x[:, scale > 0] - centre[scale > 0]) / scale[scale > 0]
             gaps = self._gaps(x[half:].shape, rng, series)
             holed = np.where(gaps, np.nan, x[half:])

@@ -4,7 +4,8 @@ Windows of a series are vectors of W · C numbers, and what is missing of one is
 (`suffuse_anomaly.completion`), with windows of training as the examples. A gap is filled from the
 middle of a window, so that it leans on both sides; one that is longer than half a window is filled
 by quarters from its beginning on, each given what this draw has filled before. So a draw is one
-consistent series, and draws differ.
+consistent series, and draws differ. The level of a window may be one that was never seen: it is
+taken from what is known of the window, as in ordinary kriging.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ __all__ = ["SeriesImputer"]
 
 WIDEST = 96
 """The most numbers, moments times channels, of a window that is chosen here."""
+LEVEL = 10.0
+"""How far the level of a window may lie from those seen: a variance, that of the series being 1."""
 ENOUGH = 200
 """So many windows without gaps are enough to learn from them alone."""
 MEAN_OF = 20
@@ -90,9 +93,10 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
         whole = ~gaps.any(1)
         places = np.flatnonzero(whole if whole.sum() >= ENOUGH else ~gaps.all(1))
         groups = np.arange(windows.shape[1]) // x.shape[1]
-        self._completion = Completion.fit(
-            windows[places], groups, np.random.default_rng(self._seed), places, self.window_
-        )
+        channel = np.arange(windows.shape[1]) % x.shape[1]
+        level = LEVEL * (channel[:, None] == channel)
+        rng = np.random.default_rng(self._seed)
+        self._completion = Completion.fit(windows[places], groups, rng, places, self.window_, level)
         return self
 
     def _completed(self, X: Any, draws: int) -> tuple[Floats, Floats, Floats, npt.NDArray[np.intp]]:
