@@ -21,7 +21,7 @@ import suffuse
 from suffuse import plugins, recipe, storage
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Recipe
-from suffuse.training import Interrupted, engine, states, train
+from suffuse.training import Interrupted, engine, states, train, trials
 from suffuse.training.directory import locked
 from suffuse.training.progress import Report
 
@@ -603,12 +603,12 @@ def test_the_precision_that_was_chosen_stays(
         step("bf16")
         return "bf16"
 
-    monkeypatch.setattr(engine.precision, "choose", choose)
+    monkeypatch.setattr(trials.precision, "choose", choose)
     asked = small(training__precision="auto")
     at_step(17, interrupt)
     with pytest.raises(Interrupted):
         train(asked, tmp_path / "run", progress=False)
-    monkeypatch.setattr(engine.precision, "choose", None)
+    monkeypatch.setattr(trials.precision, "choose", None)
     train(asked, tmp_path / "run", resume=True, progress=False)
     train(small(training__precision="bf16"), tmp_path / "told", progress=False)
     assert_same(tmp_path / "run", tmp_path / "told")

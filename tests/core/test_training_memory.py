@@ -53,14 +53,14 @@ def test_a_batch_in_parts_teaches_the_same(micro: int, tmp_path: Path) -> None:
 def test_where_memory_runs_out_the_batch_is_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    genuine = engine._Run._losses
+    genuine = engine._Run.losses
 
     def cramped(self: Any, forward: Any, batch: Any) -> Any:
         if len(batch.u) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return genuine(self, forward, batch)
 
-    monkeypatch.setattr(engine._Run, "_losses", cramped)
+    monkeypatch.setattr(engine._Run, "losses", cramped)
     run = tmp_path / "run"
     train(small(), run)
     assert "going on with 2 examples at once" in capsys.readouterr().err
@@ -76,7 +76,7 @@ def test_where_one_example_is_too_much_it_is_said(
     def cramped(self: Any, forward: Any, batch: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine._Run, "_losses", cramped)
+    monkeypatch.setattr(engine._Run, "losses", cramped)
     with pytest.raises(SuffuseError, match="memory ran out with 1 examples"):
         train(small(), tmp_path / "run", progress=False)
 
@@ -85,7 +85,7 @@ def test_other_errors_are_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.M
     def broken(self: Any, forward: Any, batch: Any) -> Any:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(engine._Run, "_losses", broken)
+    monkeypatch.setattr(engine._Run, "losses", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         train(small(), tmp_path / "run", progress=False)
 

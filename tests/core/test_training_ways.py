@@ -18,7 +18,7 @@ from suffuse import storage
 from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse.nn import lora
-from suffuse.training import advice, energy, engine, looks, train
+from suffuse.training import advice, energy, engine, looks, train, trials
 from suffuse.training.directory import Record
 from suffuse.training.importance import BINS, Importance
 
@@ -134,13 +134,13 @@ def test_important_levels_are_drawn_more_often_and_the_mean_stays() -> None:
 def test_a_loss_that_explodes_stops_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = engine._Run._losses
+    genuine = engine._Run.losses
 
     def exploding(self: Any, forward: Any, batch: Any) -> Any:
         losses, t = genuine(self, forward, batch)
         return losses * (1e5 if self.done >= 7 else 1.0), t
 
-    monkeypatch.setattr(engine._Run, "_losses", exploding)
+    monkeypatch.setattr(engine._Run, "losses", exploding)
     with pytest.raises(SuffuseError, match=r"diverged: the loss is .* and was .*divergence=lower"):
         train(small(), tmp_path / "run", progress=False)
     note = storage.read_json(tmp_path / "run" / "diverged.json")
@@ -153,13 +153,13 @@ def test_a_loss_that_explodes_stops_the_run(
 def test_a_run_that_diverges_goes_back_and_on_with_half_the_rate(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = engine._Run._losses
+    genuine = engine._Run.losses
 
     def broken(self: Any, forward: Any, batch: Any) -> Any:
         losses, t = genuine(self, forward, batch)
         return losses * (torch.nan if self.done == step and self.lowered < 2 else 1.0), t
 
-    monkeypatch.setattr(engine._Run, "_losses", broken)
+    monkeypatch.setattr(engine._Run, "losses", broken)
     train(small(divergence="lower"), tmp_path / "run", progress=False)
     assert Record.read(tmp_path / "run").lowered == 2
     found = {line["step"]: line["learning_rate"] for line in lines(tmp_path / "run")}
@@ -260,9 +260,9 @@ def test_compiling_is_decided_and_said(
         return seconds[step]
 
     made: list[nn.Module] = []
-    monkeypatch.setattr(engine._Run, "_trial", trial)
-    monkeypatch.setattr(engine.precision, "seconds", timed)
-    monkeypatch.setattr(engine, "compiler", lambda: outcome != "no compiler")
+    monkeypatch.setattr(trials.Trials, "_trial", trial)
+    monkeypatch.setattr(trials.precision, "seconds", timed)
+    monkeypatch.setattr(trials, "compiler", lambda: outcome != "no compiler")
     monkeypatch.setattr(torch, "compile", lambda network: made.append(network) or network)
     train(small(compile="on"), tmp_path / "run", progress=None)
     said = capsys.readouterr().err

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv2d, conv3d, interpolate, linear, silu
 
-from suffuse.errors import SuffuseError
 from suffuse.nn.attention import attend, unit
-from suffuse.nn.blocks import divisor, halve
+from suffuse.nn.blocks import halve
 from suffuse.nn.embedding import fourier
+from suffuse.nn.levels import Place, levels
 from suffuse.nn.network import Network
 
 __all__ = ["MagnitudeUNet", "cat", "mix", "mp_silu"]
@@ -98,16 +98,14 @@ class _Block(nn.Module):
     def __init__(
         self,
         axes: int,
-        channels: int,
-        out: int,
+        place: Place,
         embedding: int,
         kind: Literal["encoder", "decoder"],
-        resample: Literal["down", "up"] | None = None,
-        heads: int = 0,
-        dropout: float = 0.0,
+        dropout: float,
     ) -> None:
         super().__init__()
-        self.kind, self.resample, self.heads, self.dropout = kind, resample, heads, dropout
+        channels, out, heads = place.channels, place.out, place.heads
+        self.kind, self.resample, self.heads, self.dropout = kind, place.resample, heads, dropout
         self.conv_0 = _Layer(axes, out if kind == "encoder" else channels, out, 3)
         self.conv_1 = _Layer(axes, out, out, 3)
         self.steer = _Layer(0, embedding, out)
@@ -172,53 +170,17 @@ class MagnitudeUNet(Network):
         context: int = 0,
     ) -> None:
         super().__init__(shape, 4 * width, context)
-        axes, depth = len(self.shape) - 1, len(multipliers)
-        if min(width, blocks, head_width, depth, *multipliers) < 1:
-            raise SuffuseError(
-                "width, blocks, head_width and every multiplier of a MagnitudeUNet are at least 1; "
-                f"given {width}, {blocks}, {head_width} and {list(multipliers)}"
-            )
-        if any(not -depth <= level < depth for level in attention):
-            raise SuffuseError(
-                f"attention names levels from {-depth} to {depth - 1}, as there are {depth} "
-                f"multipliers; given {list(attention)}"
-            )
-        attentive = {level % depth for level in attention}
+        axes = len(self.shape) - 1
+        plan = levels(width, multipliers, blocks, attention, head_width, owner="MagnitudeUNet")
 
-        def block(
-            channels: int,
-            out: int,
-            level: int,
-            kind: Literal["encoder", "decoder"],
-            resample: Literal["down", "up"] | None = None,
-        ) -> _Block:
-            attends = level in attentive and not resample
-            heads = divisor(out, out // head_width) if attends else 0
-            return _Block(axes, channels, out, self.width, kind, resample, heads, dropout)
+        def made(places: Sequence[Place], kind: Literal["encoder", "decoder"]) -> nn.ModuleList:
+            return nn.ModuleList(_Block(axes, place, self.width, kind, dropout) for place in places)
 
         self.level = _Layer(0, 64, self.width)
         self.enter = _Layer(axes, self.shape[0] + context + 1, width, 3)
-        channels, skips = width, [width]
-        self.down = nn.ModuleList()
-        for level, multiplier in enumerate(multipliers):
-            if level:
-                self.down.append(block(channels, channels, level, "encoder", "down"))
-                skips.append(channels)
-            for _ in range(blocks):
-                self.down.append(block(channels, width * multiplier, level, "encoder"))
-                channels = width * multiplier
-                skips.append(channels)
-        self.middle = nn.ModuleList(
-            block(channels, channels, k, "decoder") for k in (depth - 1, depth)
-        )
-        self.up = nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(multipliers))):
-            for _ in range(blocks + 1):
-                self.up.append(block(channels + skips.pop(), width * multiplier, level, "decoder"))
-                channels = width * multiplier
-            if level:
-                self.up.append(block(channels, channels, level, "decoder", "up"))
-        self.leave = _Layer(axes, channels, self.shape[0], 3)
+        self.down = made(plan.down, "encoder")
+        self.middle, self.up = made(plan.middle, "decoder"), made(plan.up, "decoder")
+        self.leave = _Layer(axes, plan.channels, self.shape[0], 3)
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(

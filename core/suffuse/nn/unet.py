@@ -9,15 +9,14 @@ Nichol, "Diffusion models beat GANs on image synthesis" (2021), arXiv 2105.05233
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from suffuse.errors import SuffuseError
 from suffuse.kernels.norm_silu import norm_silu
-from suffuse.nn.blocks import ResidualBlock, convolution, count_groups, divisor, zeroed
+from suffuse.nn.blocks import ResidualBlock, convolution, count_groups, zeroed
 from suffuse.nn.embedding import LevelEmbedding
+from suffuse.nn.levels import Place, levels
 from suffuse.nn.network import Network
 
 __all__ = ["UNet"]
@@ -63,58 +62,29 @@ class UNet(Network):
         tokens: int = 0,
     ) -> None:
         super().__init__(shape, 4 * width, context, tokens)
-        axes, depth = len(self.shape) - 1, len(multipliers)
-        if min(width, blocks, head_width, len(multipliers), *multipliers) < 1:
-            raise SuffuseError(
-                "width, blocks, head_width and every multiplier of a UNet are at least 1; "
-                f"given {width}, {blocks}, {head_width} and {list(multipliers)}"
-            )
-        if any(not -depth <= level < depth for level in attention):
-            raise SuffuseError(
-                f"attention names levels from {-depth} to {depth - 1}, as there are {depth} "
-                f"multipliers; given {list(attention)}"
-            )
-        attentive = {level % depth for level in attention}
+        axes = len(self.shape) - 1
+        plan = levels(width, multipliers, blocks, attention, head_width, owner="UNet")
 
-        def block(
-            channels: int, out: int, level: int, resample: Literal["down", "up"] | None = None
-        ) -> ResidualBlock:
-            attends = level in attentive and not resample
-            heads = divisor(out, out // head_width) if attends else 0
-            return ResidualBlock(
-                axes,
-                channels,
-                out,
-                self.width,
-                resample=resample,
-                heads=heads,
-                dropout=dropout,
-                groups=groups,
-                tokens=tokens,
+        def made(places: Sequence[Place]) -> nn.ModuleList:
+            return nn.ModuleList(
+                ResidualBlock(
+                    axes,
+                    place.channels,
+                    place.out,
+                    self.width,
+                    resample=place.resample,
+                    heads=place.heads,
+                    dropout=dropout,
+                    groups=groups,
+                    tokens=tokens,
+                )
+                for place in places
             )
 
         self.embedding = LevelEmbedding(self.width)
         self.enter = convolution(axes, self.shape[0] + context, width)
-        channels, skips = width, [width]
-        self.down = nn.ModuleList()
-        for level, multiplier in enumerate(multipliers):
-            if level:
-                self.down.append(block(channels, channels, level, "down"))
-                skips.append(channels)
-            for _ in range(blocks):
-                self.down.append(block(channels, width * multiplier, level))
-                channels = width * multiplier
-                skips.append(channels)
-        self.middle = nn.ModuleList(
-            [block(channels, channels, depth - 1), block(channels, channels, depth)]
-        )
-        self.up = nn.ModuleList()
-        for level, multiplier in reversed(list(enumerate(multipliers))):
-            for _ in range(blocks + 1):
-                self.up.append(block(channels + skips.pop(), width * multiplier, level))
-                channels = width * multiplier
-            if level:
-                self.up.append(block(channels, channels, level, "up"))
+        self.down, self.middle, self.up = made(plan.down), made(plan.middle), made(plan.up)
+        channels = plan.channels
         self.norm = nn.GroupNorm(count_groups(channels, groups), channels)
         self.leave = zeroed(convolution(axes, channels, self.shape[0]))
 

@@ -22,7 +22,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from suffuse.recipe import Recipe
 from suffuse.training import precision
 from suffuse.training.engine import preparing
 from suffuse.training.optimizer import adamw
+from suffuse.training.session import Session
 
 __all__ = ["Advice", "advise", "noise_scale", "rate_of"]
 
@@ -111,7 +111,7 @@ def _smoothed(losses: Sequence[float]) -> list[float]:
     return out
 
 
-def _trained(run: Any, network: nn.Module, rates: Sequence[float]) -> Iterator[float]:
+def _trained(run: Session, network: nn.Module, rates: Sequence[float]) -> Iterator[float]:
     """Train a network over these rates; the loss of each step."""
     optimizer = adamw(network.parameters(), run.training)
     forward = precision.autocast(network, run.device, run.precision)
@@ -119,15 +119,15 @@ def _trained(run: Any, network: nn.Module, rates: Sequence[float]) -> Iterator[f
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        losses = run._losses(forward, run.batches(step))[0]
+        losses = run.losses(forward, run.batches(step))[0]
         loss = losses.mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), run.training.clip or float("inf"))
         optimizer.step()
-        yield float(loss)
+        yield float(loss.detach())
 
 
-def _batch(run: Any, network: nn.Module) -> float | None:
+def _batch(run: Session, network: nn.Module) -> float | None:
     forward = precision.autocast(network, run.device, run.precision)
     small, large, n = 0.0, 0.0, run.training.batch
     parts = min(PARTS, n)
@@ -137,7 +137,8 @@ def _batch(run: Any, network: nn.Module) -> float | None:
         grads = []
         for part in range(parts):
             network.zero_grad()
-            run._losses(forward, batch.rows(slice(part, None, parts)))[0].mean().backward()
+            mean = run.losses(forward, batch.rows(slice(part, None, parts)))[0].mean()
+            mean.backward()  # type: ignore[no-untyped-call]
             grads.append(torch.cat([p.grad.flatten() for p in network.parameters()
                                     if p.grad is not None]))  # fmt: skip
         sizes = [len(range(part, n, parts)) / n for part in range(parts)]
