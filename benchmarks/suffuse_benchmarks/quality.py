@@ -19,6 +19,7 @@ from PIL import Image
 
 from suffuse import plugins
 from suffuse.bench import Context, Record, Result, Table
+from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 from suffuse_benchmarks.trainers import TRAINERS, Look
 
@@ -73,6 +74,8 @@ class TimeToQuality:
             return found
 
         looks = [k for k in LOOKS if k <= self.limit]
+        if not looks:
+            raise SuffuseError(f"limit is {LOOKS[0]:g} core-seconds or more; given {self.limit:g}")
         curve, reached = [], False
         for look in TRAINERS[self.model](pictures, self.seed, looks):
             figure = kid(look)

@@ -8,6 +8,7 @@ the speed of plain matrix products, the most that the machine could do, is measu
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from suffuse.bench import Context, Result, interleaved, median
+from suffuse.bench import Case, Context, Result, interleaved, median
 from suffuse.nn import DiT, UNet
+from suffuse_benchmarks import quality
 
 __all__ = ["Step", "suite"]
 
@@ -81,6 +83,7 @@ class Step:
     threads: int
     peer: bool
     seconds: float = 60.0
+    cores: bool = False
     measures: ClassVar = ("suffuse.nn", "suffuse.kernels", "diffusers")
 
     def run(self, context: Context) -> Result:
@@ -104,7 +107,10 @@ class Step:
         low, high = a.bfloat16(), b.bfloat16()
         subjects["product, fp32"] = lambda: a @ b
         subjects["product, bf16"] = lambda: low @ high
-        metrics, rounds = interleaved(subjects, seconds=self.seconds, scale=1e3, unit="ms")
+        clock = time.process_time_ns if self.cores else time.perf_counter_ns
+        metrics, rounds = interleaved(
+            subjects, seconds=self.seconds, scale=1e3, unit="ms", clock=clock
+        )
         every = {name: np.array(times) for name, times in rounds.items()}
         work = 3 * ours.flops(BATCH) if isinstance(ours, UNet | DiT) else 0
         for kind in ("fp32", "bf16"):
@@ -144,14 +150,31 @@ def _step(name: str, network: nn.Module, half: bool) -> Callable[[], object]:
     return step
 
 
-def suite(threads: int = 2, seconds: float = 60.0, with_peers: bool = True) -> Iterator[Step]:
-    """A step of a U-Net and of a DiT.
+def suite(
+    threads: int = 2,
+    seconds: float = 60.0,
+    with_peers: bool = True,
+    cores: bool = False,
+    seeds: int = 3,
+    level: float = 0.0,
+    limit: float = 120.0,
+) -> Iterator[Case]:
+    """A step of a U-Net and of a DiT; and how long it takes until digits are good.
 
     Args:
         threads: of torch.
-        seconds: about how long each case takes.
-        with_peers: whether diffusers takes part, where it is installed.
+        seconds: about how long each case of a step takes.
+        with_peers: whether other libraries take part, where they are installed.
+        cores: whether a step's time is that of the processor's cores, for a machine that does other
+            things as well; take one thread then.
+        seeds: of the trainings until digits are good.
+        level: of KID, at or below which they are; 0 for the target of the recipe image/digits.
+        limit: core-seconds after which the other libraries' trainings are given up.
     """
     peer = with_peers and importlib.util.find_spec("diffusers") is not None
     for model in OURS:
-        yield Step("training/a step at 32x32, batch 32", model, 0, threads, peer, seconds)
+        yield Step("training/a step at 32x32, batch 32", model, 0, threads, peer, seconds, cores)
+    yield from quality.cases(seeds, threads, level, limit, with_peers)
+
+
+suite.summary = quality.table  # type: ignore[attr-defined]

@@ -477,6 +477,14 @@ def test_times_are_taken_in_turns_and_divided_by_their_work():
     assert np.median(rounds["b"]) < np.median(rounds["a"])
 
 
+def test_times_are_read_from_the_clock_that_is_given():
+    ticks = iter(range(0, 10**6, 250))
+    _, rounds = bench.interleaved(
+        {"a": lambda: None}, repeats=7, seconds=0.0, clock=lambda: next(ticks)
+    )
+    assert rounds["a"] == pytest.approx([0.25] * 7)
+
+
 def test_the_environment_knows_the_checkout_of_the_core():
     rows = environment.environment(["numpy"])
     assert rows["versions"]["numpy"] == np.__version__

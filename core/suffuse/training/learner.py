@@ -29,8 +29,7 @@ from suffuse.training.ranks import Ranks
 __all__ = ["COMPILING_PAYS", "Learner", "compiler"]
 
 COMPILING_PAYS = 3600.0
-"""Seconds of training from which torch.compile pays: it took one to three minutes on a CPU, and a
-step was about a tenth shorter."""
+"""Seconds of training from which torch.compile is tried: it took one to three minutes on a CPU."""
 
 UNCERTAINTY = "uncertainty/"
 

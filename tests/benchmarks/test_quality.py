@@ -1,0 +1,111 @@
+"""The time until digits are good: which look counts, and what the table says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from suffuse import plugins
+from suffuse.bench import Context, Record
+from suffuse.plugins.contracts import Metric
+from suffuse_benchmarks import quality, trainers
+from suffuse_benchmarks.trainers import Look
+
+pytest.importorskip("suffuse_image")
+
+
+class MeanLevel:
+    """A judge whose KID is the mean of the pictures, and whose target is 0.3."""
+
+    def evaluate(self, samples: Sequence[Any], **rest: Any) -> list[Metric]:
+        pixels = [k for sample in samples for k in sample.data.getdata()]
+        value = sum(pixels) / len(pixels) / 255
+        return [Metric("KID", value, value, value, "lower", n=len(samples), target=0.3)]
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = plugins.build
+
+    def build(kind: str, part: Any, **given: Any) -> Any:
+        return MeanLevel() if kind == "evaluator" else genuine(kind, part, **given)
+
+    monkeypatch.setattr(quality.plugins, "build", build)
+
+    def darker(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
+        assert pictures.shape[1:] == (1, 8, 8)
+        assert float(pictures.max()) == 1.0
+        for i, cores in enumerate(looks):
+            level = 0.8 - 0.2 * i
+            yield Look(cores / 2, cores, lambda n, level=level: torch.full((n, 1, 8, 8), level))
+
+    monkeypatch.setitem(trainers.TRAINERS, "suffuse", darker)
+
+
+def case(level: float = 0.0, limit: float = 120.0) -> quality.TimeToQuality:
+    return quality.TimeToQuality(quality.TASK, "suffuse", 0, 1, level, limit)
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize(
+    ("level", "limit", "looks", "reached"),
+    [(0.0, 120.0, 4, True), (0.5, 120.0, 3, True), (0.1, 60.0, 3, False), (0.0, 60.0, 3, False)],
+)
+def test_the_first_look_at_the_level_counts(
+    level: float, limit: float, looks: int, reached: bool
+) -> None:
+    found = case(level, limit).run(Context())
+    cores, seconds, _ = found.metrics
+    assert cores.value == quality.LOOKS[looks - 1]
+    assert seconds.value == cores.value / 2
+    assert found.detail["reached"] is reached
+    assert len(found.detail["curve"]) == looks
+    assert ("not reached" in found.note) is not reached
+
+
+def test_the_table_says_at_least_where_a_seed_did_not_get_there() -> None:
+    def record(model: str, seed: int, cores: float, reached: bool) -> Record:
+        metric = Metric("core-seconds", cores, cores, cores, "lower", n=1)
+        known = dict.fromkeys(Record.__dataclass_fields__, "")
+        known |= {"task": quality.TASK, "model": model, "seed": seed, "error": None}
+        return Record(**{**known, "metrics": [metric], "detail": {"reached": reached}})  # type: ignore[arg-type]
+
+    records = [
+        *(record("suffuse", seed, cores, True) for seed, cores in enumerate((10.0, 20.0, 30.0))),
+        *(record("other", seed, 60.0, seed > 0) for seed in range(3)),
+    ]
+    (table,) = quality.table(records)
+    assert [tuple(row) for row in table.rows] == [
+        ("suffuse", "20", "10 to 30", "3 of 3", "1.0"),
+        ("other", "> 60", "60 to 60", "2 of 3", "> 3.0"),
+    ]
+    assert quality.table([records[-1]]) == []
+
+
+def test_ours_is_looked_at_by_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers, "STEPS", 4)
+    monkeypatch.setattr(trainers, "EVERY", 2)
+    found = [
+        (look.cores, look.draw(3))
+        for look in trainers.ours(torch.zeros(1, 1, 8, 8), seed=1, looks=())
+    ]
+    assert 0 < found[0][0] < found[1][0]
+    assert all(made.shape == (3, 1, 8, 8) and made.max() <= 1 for _, made in found)
+    assert not torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("name", ["diffusers", "denoising-diffusion-pytorch"])
+def test_others_learn_and_draw(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(name.replace("-", "_"))
+    monkeypatch.setattr(trainers, "CALLS", 3)
+    pictures = torch.rand(120, 1, 8, 8)
+    looks = list(trainers.TRAINERS[name](pictures, 0, (0.01, 0.5)))
+    assert looks[0].cores < looks[1].cores
+    made = looks[-1].draw(2)
+    assert made.shape == (2, 1, 8, 8)
+    assert bool(made.isfinite().all())
+    assert torch.equal(made, looks[-1].draw(2))
