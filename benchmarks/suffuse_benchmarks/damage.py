@@ -1,8 +1,9 @@
 """Trainings that are killed (SIGKILL), and go on: to the bit what an undisturbed one makes.
 
-Each kill ends a process that trains as ``suffuse train --resume`` does: at a random moment of its
-life, or at one of its calls that bring a file to the disk or rename it, so in the middle of a
-write. The same training then goes on to the end. The model is the template's of new plugins, in the
+Each kill ends a process that trains as ``suffuse train --resume`` does: when it has used a random
+time of its core (SIGPROF, which like SIGKILL leaves it no last word), or at one of its calls that
+bring a file to the disk or rename it (SIGKILL), so in the middle of a write. The same training then
+goes on to the end. The model is the template's of new plugins, in the
 core alone.
 """
 
@@ -11,16 +12,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from suffuse import stats, storage
 from suffuse.bench import Context, Result
@@ -48,7 +46,7 @@ FILES = ("model.safetensors", *(f"checkpoints/{STEPS:08d}/{name}.safetensors"
                                 for name in ("model", "ema", "optimizer")))  # fmt: skip
 
 SERVER = """
-import importlib, json, os, signal, sys
+import importlib, json, os, signal, sys, time
 import accelerate, matplotlib.figure, torch._dynamo  # as each training would, for a second
 template, changes = sys.argv[1:]
 sys.path.insert(0, template)
@@ -67,30 +65,39 @@ def watched(genuine, last):
         return genuine(*arguments)
     return wrapper
 
-def trained(run, call):
+def trained(run, call, seconds):
+    if seconds:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
     os.fsync, os.replace = watched(os.fsync, call), watched(os.replace, call)
     with plugins.using(plugins.Manager([plugins.Candidate("myplugin", lambda: module)])):
         train(recipe.load("myplugin/waves", json.loads(changes)), run, resume=True, progress=False)
 
 for line in sys.stdin:
-    run, call = json.loads(line)
+    run, call, seconds = json.loads(line)
     told, tell = os.pipe()
     process = os.fork()
     if not process:
         try:
-            trained(run, call)
-            os.write(tell, str(calls).encode())
+            trained(run, call, seconds)
+            os.write(tell, json.dumps([calls, time.process_time()]).encode())
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
         finally:
             os._exit(0)
     os.close(tell)
-    print(process, flush=True)
     written = os.read(told, 100).decode()
     os.close(told)
     killed = os.WIFSIGNALED(os.waitpid(process, 0)[1])
-    print(json.dumps([killed, int(written or 0)]), flush=True)
+    print(json.dumps([killed, *json.loads(written or "[0, 0]")]), flush=True)
 """
+
+
+class _Ended(NamedTuple):
+    """Whether it was killed; and where not, its calls that write and the seconds of its core."""
+
+    killed: bool
+    calls: int
+    seconds: float
 
 
 class _Trainings:
@@ -110,34 +117,22 @@ class _Trainings:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    def run(self, run: Path, *, call: int = 0, seconds: float | None = None) -> tuple[bool, int]:
+    def run(self, run: Path, *, call: int = 0, seconds: float = 0.0) -> _Ended:
         """Train on in a folder, to the end or until it is killed.
 
         Args:
             run: the run directory.
             call: of those that write, at which it is killed; 0 for none.
-            seconds: after which it is killed.
-
-        Returns:
-            Whether it was killed, and its calls that write; 0 where it did not come to its end.
+            seconds: of its core, after which it is killed; 0 for never.
         """
         assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps([str(run), call]) + "\n")
-        self._server.stdin.flush()
-        process = int(self._line())
-        if seconds is not None:
-            time.sleep(seconds)
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        killed, calls = json.loads(self._line())
-        return killed, calls
-
-    def _line(self) -> str:
         assert self._server.stdout is not None
-        found = self._server.stdout.readline()
-        if not found:
+        self._server.stdin.write(json.dumps([str(run), call, seconds]) + "\n")
+        self._server.stdin.flush()
+        told = self._server.stdout.readline()
+        if not told:
             raise SuffuseError("the process that trainings are begun from has ended")
-        return found
+        return _Ended(*json.loads(told))
 
 
 def _digests(run: Path) -> dict[str, str]:
@@ -145,22 +140,14 @@ def _digests(run: Path) -> dict[str, str]:
     return {n: storage.digest(run / n) if (run / n).exists() else "" for n in FILES}
 
 
-@dataclass(frozen=True)
-class _Undisturbed:
-    """The digests of a run that was left alone, its seconds, and its calls that write."""
-
-    digests: dict[str, str]
-    seconds: float
-    calls: int
-
-
-def _undisturbed(trainings: _Trainings) -> _Undisturbed:
+def _undisturbed(trainings: _Trainings) -> tuple[dict[str, str], _Ended]:
+    """The digests of a run that is left alone, and how it ended."""
     with tempfile.TemporaryDirectory() as folder:
-        run, begun = Path(folder, "run"), time.perf_counter()
-        _, calls = trainings.run(run)
-        if not calls:
+        run = Path(folder, "run")
+        ended = trainings.run(run)
+        if not ended.calls:
             raise SuffuseError("the undisturbed training does not come to its end")
-        return _Undisturbed(_digests(run), time.perf_counter() - begun, calls)
+        return _digests(run), ended
 
 
 @dataclass(frozen=True)
@@ -177,19 +164,19 @@ class Killed:
     def run(self, context: Context) -> Result:
         """Kill, go on, compare."""
         trainings = context.once("damage: trainings", _Trainings)
-        truth = context.once("damage: undisturbed", lambda: _undisturbed(trainings))
+        truth, whole = context.once("damage: undisturbed", lambda: _undisturbed(trainings))
         draw = random.Random(self.seed)
         killed, same, wrong = 0, 0, []
         for trial in range(self.kills):
             with tempfile.TemporaryDirectory() as folder:
                 run = Path(folder, "run")
                 if self.model == "in the middle of a write":
-                    ended, _ = trainings.run(run, call=draw.randrange(1, truth.calls + 1))
+                    ended = trainings.run(run, call=draw.randrange(1, whole.calls + 1))
                 else:
-                    ended, _ = trainings.run(run, seconds=draw.uniform(0, truth.seconds))
-                killed += ended
+                    ended = trainings.run(run, seconds=draw.uniform(1e-3, whole.seconds))
+                killed += ended.killed
                 trainings.run(run)
-                if _digests(run) == truth.digests:
+                if _digests(run) == truth:
                     same += 1
                 else:
                     wrong.append(trial)
