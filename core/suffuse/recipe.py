@@ -94,6 +94,8 @@ class Training(_Checked):
         patience: evaluations without a better first figure after which training ends; 0 is never.
         condition_dropout: how often an example is shown without its conditions, so that the model
             also learns the unconditional estimate that guidance needs.
+        mirror: axes of a state, each reversed in half of the examples at random; [-1] is
+            left and right of pictures. Not for states that a condition tells the sides of.
         ema_std: the width of the averaged weights relative to the training time (EDM2's σ_rel).
         ema_snapshots: how many times in the run averages are kept, from which `suffuse ema` makes
             one of any width afterwards; each is twice the size of the weights.
@@ -123,6 +125,7 @@ class Training(_Checked):
     divergence: Literal["stop", "lower"] = "stop"
     patience: NotNegative = 0
     condition_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    mirror: list[int] = []
     ema_std: Annotated[float, Field(gt=0, lt=0.28)] = 0.1
     ema_snapshots: NotNegative = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"

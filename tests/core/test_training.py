@@ -119,7 +119,7 @@ def test_a_run_is_a_model_directory(straight: Path) -> None:
     for line in lines(straight):
         assert list(line) == [
             *("step", "loss", "levels", "learning_rate", "gradient_norm"),
-            *("examples_per_second", "seconds"),
+            *("examples_per_second", "seconds", "memory"),
         ]
         assert len(line["levels"]) == 8
     (metric,) = json.loads((straight / "evaluation.json").read_text())

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from suffuse.diffusion import Gaussian, schedules
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Training
 from suffuse.training import precision
-from suffuse.training.batches import Batches, order
+from suffuse.training.batches import Batch, Batches, order
 from suffuse.training.clock import Clock
 from suffuse.training.directory import locked
 from suffuse.training.ema import EMA, decay, exponent
@@ -114,12 +114,13 @@ def test_the_learning_rate(decays: str, steps: int, warmup: int) -> None:
 
 
 def some_states(n: int) -> States:
-    x = np.arange(n, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32)
+    x = np.arange(n, dtype=np.float32)[:, None] + np.float32([0, 0.25, 0.5])
     b = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
     return States({"x": x, "condition.a": np.arange(n), "condition.b": b})
 
 
-def batches(seed: int, n: int, batch: int, share: range, dropout: dict[str, float]) -> Batches:
+def batches(seed: int, n: int, batch: int, share: range, dropout: dict[str, float],
+            mirror: tuple[int, ...] = ()) -> Batches:  # fmt: skip
     return Batches(
         some_states(n),
         Gaussian(schedules.cosine()),
@@ -129,8 +130,33 @@ def batches(seed: int, n: int, batch: int, share: range, dropout: dict[str, floa
         share=share,
         null={"a": torch.tensor([-1]), "b": torch.full((1, 2), -1.0)},
         dropout=dropout,
+        mirror=mirror,
         device=CPU,
     )
+
+
+def test_mirrored_examples_are_half_of_them_and_the_same_for_any_share(seed: int) -> None:
+    def made(share: range, mirror: tuple[int, ...]) -> Batch:
+        found = batches(seed, 50, 40, share, {"a": 0.0, "b": 0.0}, mirror)
+        return found(3)
+
+    plain, mirrored = made(range(40), ()), made(range(40), (-1,))
+    assert torch.equal(plain.u, mirrored.u)
+    assert isinstance(plain.x_0, Tensor)
+    assert isinstance(mirrored.x_0, Tensor)
+    same = (mirrored.x_0 == plain.x_0).all(1)
+    assert torch.equal(mirrored.x_0[~same], plain.x_0[~same].flip(-1))
+    assert 6 <= int(same.sum()) <= 34  # of 40, by chance at most 3e-6 outside
+    for share in (range(13), range(13, 40)):
+        part = made(share, (-1,)).x_0
+        assert isinstance(part, Tensor)
+        assert torch.equal(part, mirrored.x_0[share.start : share.stop])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -4])
+def test_axes_that_states_lack_are_refused(axis: int) -> None:
+    with pytest.raises(SuffuseError, match=r"training\.mirror .* given"):
+        batches(0, 50, 4, range(4), {"a": 0.0, "b": 0.0}, (axis,))(0)
 
 
 def test_each_pass_over_the_data_is_a_permutation_of_its_own(seed: int) -> None:

@@ -1,11 +1,14 @@
-"""Memory of tensors on the host: kept between steps, not fetched anew."""
+"""Memory of tensors: kept between steps on the host, and how much it was at most."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 from contextlib import suppress
 
-__all__ = ["keep_freed"]
+import torch
+
+__all__ = ["keep_freed", "most_used"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -22,3 +25,15 @@ def keep_freed() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
         mallopt(M_TRIM_THRESHOLD, 512 * 2**20)
+
+
+def most_used(device: torch.device) -> int | None:
+    """The most bytes so far: of tensors on a GPU, or of this whole process; None where untold."""
+    if device.type != "cpu":
+        return int(torch.accelerator.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -7,7 +7,7 @@ of processes, see the same examples at the same noise levels under the same nois
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from suffuse.diffusion.noise import Noise, Stream
 from suffuse.diffusion.process import Process, State, by_name
+from suffuse.errors import SuffuseError
 from suffuse.training.states import States
 
 __all__ = ["Batch", "Batches", "order"]
@@ -79,6 +80,7 @@ class Batches:
         share: this process's positions in it.
         null: one row of each condition's "not given".
         dropout: how often each condition is dropped, in [0, 1]; those that it does not name stay.
+        mirror: axes of a state, the last being −1, each reversed in half of the examples.
         device: where batches are put.
     """
 
@@ -93,6 +95,7 @@ class Batches:
         share: range,
         null: Mapping[str, Tensor],
         dropout: Mapping[str, float],
+        mirror: Sequence[int] = (),
         device: torch.device,
     ) -> None:
         self._states, self._process, self._mask = states, process, mask
@@ -100,6 +103,7 @@ class Batches:
         self._device = device
         self._null = {name: row.to(device) for name, row in null.items()}
         self._dropout = dict(dropout)
+        self._mirror = tuple(mirror)
         self._noise = Noise(seed, len(share), first=share.start, device=device)
         self._place = torch.arange(share.start, share.stop, dtype=torch.float64, device=device)
 
@@ -117,15 +121,30 @@ class Batches:
         sizes = self._states.sizes(chosen)
         # One draw serves the level and the dropped conditions: a small draw costs its calls.
         named, extra = 2 + len(self._dropout), self._process.extra(x_0)
-        draws = self._noise.uniform((named + extra,), step=step, stream=Stream.LEVEL)
+        every = named + extra + len(self._mirror)
+        draws = self._noise.uniform((every,), step=step, stream=Stream.LEVEL)
+        x_0 = self._mirrored(x_0, draws[:, named + extra :])
         u = (self._place + draws[:, 0]) / self._batch
         return Batch(
             x_0,
-            torch.cat([u[:, None], draws[:, named:]], 1) if extra else u,
+            torch.cat([u[:, None], draws[:, named : named + extra]], 1) if extra else u,
             self._process.noise(self._noise, x_0, step=step, stream=Stream.CORRUPT),
             None if sizes is None else self._mask(sizes.to(self._device)),
             self._conditions(chosen, draws[:, 1:named]),
         )
+
+    def _mirrored(self, x_0: State, draws: Tensor) -> State:
+        """Examples with each axis reversed where the uniform draw [b, axes] is below a half."""
+        for axis, draw in zip(self._mirror, draws.unbind(1), strict=True):
+            if isinstance(x_0, Mapping) or not 1 - x_0.ndim <= axis < 0:
+                shape = "a mapping" if isinstance(x_0, Mapping) else list(x_0.shape[1:])
+                raise SuffuseError(
+                    "training.mirror names axes of states that are one tensor, the last being -1; "
+                    f"given {axis}, and a state is {shape}"
+                )
+            wide = (draw < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
+            x_0 = torch.where(wide, x_0.flip(axis), x_0)
+        return x_0
 
     def _conditions(self, chosen: list[int], draws: Tensor) -> dict[str, Tensor]:
         found = self._states.conditions(chosen)

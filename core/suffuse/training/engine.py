@@ -22,6 +22,7 @@ from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.recipe import Recipe
 from suffuse.training import card, divergence, importance, looks, setup
+from suffuse.training.allocation import most_used
 from suffuse.training.batches import Batch
 from suffuse.training.directory import Record, locked
 from suffuse.training.divergence import Diverged, exploded
@@ -264,6 +265,7 @@ class _Run(Session):
         seconds = self.clock.seconds()
         rate = self.training.batch * self.window.steps / max(seconds - self.logged, 1e-9)
         found = summary(sums, self.window.steps, self.ranks.count)
+        memory = most_used(self.device)
         if self.metrics is not None:
             line: dict[str, Any] = {
                 "step": self.done,
@@ -273,13 +275,14 @@ class _Run(Session):
                 "gradient_norm": found["gradient_norm"],
                 "examples_per_second": rate,
                 "seconds": seconds,
+                "memory": memory,
             }
             self.metrics.write(line)
             shown = {key: value for key, value in line.items() if isinstance(value, float)}
             shown |= {f"loss/{i}": k for i, k in enumerate(line["levels"]) if k is not None}
             for tracker in self.trackers:
                 tracker.log(shown, self.done)
-        self.report.measured(self.done, found["loss"], rate)
+        self.report.measured(self.done, found["loss"], rate, memory)
         self.window.clear()
         if exploded(found["loss"], self.earlier):
             raise Diverged(self.done - 1, f"the loss is {found['loss']:.3g}, and was "

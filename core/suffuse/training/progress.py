@@ -91,9 +91,10 @@ class Report:
             left = duration(self._left(done, now))
             self._bar.update(self._task, completed=done, description=f"{self._text}{left} left")
 
-    def measured(self, done: int, loss: float, rate: float) -> None:
-        """The loss and the examples a second at this step."""
-        self._text = f"loss {loss:.4g}  {rate:,.0f} examples/s  "
+    def measured(self, done: int, loss: float, rate: float, memory: int | None = None) -> None:
+        """The loss, the examples a second and the most bytes so far, at this step."""
+        most = "" if memory is None else f"{memory / 1e6:,.0f} MB  "
+        self._text = f"loss {loss:.4g}  {rate:,.0f} examples/s  {most}"
         now = time.monotonic()
         if self._bar is None and (now - self._said >= EVERY or done == self._total):
             self._said = now

@@ -127,6 +127,7 @@ class Session:
             share=self.ranks.share(self.training.batch),
             null=self.model.prepare({}, 1),
             dropout=dict.fromkeys(self.model.droppable, recipe.training.condition_dropout),
+            mirror=self.training.mirror,
             device=self.device,
         )
 
