@@ -42,7 +42,7 @@ def test_the_shift_is_the_difference_of_means(model, digits):
     wanted = [i % 2 == 0 for i in range(40)]
     direction = inner.learn(model, pictures, wanted, times=(0.5,), seed=3)
     h = inner.read(model, pictures, 0.5, seed=3)
-    shift = direction.shifts[0].mean(0)  # over tokens
+    shift = direction.shifts[0].mean((1, 2))
     torch.testing.assert_close(shift, h[::2].mean(0) - h[1::2].mean(0), rtol=1e-4, atol=1e-5)
 
 
@@ -54,7 +54,7 @@ def test_what_should_stay_is_taken_out_of_the_shift(model, digits):
     h = inner.read(model, pictures, 0.5, seed=3).double().numpy()
     table = np.stack([wanted, ink, np.ones(60)], 1)
     by_fit = np.linalg.lstsq(table, h, rcond=None)[0][0]
-    assert_allclose(direction.shifts[0].mean(0), by_fit, rtol=1e-3, atol=1e-4)
+    assert_allclose(direction.shifts[0].mean((1, 2)), by_fit, rtol=1e-3, atol=1e-4)
     with pytest.raises(SuffuseError, match="a value an object, 60; given 3"):
         inner.learn(model, pictures, wanted, apart=[[1, 2, 3]])
 
