@@ -269,6 +269,29 @@ def test_impossible_tokens_count_by_the_sign_of_their_power(kernel):
     )
 
 
+def test_the_log_ratio_of_tokens_is_held_to_a_bound_and_what_is_impossible_stays_so():
+    x_t, t = torch.zeros(2, 3, dtype=torch.int64), torch.full((2,), 0.5, dtype=F)
+    table = torch.randn(2, 4, dtype=F) * 3  # of the null condition, and of the wanted one
+    table[0, 3] = table[1, 2] = NEVER
+
+    def ask(x, t, kind):
+        return table[kind][:, None].expand(len(x), 3, 4)
+
+    given, null = torch.ones(2, dtype=torch.int64), {"kind": torch.zeros(1, dtype=torch.int64)}
+    other, wanted = table.log_softmax(-1)
+    for bound in (0.0, 0.7, float("inf")):
+        guided = guidance.classifier_free(ask, 3.0, null, largest=bound)
+        found = guided(x_t, t, kind=given)[0, 0]
+        ratio = (wanted - other).clamp(-bound, bound)
+        expected = (wanted + 2 * ratio)[[0, 1, 3]]
+        kept = slice(3 if bound < 9 else 2)  # without a bound the last one is left out
+        # logits tell a distribution up to a constant
+        torch.testing.assert_close(
+            (found[[0, 1, 3]] - found[0])[kept], (expected - expected[0])[kept]
+        )
+        assert found[2] == NEVER
+
+
 @tokens
 def test_a_classifier_of_tokens_gives_the_exact_posterior(kernel):
     process, joints = Categorical(schedules.flow(), 3, kernel), kinds()
