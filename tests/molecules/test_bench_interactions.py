@@ -69,10 +69,21 @@ def test_intervals_draw_what_was_held_out_together():
     assert same.value == same.low == 1
 
 
+def test_forms_of_one_protein_are_a_family():
+    order = np.random.default_rng(0)
+    one, other = ("".join(order.choice([*"ACDEFGHIKLMNPQRSTVWY"], 300)) for _ in range(2))
+    mutant = one[:100] + ("A" if one[100] != "A" else "C") + one[101:]
+    first, second, third, fourth = bench._families((one, other, mutant, one))
+    assert first == third == fourth != second
+
+
 @pytest.mark.parametrize("held_out", ["molecules", "proteins"])
 def test_cold_splits_share_no_molecule_or_protein(data_folder, held_out):
     table, train, test = bench._davis(held_out, 0)
-    own = table.molecule if held_out == "molecules" else table.protein
+    own = bench._units(table, held_out)
+    if held_out == "proteins":
+        names = np.array(table.sequences)[table.protein]
+        assert not {*names[train]} & {*names[test]}
     assert not {*own[train]} & {*own[test]}
     assert len(train) + len(test) == len(table.value) == 30056
     folds = bench._grouped(table.of(train), held_out, 0)

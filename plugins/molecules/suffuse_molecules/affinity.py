@@ -141,7 +141,7 @@ class Features:
         self._prints = [_print(molecule_of(s)) for s in self.smiles]
         self._counts = csr_array(np.array([_words(s) for s in self.sequences]))
         if axes is None:
-            similar = np.array([self._protein(s) for s in self.sequences])
+            similar = np.array([self.similarities(s) for s in self.sequences])
             mean = similar.mean(0)
             found = np.linalg.svd(similar - mean, full_matrices=False)[2]
             axes = found[:components].T.astype(np.float32), mean.astype(np.float32)
@@ -154,10 +154,11 @@ class Features:
 
     def protein(self, sequence: str) -> tuple[Any, float]:
         """Coordinates on the principal axes, [K], and the largest similarity to the table."""
-        similar = self._protein(sequence)
+        similar = self.similarities(sequence)
         return (similar - self.axes[1]) @ self.axes[0], float(similar.max())
 
-    def _protein(self, sequence: str) -> Any:
+    def similarities(self, sequence: str) -> Any:
+        """Cosines of the counts of words to those of the table's proteins, float32 [P]."""
         return np.asarray(self._counts @ _words(sequence), np.float32)
 
 

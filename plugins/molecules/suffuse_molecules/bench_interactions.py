@@ -13,19 +13,22 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdMolAlign
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from suffuse import stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Metric
 
-from .affinity import concordance
+from .affinity import Features, concordance
 from .affinity_fit import Pairs, fit, matrix
 from .checks import failed, strain
 from .chemistry import quiet
@@ -177,6 +180,8 @@ def _distance(pose: Chem.Mol, crystal: Chem.Mol) -> float:
 class Affinities:
     """Davis's kinases, by what was held out: "pairs", a fifth of the molecules, or of the proteins.
 
+    Mutants and other forms of one kinase are held out together (`_families`).
+
     Beside the model stand two answers that need none: for pairs and new molecules the mean of the
     protein, for new proteins the mean of the molecule; and for new molecules and pairs that mean
     weighted by the molecules' similarity, their fingerprints' kernel regression.
@@ -207,7 +212,7 @@ class Affinities:
         if self.held_out != "proteins":
             answers["similarity"] = _kernel(seen, asked)
         # what was held out together is drawn together
-        unit = asked.protein if self.held_out == "proteins" else asked.molecule
+        unit = _units(asked, self.held_out) if self.held_out != "pairs" else asked.molecule
         metrics = []
         for name, answer in answers.items():
             metrics += [
@@ -233,17 +238,30 @@ def _davis(held_out: str, seed: int) -> tuple[Pairs, Any, Any]:
     )
     if held_out == "pairs":
         return pairs, data["train_index"], data["test_fold"]
-    own = pairs.molecule if held_out == "molecules" else pairs.protein
+    own = _units(pairs, held_out)
     several = np.random.default_rng(seed).permutation(np.unique(own))
     out = np.isin(own, several[: len(several) // 5])
     return pairs, np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def _units(pairs: Pairs, held_out: str) -> Any:
+    """What is held out together, a number for each pair: its molecule, or its protein's family."""
+    return pairs.molecule if held_out == "molecules" else _families(pairs.sequences)[pairs.protein]
+
+
+@lru_cache(maxsize=2)
+def _families(sequences: tuple[str, ...]) -> Any:
+    """Proteins that are linked by sequences alike to 0.9, a number for each."""
+    features = Features((), sequences)
+    alike = np.array([features.similarities(s) for s in sequences]) > 0.9
+    return connected_components(csr_array(alike), directed=False)[1]
 
 
 def _grouped(pairs: Pairs, held_out: str, seed: int) -> Pairs:
     """With folds that leave out together what the split does, so that intervals are fair."""
     if held_out == "pairs":
         return pairs
-    own = pairs.molecule if held_out == "molecules" else pairs.protein
+    own = _units(pairs, held_out)
     several = np.random.default_rng(seed + 1).permutation(np.unique(own))
     fold = {int(item): k % 5 for k, item in enumerate(several)}
     folds = np.array([fold[int(item)] for item in own])
