@@ -78,9 +78,8 @@ def test_real_clips_keep_everything_however_long_they_are(context):
     case = bench.Long("t", "real", 0, "real", n=8, source="tiny")
     found = {m.name: m for m in case.run(context).metrics}
     assert found["thing and colour kept"].value == found["digits kept"].value == 100
-    assert found["form, last quarter"].value == pytest.approx(
-        found["form, first quarter"].value, abs=0.02
-    )
+    assert found["form, quarter 4"].value == pytest.approx(found["form, quarter 1"].value, abs=0.02)
+    assert found["warping error, quarter 4 to 1"].value == pytest.approx(1, abs=0.2)
 
 
 def test_the_suites_list_cases_with_names_of_their_own():

@@ -26,6 +26,7 @@ def awake(module):
 def test_the_past_alone_is_seen_by_causal_frames():
     for network in (
         awake(SpaceTime((6, 3, 8, 8), width=16, depth=2, causal=1.0)),
+        awake(SpaceTime((6, 3, 8, 8), patch=8, width=16, depth=2, causal=1.0, refine=8)),
         awake(SpaceTimeUNet((6, 3, 8, 8), width=16, multipliers=(1, 2), causal=True)),
     ):
         x, level = torch.randn(1, 6, 3, 8, 8), torch.randn(1, 6)
@@ -36,9 +37,11 @@ def test_the_past_alone_is_seen_by_causal_frames():
         assert apart[4:].min() > 0
 
 
-def test_what_is_remembered_stands_for_the_frames_themselves():
+@pytest.mark.parametrize(("patch", "refine"), [(4, 0), (4, 8), (8, 8)])
+def test_what_is_remembered_stands_for_the_frames_themselves(patch, refine):
     """Frame by frame with the cache is the same as all at once, for causal attention."""
-    network = awake(SpaceTime((6, 3, 8, 8), width=16, depth=2, causal=0.5))
+    options = {"patch": patch, "width": 16, "depth": 2, "causal": 0.5, "refine": refine}
+    network = awake(SpaceTime((6, 3, 8, 8), **options))
     x, level = torch.randn(2, 6, 3, 8, 8), torch.randn(2, 6)
     whole = network(x, level, causal=True)
     cache = Cache(longest=6)

@@ -27,7 +27,7 @@ from .clip import Clip
 from .evaluators import Obeyed
 from .features import encoder
 from .making import How, complete, following, window
-from .shapes import DIGITS, Shapes
+from .shapes import DIGITS, Motion, Shapes
 from .temporal import Warping, ssim, warping_errors
 from .tracking import digits_seen, thing_seen, track
 
@@ -174,60 +174,69 @@ class Long:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """Form, warping error and likeness to its kind in the first and the last quarter; colour
-        and thing kept, and digits kept in most frames of each quarter.
+        """Form and warping error in each quarter, and the last quarter's as a multiple of the
+        first's; colour and thing kept, and digits kept in most frames of each quarter.
 
-        Held-out clips of what bounces go on, without a prompt.
+        Held-out clips of what bounces go on, without a prompt. The first quarter is of the given
+        clip where `times` is 4: what the model made begins with the second.
         """
         model = context.once(self.source, lambda: suffuse.load(self.source))
-        frames, size = model.shape[0], model.shape[-1]
-        data = Shapes("test", frames, size, digits=0.5, bounces=1.0, test_clips=self.n)
-        clips = [data[i].data for i in range(self.n)]
-        total = self.times * frames
-        if self.how == "real":
-            far = Shapes("test", total, size, digits=0.5, bounces=1.0, test_clips=self.n)
-            made = [far[i].data for i in range(self.n)]
-            motions = [far.scene(i).motion for i in range(self.n)]
-        else:
-            motions = [data.scene(i).motion for i in range(self.n)]
-            states = torch.zeros(self.n, total, *model.shape[1:])
-            states[:, :frames] = model.encode(clips).cpu()
-            x = complete(
-                model,
-                states,
-                np.arange(total) < frames,
-                how=self.how,  # type: ignore[arg-type]
-                steps=self.steps,
-                seed=self.seed,
-                guidance=1.0,
-            )
-            made = model.decode(x)
-        names = ("first", "last")
-        fits: dict[str, list[float]] = {name: [] for name in names}
-        errors: dict[str, list[float]] = {name: [] for name in names}
-        kept, digits = [], []
-        for clip, motion in zip(made, motions, strict=True):
-            quarter = total // 4
-            parts = [clip.frames[i * quarter : (i + 1) * quarter] for i in range(4)]
-            for name, part in zip(names, (parts[0], parts[-1]), strict=True):
-                seen = track(Clip(part, clip.fps))
-                fits[name].append(float(thing_seen(seen, [motion.thing])[1].mean()))
-                errors[name].append(float(warping_errors(Clip(part, clip.fps)).mean()))
-            last = track(Clip(parts[-1], clip.fps))
-            kept.append(thing_seen(last)[0] == motion.thing and last.colour == motion.colour)
-            if motion.thing in DIGITS:
-                number = DIGITS.index(motion.thing)
-                read = [digits_seen(track(Clip(part, clip.fps))) for part in parts]
-                digits.append(all(np.mean(each == number) > 0.5 for each in read))
-        found = [_mean(f"form, {n} quarter", fits[n], self.n) for n in names]
-        found += [_mean(f"warping error, {n} quarter", errors[n], self.n, "lower") for n in names]
+        made, motions = self._clips(model)
+        quarter = len(made[0]) // 4
+        parts = [
+            [Clip(c.frames[k * quarter : (k + 1) * quarter], c.fps) for c in made] for k in range(4)
+        ]
+        seen = [[track(part) for part in each] for each in parts]
+        fits = [
+            [float(thing_seen(t, [m.thing])[1].mean()) for t, m in zip(each, motions, strict=True)]
+            for each in seen
+        ]
+        errors = [[float(warping_errors(part).mean()) for part in each] for each in parts]
+        found: list[Metric] = []
+        for name, values, better in (
+            ("form", fits, "higher"),
+            ("warping error", errors, "lower"),
+        ):
+            for k, each in enumerate(values, start=1):
+                found.append(_mean(f"{name}, quarter {k}", each, self.n, better))
+        found += [
+            _ratio("warping error, quarter 4 to 1", errors[3], errors[0]),
+            _ratio("what form lacks, quarter 4 to 1", *([1 - f for f in fits[k]] for k in (3, 0))),
+        ]
+        pairs = list(zip(seen[-1], motions, strict=True))
+        kept = [thing_seen(t)[0] == m.thing and t.colour == m.colour for t, m in pairs]
+        digits = [
+            all(np.mean(digits_seen(each[i]) == DIGITS.index(m.thing)) > 0.5 for each in seen)
+            for i, m in enumerate(motions)
+            if m.thing in DIGITS
+        ]
         for name, who in (("thing and colour kept", kept), ("digits kept", digits)):
-            if not who:
-                continue
-            share = stats.proportion(int(np.sum(who)), len(who))
-            ends = 100 * share.value, 100 * share.low, 100 * share.high
-            found.append(Metric(name, *ends, "higher", len(who), unit="%"))
+            if who:
+                found.append(_share(name, who))
         return Result(found)
+
+    def _clips(self, model: Any) -> tuple[list[Clip], list[Motion]]:
+        """Clips that go on, or real ones of that length, and what they show."""
+        frames, size = model.shape[0], model.shape[-1]
+        total = self.times * frames
+        data, far = (
+            Shapes("test", length, size, digits=0.5, bounces=1.0, test_clips=self.n)
+            for length in (frames, total)
+        )
+        if self.how == "real":
+            return [e.data for e in far], [far.scene(i).motion for i in range(self.n)]
+        states = torch.zeros(self.n, total, *model.shape[1:])
+        states[:, :frames] = model.encode([e.data for e in data]).cpu()
+        x = complete(
+            model,
+            states,
+            np.arange(total) < frames,
+            how=self.how,  # type: ignore[arg-type]
+            steps=self.steps,
+            seed=self.seed,
+            guidance=1.0,
+        )
+        return model.decode(x), [data.scene(i).motion for i in range(self.n)]
 
 
 @dataclass(frozen=True)
@@ -273,11 +282,28 @@ def _mean(
     return Metric(name, found.value, found.low, found.high, better, n)
 
 
-def video(source: str = MODEL, seeds: int = 3, n: int = 256, clips: int = 64) -> Iterator[Case]:
+def _ratio(name: str, above: Sequence[float], below: Sequence[float]) -> Metric:
+    """The ratio of two means over the same clips."""
+    a, b = (np.asarray(k, dtype=float) for k in (above, below))
+    found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
+    return Metric(name, found.value, found.low, found.high, "lower", len(a), target=1.2)
+
+
+def _share(name: str, who: Sequence[bool]) -> Metric:
+    share = stats.proportion(int(np.sum(who)), len(who))
+    ends = 100 * share.value, 100 * share.low, 100 * share.high
+    return Metric(name, *ends, "higher", len(who), unit="%")
+
+
+def video(
+    source: str = MODEL, teacher: str = "", seeds: int = 3, n: int = 256, clips: int = 64
+) -> Iterator[Case]:
     """All of it.
 
     Args:
         source: the run, the model directory or the installed model that is measured.
+        teacher: the same of a model that only ever saw clean frames before the noisy ones, as a
+            baseline of long clips: trained with process.together=0, known=1 and rising=0.
         seeds: of sampling.
         n: clips made by prompt; clips: of which frames are made.
     """
@@ -291,6 +317,8 @@ def video(source: str = MODEL, seeds: int = 3, n: int = 256, clips: int = 64) ->
     yield from _frames(source, seeds, clips)
     for how in ("real", *get_args(How)):
         yield Long("video/long", how, 0, how, n=clips // 2, source=source)
+    if teacher:
+        yield Long("video/long", "teacher forcing", 0, "sequential", n=clips // 2, source=teacher)
     yield Pace("video/pace", "cached", 0, source=source)
 
 

@@ -27,6 +27,9 @@ __all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge"]
 
 Array = NDArray[np.float64]
 
+KINDS = ("staying", "one direction", "two directions", "camera", "bouncing")
+"""Of motions: their figures are also given apart."""
+
 MOST = 512
 """At most so many held-out clips, evenly spaced, are looked at."""
 
@@ -38,7 +41,8 @@ def judge(clip: Clip, motion: Motion, strength: float | None = None) -> dict[str
         "colour", "thing", "motion" (see `tracking.does`), "all"; "error", the distance from the
         asked path; "fit", the mean correlation with the asked thing's drawing, and "drift", that of
         the first quarter of the frames less that of the last; "pace", the distance between the
-        strength that was told and the one that is seen, NaN where none was told.
+        strength that was told and the one that is seen, NaN where none was told; "kind", the place
+        in `KINDS` of what is asked.
     """
     seen = track(clip)
     thing, _ = thing_seen(seen)
@@ -53,6 +57,7 @@ def judge(clip: Clip, motion: Motion, strength: float | None = None) -> dict[str
         "fit": float(fits.mean()),
     }
     quarter = max(1, len(fits) // 4)
+    found["kind"] = float(KINDS.index(_kind(motion)))
     found["drift"] = float(fits[:quarter].mean() - fits[-quarter:].mean())
     found["all"] = found["colour"] * found["thing"] * found["motion"]
     told = strength is not None and motion.directions
@@ -92,15 +97,17 @@ class Obeyed:
             f"{new} of {len(samples)} prompts are sentences that are not in the training split."
         )
 
-        def share(key: str, name: str, target: float | None = None) -> Metric:
-            ok, floor = (
-                stats.proportion(int(sum(j[key] for j in who)), len(who)) for who in (made, real)
+        def share(key: str, name: str, target: float | None = None, kind: str = "") -> Metric:
+            asked, shown = (
+                [j[key] for j in who if not kind or KINDS[int(j["kind"])] == kind]
+                for who in (made, real)
             )
+            ok, floor = (stats.proportion(int(sum(who)), len(who)) for who in (asked, shown))
             return Metric(
                 name,
                 *(100 * ok.value, 100 * ok.low, 100 * ok.high),
                 better="higher",
-                n=len(made),
+                n=len(asked),
                 floor=100 * floor.value,
                 floor_low=100 * floor.low,
                 floor_high=100 * floor.high,
@@ -109,6 +116,12 @@ class Obeyed:
                 note=note,
             )
 
+        there = [{KINDS[int(j["kind"])] for j in who} for who in (made, real)]
+        apart = [
+            share("motion", f"Motion words obeyed, {kind}", kind=kind)
+            for kind in KINDS
+            if all(kind in each for each in there)
+        ]
         paced = [[j for j in who if np.isfinite(j["pace"])] for who in (made, real)]
         strength = (
             [_mean("Strength, told against seen", *paced, "pace", "lower", "", seed)]
@@ -117,6 +130,7 @@ class Obeyed:
         )
         return [
             share("motion", "Motion words obeyed", self.target),
+            *apart,
             share("colour", "Colour words obeyed"),
             share("thing", "Shape and digit words obeyed"),
             share("all", "All words obeyed"),
@@ -246,6 +260,12 @@ class KID:
                 target=self.target,
             )
         ]
+
+
+def _kind(motion: Motion) -> str:
+    if motion.camera or motion.bounces:
+        return "camera" if motion.camera else "bouncing"
+    return KINDS[len(motion.directions)]
 
 
 def _some(dataset: Dataset) -> list[Example]:

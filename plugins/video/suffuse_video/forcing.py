@@ -68,7 +68,7 @@ class Forcing(Gaussian):
         t = super().levels(shared).expand(-1, frames)
         # Known: the first k frames, or each with the chance p; k and p themselves by chance.
         index = torch.arange(frames, device=u.device, dtype=u.dtype) / frames
-        first = index < own[:, :1]
+        first = index < own[:, :1] ** 3
         some = chance < own[:, 1:2] if frames > 1 else first
         seen = torch.where(own[:, -1:] < 0.5, first, some)
         seen = seen & ~seen.all(1, keepdim=True)

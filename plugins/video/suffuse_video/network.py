@@ -25,7 +25,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import (
+    gelu,
+    interpolate,
+    pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    scaled_dot_product_attention,
+    silu,
+)
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
@@ -35,11 +43,45 @@ from suffuse.nn.dit import patchify, unpatchify
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
 
-__all__ = ["Cache", "SpaceTime", "TimeAttention", "turns"]
+__all__ = ["Cache", "SpaceTime", "TimeAttention", "each_frames", "spread", "turns"]
+
+
+def each_frames(level: Tensor, x: Tensor, channels: int) -> Tensor:
+    """Levels [B, F] of clips x [B, F, channels, h, w], of which [B] are those of all frames.
+
+    Raises:
+        SuffuseError: where these are no such clips, or no such levels.
+    """
+    if x.ndim != 5 or x.shape[2] != channels:
+        raise SuffuseError(
+            f"this network takes clips [B, frames, {channels}, height, width]; given "
+            f"{list(x.shape)}"
+        )
+    b, frames = x.shape[:2]
+    if level.ndim == 1:
+        level = level[:, None].expand(-1, frames)
+    if level.shape != (b, frames):
+        raise SuffuseError(
+            f"level is one number for each of the {b} clips or for each of their {frames} "
+            f"frames; given the shape {list(level.shape)}"
+        )
+    return level
+
+
+def spread(moments: Tensor, frames: int) -> Tensor:
+    """Moments [B, parts, width] spread evenly over the frames of a clip, [B, frames, width]."""
+    if moments.shape[1] == frames:
+        return moments
+    return interpolate(moments.transpose(1, 2), frames, mode="linear").transpose(1, 2)
+
+
+SAID = 4
+"""Of so many channels of the convolutions that draw, tokens say one."""
 
 
 class Cache:
-    """Keys and values of the last frames that are done, for each block.
+    """Keys and values of the last frames that are done, for each block; and what the last frame
+    hands to the next (see `_Refine`).
 
     Args:
         longest: how many frames are remembered.
@@ -50,6 +92,7 @@ class Cache:
         self.frames = 0
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
         self.writing = False
+        self.handed: Tensor | None = None
 
     def extended(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """What is remembered and k, v [.., frames, d] behind it; remembered too while `writing`."""
@@ -114,13 +157,17 @@ def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+    """Attention among the tokens of a frame is left out where a frame is one token."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, one: bool) -> None:
         super().__init__()
-        self.modulation = zeroed(nn.Linear(width, 9 * width))
-        self.space, self.time = Attention(width, heads), TimeAttention(width, heads)
+        self.modulation = zeroed(nn.Linear(width, (6 if one else 9) * width))
+        self.space = None if one else Attention(width, heads)
+        self.time = TimeAttention(width, heads)
         inner = round(width * mlp_ratio)
         self.linear_0, self.linear_1 = nn.Linear(width, inner), nn.Linear(inner, width)
-        nn.init.xavier_uniform_(self.space.out.weight)  # the gates alone begin at zero
+        if self.space is not None:
+            nn.init.xavier_uniform_(self.space.out.weight)  # the gates alone begin at zero
 
     def forward(
         self,
@@ -132,12 +179,14 @@ class _Block(nn.Module):
         kept: object = None,
     ) -> Tensor:
         """Tokens [B·F, N, width], steered by embeddings [B·F, 1, width]."""
-        space, time, mlp = self.modulation(e).chunk(3, dim=-1)
-        shift, scale, gate = space.chunk(3, dim=-1)
-        shift_t, scale_t, gate_t = time.chunk(3, dim=-1)
-        shift_m, scale_m, gate_m = mlp.chunk(3, dim=-1)
-        h = self.space(ada_norm(x, scale, shift)[1])
-        x, h = ada_norm(x, scale_t, shift_t, h, gate)
+        said = self.modulation(e).chunk(6 if self.space is None else 9, dim=-1)
+        shift_t, scale_t, gate_t, shift_m, scale_m, gate_m = said[-6:]
+        if self.space is None:
+            h = ada_norm(x, scale_t, shift_t)[1]
+        else:
+            shift, scale, gate = said[:3]
+            h = self.space(ada_norm(x, scale, shift)[1])
+            x, h = ada_norm(x, scale_t, shift_t, h, gate)
         n, width = h.shape[1:]
         along = h.reshape(-1, frames, n, width).transpose(1, 2).reshape(-1, frames, width)
         h = self.time(along, turn, mask, kept)
@@ -148,28 +197,49 @@ class _Block(nn.Module):
 
 
 class _Refine(nn.Module):
-    """Pixels from what tokens say of them and from the noisy frame, by convolutions.
+    """Pixels from what tokens say of them and from the noisy frames, by convolutions.
 
-    Details are the same everywhere in a frame and near to what is seen of them: tokens of large
-    patches are spared to learn them at every place.
+    Details are the same everywhere in a frame and near to what is seen of them, there and in the
+    frames before and after: tokens of large patches are spared to learn them at every place. Each
+    frame hands a share of itself to its neighbours, by its noise level. The convolutions work on
+    cells of 2x2 pixels:
+
+        h = enter(x, before, after, said);   h += conv(SiLU(modulate(conv(SiLU(h)))))
+        out = leave(SiLU(h)) + skip · x
     """
 
     def __init__(self, channels: int, features: int, width: int) -> None:
         super().__init__()
-        self.enter = convolution(2, channels, features)
-        self.mix = convolution(2, 2 * features, 2 * features)
-        self.modulation = zeroed(nn.Linear(width, 4 * features))
-        self.leave = zeroed(convolution(2, 2 * features, channels))
+        self.enter = convolution(2, 12 * channels + features // SAID, features)
+        self.conv_0 = convolution(2, features, features)
+        self.conv_1 = convolution(2, features, features)
+        self.modulation = zeroed(nn.Linear(width, 2 * features))
+        self.leave = zeroed(convolution(2, features, 4 * channels))
         self.skip = zeroed(nn.Linear(width, channels))
+        self.hand = nn.Linear(width, channels)
 
-    def forward(self, x: Tensor, said: Tensor, e: Tensor) -> Tensor:
-        """[n, channels, h, w] from the frames, features [n, features, h, w], and e [n, 1, width].
+    def forward(
+        self, x: Tensor, said: Tensor, e: Tensor, frames: int, causal: bool, cache: Cache | None
+    ) -> Tensor:
+        """Frames from noisy frames [n, channels, h, w], what is said of their cells
+        [n, features / 4, h / 2, w / 2], and e [n, 1, width].
 
         What there is little noise in is mostly handed on: `skip` is how much of each channel.
         """
+        x = x.to(said.dtype)
         scale, shift = self.modulation(e).transpose(1, 2)[..., None].chunk(2, dim=1)
-        h = self.mix(torch.cat([silu(self.enter(x)).to(said.dtype), said], dim=1))
-        h = self.leave(silu(torch.addcmul(shift, h, 1 + scale)))
+        handed = (x * self.hand(e).transpose(1, 2)[..., None]).unflatten(0, (-1, frames))
+        nothing = torch.zeros_like(handed[:, :1])
+        before = nothing if cache is None or cache.handed is None else cache.handed
+        if cache is not None and cache.writing:
+            cache.handed = handed[:, -1:]
+        near = [torch.cat([before, handed[:, :-1]], 1)]
+        near += [torch.zeros_like(handed) if causal else torch.cat([handed[:, 1:], nothing], 1)]
+        seen = pixel_unshuffle(torch.cat([x, *(k.flatten(0, 1) for k in near)], 1), 2)
+        h = torch.cat([seen, said], dim=1).contiguous(memory_format=torch.channels_last)
+        h = self.enter(h)
+        h = h + self.conv_1(silu(torch.addcmul(shift, self.conv_0(silu(h)), 1 + scale)))
+        h = pixel_shuffle(self.leave(silu(h)), 2)
         kept = self.skip(e).transpose(1, 2)[..., None]
         return torch.addcmul(h, kept, x.to(h.dtype))
 
@@ -189,11 +259,8 @@ class SpaceTime(Network):
         mlp_ratio: inner features of the perceptrons as a multiple of `width`.
         causal: the share of training batches in which frames look at the present and the past
             alone; 1 is a network that never does anything else.
-        sketch: features of a coarse picture that each frame draws of what it is asked for, laid
-            beside its patches; 0 for none. Without it, conditions steer all places of a frame
-            alike, and where things belong is learned slowly.
         refine: channels of the convolutions that draw the pixels from what the tokens say and from
-            the noisy frame; 0 leaves the pixels to the tokens.
+            the noisy frame, for an even patch; 0 leaves the pixels to the tokens.
 
     The output of a fresh network is zero.
 
@@ -214,15 +281,19 @@ class SpaceTime(Network):
         heads: int = 4,
         mlp_ratio: float = 4.0,
         causal: float = 0.0,
-        sketch: int = 0,
         refine: int = 0,
     ) -> None:
         super().__init__(shape, width)
-        if min(patch, depth) < 1 or width < 4 or min(refine, sketch) < 0 or not 0 <= causal <= 1:
+        if min(patch, depth) < 1 or width < 4 or refine < 0 or not 0 <= causal <= 1:
             raise SuffuseError(
                 "patch and depth of a space-time transformer are 1 or more, its width 4 or more, "
-                f"sketch and refine 0 or more and causal a share; given {patch}, {depth}, {width}, "
-                f"{sketch}, {refine} and {causal}"
+                f"refine 0 or more and causal a share; given {patch}, {depth}, {width}, {refine} "
+                f"and {causal}"
+            )
+        if refine and (patch % 2 or refine % SAID):
+            raise SuffuseError(
+                f"refine is a multiple of {SAID} and goes with an even patch; given {refine} and "
+                f"{patch}"
             )
         self.patch, self.causal, self.heads = (patch, patch), causal, heads
         channels = self.shape[1]
@@ -231,16 +302,14 @@ class SpaceTime(Network):
         self.past_only = nn.Parameter(torch.zeros(width)) if causal else None
         self.enter = nn.Linear(channels * patch**2, width)
         self.own = nn.Linear(width, width)
-        self.coarse = [-(-n // patch) for n in self.shape[2:]]
-        self.sketch = self.lay = None
-        if sketch:
-            self.sketch = nn.Linear(width, sketch * self.coarse[0] * self.coarse[1])
-            self.lay = zeroed(nn.Linear(sketch, width))
-        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio) for _ in range(depth))
+        self.one = max(self.shape[2:]) <= patch
+        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio, self.one) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width))
-        self.leave = nn.Linear(width, (refine or channels) * patch**2)
+        self.leave = nn.Linear(
+            width, refine // SAID * (patch // 2) ** 2 if refine else channels * patch**2
+        )
         self.refine = _Refine(channels, refine, width) if refine else None
-        if self.refine is None:
+        if not refine:
             zeroed(self.leave)
 
     def forward(
@@ -268,19 +337,8 @@ class SpaceTime(Network):
         Returns:
             [B, F, C, h, w], of the dtype of x.
         """
-        if x.ndim != 5 or x.shape[2] != self.shape[1]:
-            raise SuffuseError(
-                f"this network takes clips [B, frames, {self.shape[1]}, height, width]; given "
-                f"{list(x.shape)}"
-            )
-        b, frames = x.shape[:2]
-        if level.ndim == 1:
-            level = level[:, None].expand(-1, frames)
-        if level.shape != (b, frames):
-            raise SuffuseError(
-                f"level is one number for each of the {b} clips or for each of their {frames} "
-                f"frames; given the shape {list(level.shape)}"
-            )
+        level = each_frames(level, x, self.shape[1])
+        frames = x.shape[1]
         if causal is None:
             by_chance = self.training and 0 < self.causal < 1
             causal = bool(torch.rand(()) < self.causal) if by_chance else self.causal == 1
@@ -291,9 +349,8 @@ class SpaceTime(Network):
         h = self.enter(patchify(inner, self.patch))
         h = h + sincos(grid, h.shape[-1], h.device).to(h.dtype)
         e = self._steering(level, vector, moments, causal)
-        if self.sketch is not None and self.lay is not None:
-            h = h + self.lay(self._sketched(e, grid)).to(h.dtype)
-        h = torch.cat([self.own(e).to(h.dtype), h], dim=1)
+        own = self.own(e).to(h.dtype)
+        h = h + own if self.one else torch.cat([own, h], dim=1)
         past = 0 if cache is None else min(cache.frames, cache.longest)
         begin = 0 if cache is None else cache.frames
         places = torch.arange(begin, begin + frames, device=x.device)
@@ -307,19 +364,15 @@ class SpaceTime(Network):
         if cache is not None and cache.writing:
             cache.frames += frames
         shift, scale = self.modulation(e).chunk(2, dim=-1)
-        out = self.leave(ada_norm(h[:, 1:].contiguous(), scale, shift)[1])
-        out = unpatchify(out, self.patch, grid)
-        if self.refine is not None:
-            out = self.refine(inner, out, e)
+        h = ada_norm(h if self.one else h[:, 1:].contiguous(), scale, shift)[1]
+        out = self.leave(h)
+        if self.refine is None:
+            out = unpatchify(out, self.patch, grid)
+        else:
+            half = [p // 2 for p in self.patch]
+            said = unpatchify(out, half, grid)
+            out = self.refine(inner, said, e, frames, causal, cache)
         return out[..., : size[0], : size[1]].reshape(x.shape).to(x.dtype)
-
-    def _sketched(self, e: Tensor, grid: list[int]) -> Tensor:
-        """The coarse picture of each frame, [B·F, N, sketch]."""
-        assert self.sketch is not None
-        drawn = self.sketch(e)[:, 0].unflatten(1, (-1, *self.coarse))
-        if grid != self.coarse:
-            drawn = interpolate(drawn, grid, mode="bilinear")
-        return drawn.flatten(2).transpose(1, 2)
 
     def _steering(
         self, level: Tensor, vector: Tensor | None, moments: Tensor | None, causal: bool
@@ -327,12 +380,7 @@ class SpaceTime(Network):
         """What steers each frame, [B·F, 1, width]."""
         e = self.embedding(level, vector)
         if moments is not None:
-            frames = level.shape[1]
-            if moments.shape[1] != frames:
-                moments = interpolate(moments.transpose(1, 2), frames, mode="linear").transpose(
-                    1, 2
-                )
-            e = e + moments.to(e.dtype)
+            e = e + spread(moments, level.shape[1]).to(e.dtype)
         if causal and self.past_only is not None:
             e = e + self.past_only.to(e.dtype)
         return silu(self.mix(e)).flatten(0, 1)[:, None]

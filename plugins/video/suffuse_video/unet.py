@@ -20,7 +20,6 @@ from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.norm_silu import norm_silu
@@ -28,7 +27,7 @@ from suffuse.nn.blocks import ResidualBlock, count_groups, divisor, zeroed
 from suffuse.nn.network import Network
 from suffuse.nn.unet import UNet
 
-from .network import TimeAttention, turns
+from .network import TimeAttention, each_frames, spread, turns
 
 __all__ = ["SpaceTimeUNet"]
 
@@ -126,26 +125,11 @@ class SpaceTimeUNet(Network):
         moments: Tensor | None = None,
     ) -> Tensor:
         """The raw prediction for noisy clips; see `network.SpaceTime`."""
-        if x.ndim != 5 or x.shape[2] != self.shape[1]:
-            raise SuffuseError(
-                f"this network takes clips [B, frames, {self.shape[1]}, height, width]; given "
-                f"{list(x.shape)}"
-            )
-        b, frames = x.shape[:2]
-        if level.ndim == 1:
-            level = level[:, None].expand(-1, frames)
-        if level.shape != (b, frames):
-            raise SuffuseError(
-                f"level is one number for each of the {b} clips or for each of their {frames} "
-                f"frames; given the shape {list(level.shape)}"
-            )
+        level = each_frames(level, x, self.shape[1])
+        frames = x.shape[1]
         e = self.frames.embedding(level, vector)
         if moments is not None:
-            if moments.shape[1] != frames:
-                moments = interpolate(moments.transpose(1, 2), frames, mode="linear").transpose(
-                    1, 2
-                )
-            e = e + moments.to(e.dtype)
+            e = e + spread(moments, frames).to(e.dtype)
         e = e.flatten(0, 1)
         mask = None
         if self.causal:
