@@ -386,6 +386,22 @@ def test_steps_may_grow(small: Asked, tmp_path: Path) -> None:
     assert recipe.load(tmp_path / "run" / "recipe.toml").training.steps == 30
 
 
+def test_steps_may_shrink_where_the_rate_so_far_is_the_same(
+    small: Asked, tmp_path: Path, at_step: Callable[[int, Callable[[], object]], None]
+) -> None:
+    cooldown = {"training__decay": "cooldown", "training__warmup": 2}
+    train(small(training__steps=20, **cooldown), tmp_path / "short", progress=False)
+    at_step(12, interrupt)
+    with pytest.raises(Interrupted):
+        train(small(training__steps=40, **cooldown), tmp_path / "run", progress=False)
+    with pytest.raises(SuffuseError, match="rate so far would have been another"):
+        train(small(training__steps=14, **cooldown), tmp_path / "run", resume=True)
+    train(small(training__steps=20, **cooldown), tmp_path / "run", resume=True, progress=False)
+    for part in WEIGHTS:
+        place = Path("checkpoints") / "00000020" / f"{part}.safetensors"
+        assert (tmp_path / "run" / place).read_bytes() == (tmp_path / "short" / place).read_bytes()
+
+
 def test_how_often_and_how_many_may_change(small: Asked, straight: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(small(training__steps=10, training__decay="constant"), run, progress=False)

@@ -139,6 +139,9 @@ def test_real_clips_obey_their_prompts_and_false_prompts_are_noticed():
     assert found["All words obeyed"].value == 100
     assert found["Motion words obeyed"].floor == 100
     assert found["Trajectory error"].value < 0.1
+    apart = [m for name, m in found.items() if name.startswith("Motion words obeyed, ")]
+    assert sum(m.n for m in apart) == 60
+    assert {m.value for m in apart} == {100}
     assert "60 of 60 prompts" in found["All words obeyed"].note
     turned = [
         dataclasses.replace(e, data=Clip(e.data.frames[:, :, ::-1].copy(), 8))

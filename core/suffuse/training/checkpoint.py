@@ -33,6 +33,7 @@ __all__ = [
     "Checkpoint",
     "load",
     "newest",
+    "newest_step",
     "optimizer_state",
     "prune",
     "restore_optimizer",
@@ -135,6 +136,12 @@ def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if re.fullmatch(r"\d{8,}", p.name))
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in a folder; 0 where there is none."""
+    found = _all(folder)
+    return int(found[-1].name) if found else 0
 
 
 def newest(folder: Path, warn: Callable[[str], object]) -> Checkpoint | None:

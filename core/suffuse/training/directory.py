@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from suffuse import storage
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Recipe
+from suffuse.training import checkpoint
+from suffuse.training.rate import learning_rate
 
 __all__ = ["Record", "begin", "locked"]
 
@@ -145,7 +147,8 @@ def begin(run: Path, asked: Recipe, resume: bool) -> Record | None:
 
     Raises:
         SuffuseError: where something is there and `resume` is not set; where it is no run; where
-            the recipe is not the recorded one, naming the keys that differ.
+            the recipe is not the recorded one, naming the keys that differ. Steps may change where
+            the learning rate so far is the same.
     """
     mine = (LOCK, "cache")
     others = [
@@ -192,12 +195,21 @@ def _agree(run: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> 
             f"the run in {run} was begun with another recipe: {'; '.join(differing)}; "
             f"go on with the same one, remove {run}, or choose another directory"
         )
-    steps, more = before.get("training.steps", 0), now["training.steps"]
-    if more < steps:
+    steps, fewer = before.get("training.steps", 0), now["training.steps"]
+    if fewer < steps and not _alike(run, recorded, asked):
         raise SuffuseError(
             f"the run in {run} has training.steps = {steps}, which may grow but not shrink to "
-            f"{more}"
+            f"{fewer}: its learning rate so far would have been another"
         )
+
+
+def _alike(run: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether the learning rate up to the newest checkpoint is that of both recipes."""
+    done = checkpoint.newest_step(run / "checkpoints")
+    one, other = (Recipe.model_validate(r).training for r in (recorded, asked))
+    if done > other.steps:
+        return False
+    return done == 0 or learning_rate(one, done - 1) == learning_rate(other, done - 1)
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:
