@@ -192,13 +192,11 @@ class Long:
             for each in seen
         ]
         errors = [[float(warping_errors(part).mean()) for part in each] for each in parts]
-        found: list[Metric] = []
-        for name, values, better in (
-            ("form", fits, "higher"),
-            ("warping error", errors, "lower"),
-        ):
-            for k, each in enumerate(values, start=1):
-                found.append(_mean(f"{name}, quarter {k}", each, self.n, better))
+        found = [_mean(f"form, quarter {k}", each, self.n) for k, each in enumerate(fits, start=1)]
+        found += [
+            _mean(f"warping error, quarter {k}", each, self.n, "lower")
+            for k, each in enumerate(errors, start=1)
+        ]
         found += [
             _ratio("warping error, quarter 4 to 1", errors[3], errors[0]),
             _ratio("what form lacks, quarter 4 to 1", *([1 - f for f in fits[k]] for k in (3, 0))),
