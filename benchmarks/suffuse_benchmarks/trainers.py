@@ -41,8 +41,9 @@ __all__ = ["TRAINERS", "Look"]
 CALLS = 50
 """Steps in which the other libraries' models are sampled."""
 
-STEPS, EVERY = 250, 25
-"""Of ours: how many it plans, after which its learning rate is 0, and between checkpoints."""
+STEPS, EVERY = 1000, 50
+"""Of ours: how many it plans, after which its learning rate is 0, and between checkpoints, of which
+the last ten are looked at."""
 
 SIZE = 8
 
@@ -97,7 +98,7 @@ def ours(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         model = training.train(asked, run, progress=False)
-        for path in sorted((run / "checkpoints").iterdir())[-5:]:
+        for path in sorted((run / "checkpoints").iterdir())[-10:]:
             found = checkpoint.load(path)
             model.network.load_state_dict(dict(found.ema))
             facts = found.facts
