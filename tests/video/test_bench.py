@@ -62,7 +62,8 @@ def test_every_kind_of_case_has_figures(context):
         cases.append(bench.Frames("t", how, 0, "interpolation", how, steps=1, n=4, source="tiny"))
     cases.append(bench.Frames("t", "c", 0, "prediction", "cached", False, 1, 4, source="tiny"))
     for how in ("full", "cached"):
-        cases.append(bench.Long("t", how, 0, how, steps=1, times=2, n=4, source="tiny"))
+        prompted = how == "full"
+        cases.append(bench.Long("t", how, 0, how, prompted, 1, times=2, n=4, source="tiny"))
     cases.append(bench.Pace("t", "cached", 0, steps=1, source="tiny"))
     for case in cases:
         metrics = {m.name: m for m in case.run(context).metrics}
