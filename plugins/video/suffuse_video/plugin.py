@@ -195,8 +195,11 @@ def register_recipes(register: Register) -> None:
 
 @hookimpl
 def register_models(register: Register) -> None:
-    for config in sorted((Path(__file__).parent / "pretrained").glob("*/config.json")):
-        register(f"video/{config.parent.name}", config.parent)
+    register(
+        "video/shapes",
+        Path(__file__).parent / "pretrained" / "shapes",
+        summary="moving shapes and digits by prompt, 16 frames of 16x16 (5.7 MB)",
+    )
 
 
 @hookimpl
