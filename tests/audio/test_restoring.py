@@ -112,18 +112,21 @@ def test_gaps_of_a_longer_sound_at_another_rate_are_filled_in_place(seed: int) -
 
 
 def test_the_band_above_has_the_spectrum_that_the_prior_knows(seed: int) -> None:
-    sound = voiced(seed)
-    narrow = Sound(resample(sound.samples, RATE, 4000), 4000)
-    made = Restorer(Knowing([sound]), draws=1).extend(narrow)
-    assert (made.rate, len(made)) == (RATE, N)
-    inside = slice(1000, 3000)
-    distances = [
-        measures.log_spectral_distance(x[inside], sound.samples[0][inside], low=0.55)
-        for x in (made.samples[0], completing.extend(narrow, RATE).samples[0])
-    ]
-    assert distances[0] < 0.8 * distances[1]
-    low = resample(made.samples, RATE, 4000)[0] - narrow.samples[0]
-    assert 20 * np.log10(low[200:-200].std() / narrow.samples[0].std()) < -40
+    # the factor of one sound is 0.79 with a deviation of 0.16 (30 seen), so that of 16 together is
+    # above 1 once in ten million runs
+    distances = np.zeros(2)
+    for sound in (voiced(seed + i) for i in range(16)):
+        narrow = Sound(resample(sound.samples, RATE, 4000), 4000)
+        made = Restorer(Knowing([sound]), draws=1).extend(narrow)
+        assert (made.rate, len(made)) == (RATE, N)
+        inside = slice(1000, 3000)
+        distances += [
+            measures.log_spectral_distance(x[inside], sound.samples[0][inside], low=0.55)
+            for x in (made.samples[0], completing.extend(narrow, RATE).samples[0])
+        ]
+        low = resample(made.samples, RATE, 4000)[0] - narrow.samples[0]
+        assert 20 * np.log10(low[200:-200].std() / narrow.samples[0].std()) < -40
+    assert distances[0] < distances[1]
 
 
 def test_two_sources_come_apart(seed: int) -> None:

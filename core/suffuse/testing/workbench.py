@@ -103,7 +103,7 @@ class Workbench:
         host = own.get("recipe")
         if host is None and entry.kind == "recipe":
             host = entry.name
-        names = [e.name for e in plugins.entries("recipe") if e.plugin == self.status.name]
+        names = self.recipes()
         if host is None:
             usable = [name for name in names if self._usable(name)]
             using = [name for name in names if self._used(name, entry, name in usable)]
@@ -122,6 +122,10 @@ class Workbench:
             elif entry.kind == "evaluator":
                 changes = {"evaluators": [{"name": entry.name}], **changes}
         return self._loaded(host, changes)
+
+    def recipes(self) -> list[str]:
+        """The names of the plugin's own recipes."""
+        return [e.name for e in plugins.entries("recipe") if e.plugin == self.status.name]
 
     def _used(self, recipe: str, entry: Entry, usable: bool) -> bool:
         """Whether a recipe, which may lack its settings, uses a thing."""

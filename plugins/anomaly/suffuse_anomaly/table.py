@@ -186,14 +186,14 @@ def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
 
 
 def _spread(known: Floats) -> tuple[float, float]:
-    """The centre and the scale of numbers; a constant's scale is its own size."""
+    """The centre and the scale of numbers; a constant's is a twentieth of its size, or of 1."""
     with np.errstate(over="ignore"):
         centre, scale = float(np.median(known)), float(np.std(known))
     if not np.isfinite(scale):
         scale = float(np.std(known / np.abs(known).max()) * np.abs(known).max())
-    if scale <= 1e-12 * abs(centre):
-        scale = abs(centre)
-    return centre, scale or 1.0
+    if scale <= 1e-12 * abs(centre):  # what never varied stands out when it does
+        scale = 0.05 * (abs(centre) or 1.0)
+    return centre, scale
 
 
 def _seconds(dates: npt.NDArray[Any]) -> Floats:
