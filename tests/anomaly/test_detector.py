@@ -78,10 +78,9 @@ def test_what_is_planted_is_found_and_its_column_named_first(method, rng):
     planted = rng.normal(size=(60, 6))
     columns = rng.integers(0, 6, 60)
     planted[np.arange(60), columns] += rng.choice([-8.0, 8.0], 60)
-    if (
-        method != "denoiser"
-    ):  # of 300 steps, its alarms are 65 to 100 % over seeds, its order is sure
-        assert (fitted.predict(planted) == -1).mean() > 0.9
+    # a network of 300 steps does not know the tails as neighbours do: 0.65 to 1.00 over seeds
+    least = 0.4 if method == "denoiser" else 0.9
+    assert (fitted.predict(planted) == -1).mean() > least
     scores = fitted.score_samples(np.concatenate([rng.normal(size=(600, 6)), planted]))
     assert roc_auc_score(np.arange(660) < 600, scores) > 0.98  # 0.996 to 0.999 over seeds
     named = fitted.explain(planted).to_numpy().argmax(1)
@@ -273,9 +272,14 @@ def test_alarms_put_the_threshold(rng):
 def test_a_score_is_minus_the_log_of_the_part_that_is_as_unusual(rng):
     X = rng.normal(size=(2000, 3))
     scores = -detector().fit(X).score_samples(X)
-    for part in (0.5, 0.1, 0.02):
+    # rows that were fitted on are a little more usual than others; six deviations over 80 seeds
+    for part, mean, deviation in (
+        (0.5, 0.454, 0.0065),
+        (0.1, 0.0876, 0.0026),
+        (0.02, 0.0184, 0.0016),
+    ):
         found = (scores >= -np.log(part)).mean()
-        assert found == pytest.approx(part, abs=0.1 * part + 0.006)  # 0.02 comes to 0.017 to 0.026
+        assert found == pytest.approx(mean, abs=6 * deviation)
 
 
 def test_a_counterfactual_changes_what_is_wrong_and_makes_the_row_usual(rng):

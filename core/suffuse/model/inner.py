@@ -100,8 +100,9 @@ def read(
         seed: of the noise.
         conditions: raw values by name, one for all objects or a list; not given where missing.
     """
-    found = _features(model, objects, t, layer or middle(model), seed, conditions)
-    return _mean(_module(model, layer or middle(model)), found).float()
+    name = layer or middle(model)
+    h = _features(model, objects, t, name, seed, conditions)
+    return _mean(_module(model, name), h).float()
 
 
 def _features(

@@ -400,9 +400,7 @@ def _training(train: Dataset) -> set[str]:
 
 
 def _spread(items: list[str], most: int) -> list[str]:
-    if len(items) <= most:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+    return [items[i] for i in stats.evenly(len(items), most)]
 
 
 def _chemnet() -> Any:

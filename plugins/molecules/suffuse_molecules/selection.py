@@ -13,6 +13,7 @@ from rdkit import Chem
 from rdkit.Chem import FilterCatalog
 
 from suffuse.errors import SuffuseError, unknown
+from suffuse.stats import evenly
 
 from . import moses, reading
 from .chemistry import canonical
@@ -128,6 +129,4 @@ def benchmark(
 
 
 def _some(mols: list[Chem.Mol]) -> list[Chem.Mol]:
-    if len(mols) <= _MOST:
-        return mols
-    return [mols[i] for i in np.linspace(0, len(mols) - 1, _MOST).round().astype(int)]
+    return [mols[i] for i in evenly(len(mols), _MOST)]

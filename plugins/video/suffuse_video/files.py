@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from suffuse.errors import SuffuseError
+from suffuse.stats import evenly
 from suffuse.storage import write_bytes
 
 from .clip import Clip
@@ -240,8 +241,7 @@ def _even(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def strip(clip: Clip) -> NDArray[np.uint8]:
     """Up to 16 of its frames, evenly spaced, side by side."""
-    chosen = np.linspace(0, len(clip) - 1, min(len(clip), _STRIP)).round().astype(int)
-    frames = _enlarged(clip.frames[chosen], _CELL)
+    frames = _enlarged(clip.frames[evenly(len(clip), _STRIP)], _CELL)
     while max(frames.shape[1:3]) > 3 * _CELL:
         frames = frames[:, ::2, ::2]
     spaced = np.pad(frames, [(0, 0), (0, 0), (0, 1), (0, 0)], constant_values=255)
