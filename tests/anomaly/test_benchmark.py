@@ -1,20 +1,11 @@
 """The suite: its splits, its baselines, its summary."""
 
-import secrets
-
 import numpy as np
 import pytest
 
 from suffuse import bench
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import baselines, benchmark
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture

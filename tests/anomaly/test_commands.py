@@ -1,7 +1,5 @@
 """`suffuse anomaly`: what it does, and what it says of mistakes."""
 
-import secrets
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +9,6 @@ from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import DiffusionDetector
 from suffuse_anomaly.payments import PATTERNS, payments
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import secrets
 
 import numpy as np
 import pandas as pd
@@ -16,13 +15,6 @@ from suffuse_anomaly.detector import METHODS
 from suffuse_anomaly.neighbours import KnnTime
 from suffuse_anomaly.table import Table, TableError, columns_of
 from suffuse_anomaly.views import Views
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def frame(rng, n=300):

@@ -1,7 +1,5 @@
 """What methods say, against closed forms and exact distributions."""
 
-import secrets
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,13 +13,6 @@ from suffuse_anomaly.search import Search
 from suffuse_anomaly.surprisal import Surprisal
 from suffuse_anomaly.table import Table, columns_of
 from suffuse_anomaly.views import Views
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def table_of(frame):

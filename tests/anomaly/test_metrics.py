@@ -1,19 +1,10 @@
 """Figures: against independent sums and known answers."""
 
-import secrets
-
 import numpy as np
 import pytest
 
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import metrics
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def test_f1_at_k_is_the_precision_of_the_k_highest(rng):

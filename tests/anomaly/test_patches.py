@@ -1,7 +1,5 @@
 """Pictures by patches: what is planted is found, and where."""
 
-import secrets
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -10,13 +8,6 @@ from PIL import Image
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import PatchDetector
 from suffuse_anomaly.patch_features import filters
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def pictures(rng, n):

@@ -1,7 +1,5 @@
 """Series: what is planted is found, at its time and in its channel."""
 
-import secrets
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +7,6 @@ from numpy.testing import assert_allclose
 
 from suffuse_anomaly import SeriesDetector
 from suffuse_anomaly.series import period
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def series(rng, n=2400):

@@ -1,7 +1,5 @@
 """In the company of scikit-learn's other parts."""
 
-import secrets
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,13 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from suffuse_anomaly import DiffusionDetector, DiffusionImputer
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture

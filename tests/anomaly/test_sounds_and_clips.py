@@ -1,6 +1,5 @@
 """Sounds and clips by patches: what is planted is found, when, and where."""
 
-import secrets
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +11,6 @@ from suffuse_anomaly import ClipPatchDetector, SoundPatchDetector
 from suffuse_anomaly.sound_patches import spectrogram
 
 RATE = 8000
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 def hums(rng, n, seconds=1.0):

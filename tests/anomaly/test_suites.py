@@ -2,7 +2,6 @@
 
 import io
 import json
-import secrets
 import zipfile
 
 import numpy as np
@@ -15,13 +14,6 @@ from suffuse_anomaly.imputation_benchmark import imputation
 from suffuse_anomaly.models_benchmark import models
 from suffuse_anomaly.series_benchmark import series
 from suffuse_anomaly.tiles_benchmark import tiles
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"numpy seed {seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture

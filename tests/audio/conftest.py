@@ -9,14 +9,6 @@ from suffuse_audio.sound import Sound
 
 
 @pytest.fixture
-def seed() -> int:
-    """A fresh seed, printed by pytest when a test fails."""
-    found = int(np.random.SeedSequence().entropy) % 2**32  # type: ignore[arg-type]
-    print("seed", found)
-    return found
-
-
-@pytest.fixture
 def noise(seed: int) -> Sound:
     """Two seconds of stereo noise at 8 kHz."""
     random = np.random.default_rng(seed)

@@ -443,8 +443,8 @@ def test_a_verdict_needs_an_interval_without_1(a, b, better, verdict):
     assert ratio.verdict == verdict
 
 
-def test_ratios_hold_the_truth_in_95_percent_of_repeats():
-    rng, held = np.random.default_rng(), 0
+def test_ratios_hold_the_truth_in_95_percent_of_repeats(rng):
+    held = 0
     for _ in range(400):
         a, b = 2.0 * np.exp(0.05 * rng.normal()), 3.0 * np.exp(0.08 * rng.normal())
         records = [record_of(a, 1.96 * 0.05), record_of(b, 1.96 * 0.08)]

@@ -54,7 +54,7 @@ def process(kernel, schedule=None, k=K, **options):
 
 def data(n, k=K, seed=None, power=2):
     generator = torch.Generator()
-    generator.manual_seed(torch.seed() if seed is None else seed)
+    generator.manual_seed(int(torch.randint(2**31, ())) if seed is None else seed)
     joint = torch.rand([k] * n, dtype=F, generator=generator) ** power
     return Discrete(joint / joint.sum())
 

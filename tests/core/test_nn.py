@@ -1,7 +1,6 @@
 """Networks: what they compute, at which sizes, and what steers them."""
 
 import math
-import secrets
 
 import pytest
 import torch
@@ -29,13 +28,6 @@ def dit(shape, **options):
 
 networks = pytest.mark.parametrize("make", [unet, dit])
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-
-
-@pytest.fixture(autouse=True)
-def _fresh_numbers():
-    seed = secrets.randbits(32)
-    print(f"torch.manual_seed({seed})")
-    torch.manual_seed(seed)
 
 
 def awake(module, dtype=F64):

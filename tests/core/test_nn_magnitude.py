@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 
 import pytest
 import torch
@@ -12,13 +11,6 @@ from torch import nn
 from suffuse.errors import SuffuseError
 from suffuse.nn import DiT, MagnitudeUNet
 from suffuse.nn.magnitude import _Layer, cat, mix, mp_silu
-
-
-@pytest.fixture(autouse=True)
-def _fresh_numbers() -> None:
-    seed = secrets.randbits(32)
-    print(f"torch.manual_seed({seed})")
-    torch.manual_seed(seed)
 
 
 def test_each_operation_keeps_the_mean_square() -> None:

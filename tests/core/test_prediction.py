@@ -16,9 +16,7 @@ SCHEDULES = {"vp": schedules.cosine(), "flow": schedules.flow(), "ve": schedules
 
 
 @pytest.fixture
-def drawn():
-    seed = int(torch.seed() % 2**31)
-    print("seed", seed)
+def drawn(seed):
     g = torch.Generator().manual_seed(seed)
     x_0, eps = torch.randn(2, 6, 5, dtype=torch.float64, generator=g)
     return x_0, eps, torch.rand(6, dtype=torch.float64, generator=g) * 0.9 + 0.05

@@ -119,13 +119,6 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-def rng(record_property: Callable[[str, object], None]) -> np.random.Generator:
-    seed = int.from_bytes(os.urandom(4), "little")
-    print(f"seed {seed}")
-    return np.random.default_rng(seed)
-
-
 # Numbers
 
 

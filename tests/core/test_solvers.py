@@ -68,9 +68,8 @@ forms = pytest.mark.parametrize(("name", "options", "order"), FORMS, ids=label)
 
 @pytest.mark.parametrize("h", [1e-3, 0.1, 1.0, 3.0, 7.9, 8.1, 30.0])
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-def test_v1_exponential_weights_integrate_polynomials(order, h):
+def test_v1_exponential_weights_integrate_polynomials(order, h, rng):
     mpmath = pytest.importorskip("mpmath")
-    rng = np.random.default_rng()
     start = rng.uniform(-4, 4)
     nodes = [start]
     for gap in rng.uniform(0.3, 1.5, order - 1):
@@ -501,14 +500,14 @@ def test_the_default_blows_up_no_error_however_many_steps(name, grid, steps):
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1.0, 0.4), (-math.inf, -1.5), (1.0, math.inf)])
-def test_v1_weights_in_the_variable_of_the_default_are_exact(start, end):
+def test_v1_weights_in_the_variable_of_the_default_are_exact(start, end, rng):
     """∫ e^{λ − end} f(y(λ)) dλ of a parabola; from pure noise too, and its value in clean data."""
     mpmath = pytest.importorskip("mpmath")
 
     def f(y):
         return 1 + 0.3 * y + 0.2 * y**2
 
-    nodes = variable(np.array([start, *np.random.default_rng().uniform(-2.0, 3.0, 2)]))
+    nodes = variable(np.array([start, *rng.uniform(-2.0, 3.0, 2)]))
     found = exponential_quadrature(nodes, start, end, variable) @ f(nodes)
     exact = 1.0
     if end < math.inf:

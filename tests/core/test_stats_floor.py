@@ -1,7 +1,6 @@
 """The real-against-real floor: disjoint sets, bounds that hold, and sizes that do not fit."""
 
 import math
-import secrets
 from dataclasses import asdict
 
 import numpy as np
@@ -9,13 +8,6 @@ import pytest
 
 from suffuse.errors import SuffuseError
 from suffuse.stats import Interval, floor, floors, kid, prdc
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def test_sets_are_disjoint_and_drawn_anew_each_time():

@@ -1,7 +1,6 @@
 """The Fréchet distance: closed forms between Gaussians, the naive root, bias and coverage."""
 
 import math
-import secrets
 
 import numpy as np
 import pytest
@@ -16,13 +15,6 @@ from suffuse.stats import (
     frechet_infinity,
     frechet_interval,
 )
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def covariance(rng, d):

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import secrets
 
 import numpy as np
 import pytest
@@ -12,13 +11,6 @@ import torch
 from suffuse.errors import SuffuseError
 from suffuse.stats import Interval, auroc, bootstrap, difference, mean, proportion
 from suffuse.stats.intervals import t_quantile
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Precision, recall, density, coverage: by hand, naively, in expectation, and their intervals."""
 
 import math
-import secrets
 from dataclasses import asdict, astuple
 
 import numpy as np
@@ -10,13 +9,6 @@ import scipy.stats
 
 from suffuse.errors import SuffuseError
 from suffuse.stats import PRDC, features, manifold, prdc, prdc_intervals
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def naive(made, real, k):

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import secrets
 
 import numpy as np
 import pytest
@@ -11,13 +10,6 @@ import torch
 
 from suffuse.errors import SuffuseError
 from suffuse.stats import RBF, Polynomial, features, kid, median_distance, mmd2, mmd2_variance
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def polynomial(a, b):

@@ -1,7 +1,6 @@
 """Nearest training examples, and what memorisation looks like."""
 
 import math
-import secrets
 
 import numpy as np
 import pytest
@@ -10,13 +9,6 @@ import torch
 
 from suffuse.errors import SuffuseError
 from suffuse.stats import auroc, features, memorisation, nearest
-
-
-@pytest.fixture
-def rng():
-    seed = secrets.randbits(32)
-    print(f"np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def test_the_nearest_is_the_nearest_of_all(rng):

@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import secrets
 import signal
 import threading
 from pathlib import Path
@@ -32,14 +31,6 @@ from suffuse.training.states import States
 from suffuse.training.stop import Interrupted, Stop
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def seed() -> int:
-    """A fresh seed, which pytest prints where a test fails."""
-    value = secrets.randbelow(2**63)
-    print(f"seed {value}")
-    return value
 
 
 # Averaged weights

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -58,10 +57,8 @@ def weights(run: Path) -> dict[str, bytes]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    toy_environment: dict[str, str], tmp_path: Path
+    toy_environment: dict[str, str], tmp_path: Path, seed: int
 ) -> None:
-    seed = secrets.randbelow(2**32)
-    print(f"seed {seed}")
     out = call(toy_environment, PROGRAMS / "killed.py", tmp_path, json.dumps(CHANGES), seed, 3)
     ends = json.loads(out)
     print(ends)

@@ -7,6 +7,7 @@ are normal with the variance 1: what edits do to such data has closed forms.
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -354,3 +355,28 @@ def test_what_the_user_gets_wrong(model, tmp_path, capsys, monkeypatch, words, s
     assert code == 1
     assert error.startswith("error: ")
     assert says in error
+
+
+def test_without_a_model_the_only_one_that_reads_the_file_is_taken(
+    model, tmp_path, capsys, monkeypatch
+):
+    from suffuse import plugins
+
+    real = plugins.entries
+    names = ["image/plain", "audio/plain"]
+
+    def entries(kind):
+        return [SimpleNamespace(name=n) for n in names] if kind == "model" else real(kind)
+
+    monkeypatch.setattr(plugins, "entries", entries)
+    sound = SimpleNamespace(renderer=SimpleNamespace(suffixes=(".wav",)))
+    monkeypatch.setattr(suffuse, "load", {"image/plain": model, "audio/plain": sound}.get)
+    picture().save(tmp_path / "a.png")
+    words = ("edit", "vary", tmp_path / "a.png", "-o", tmp_path / "out.png")
+    assert run(capsys, *words)[::2] == (0, "by image/plain\n")
+    names.append("image/other")
+    monkeypatch.setattr(suffuse, "load", lambda name: model)
+    code, _, said = run(capsys, *words)
+    assert code == 1
+    assert "needs --model, a run directory or a name: installed are image/plain, audio" in said
+    assert "no edit 'varry'; did you mean 'vary'?" in run(capsys, "edit", "varry", "a.png")[2]

@@ -39,13 +39,6 @@ def random_image(rng, mode="RGB", size=(24, 16)):
     return image
 
 
-@pytest.fixture
-def rng(request):
-    seed = np.random.SeedSequence().entropy
-    print("seed", seed)
-    return np.random.default_rng(seed)
-
-
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_eight_bit_pictures_come_back_bit_for_bit(rng, mode):
     images = [random_image(rng, mode) for _ in range(20)]

@@ -90,9 +90,7 @@ def test_the_addcarbon_trick_is_valid_unique_and_novel():
     assert found["Novel"].value > 60
 
 
-def test_wasserstein_is_the_area_between_distribution_functions():
-    rng = np.random.default_rng()
-    print("seed", rng.bit_generator.seed_seq.entropy)
+def test_wasserstein_is_the_area_between_distribution_functions(rng):
     a = rng.normal(size=40)
     b = rng.normal(size=40) + 0.5
     assert wasserstein(a, b) == pytest.approx(np.abs(np.sort(a) - np.sort(b)).mean())

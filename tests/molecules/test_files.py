@@ -78,9 +78,6 @@ def test_a_sheet_has_a_cell_for_each(made):
 
 
 def test_graphs_of_noise_are_drawn_and_written(graph, tmp_path):
-    seed = torch.seed() % 2**31
-    print("seed", seed)
-    torch.manual_seed(seed)
     n = graph.largest
     bonds = torch.randint(5, (20, n, n)).triu(1)
     x = {"atoms": torch.randint(len(graph.types) + 1, (20, n)), "bonds": bonds + bonds.mT}

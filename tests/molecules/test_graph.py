@@ -109,8 +109,6 @@ def test_the_mask_is_over_atoms_and_their_pairs(graph):
 
 
 def test_safe_decoding_makes_any_graph_valid_and_raw_says_why_not(graph):
-    torch.manual_seed(torch.seed() % 2**31)
-    print("seed", torch.initial_seed())
     n, b = graph.largest, 300
     x = {
         "atoms": torch.randint(len(graph.types), (b, n)),

@@ -15,9 +15,6 @@ from suffuse_molecules.process import molecular
 
 @pytest.fixture
 def network(graph):
-    seed = torch.seed() % 2**31
-    print("seed", seed)
-    torch.manual_seed(seed)
     net = GraphTransformer(graph.shape, graph, width=32, edge=16, depth=2, heads=4, walks=4)
     for p in net.parameters():  # gates and outputs begin at zero
         torch.nn.init.normal_(p, std=0.2)

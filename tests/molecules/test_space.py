@@ -46,9 +46,6 @@ def space(mols):
 
 @pytest.fixture
 def network(space):
-    seed = torch.seed() % 2**31
-    print("seed", seed)
-    torch.manual_seed(seed)
     net = EquivariantTransformer(space.shape, space, width=32, edge=16, depth=3, heads=4, walks=4)
     for p in net.parameters():  # gates and outputs begin at zero
         torch.nn.init.normal_(p, std=0.2)

@@ -13,9 +13,7 @@ def symmetric(n, bonds):
     return orders
 
 
-def test_no_capacity_is_exceeded_and_one_piece_results():
-    rng = np.random.default_rng()
-    print("seed", rng.bit_generator.seed_seq.entropy)
+def test_no_capacity_is_exceeded_and_one_piece_results(rng):
     for _ in range(200):
         n = int(rng.integers(2, 12))
         capacity = rng.integers(2, 5, n)

@@ -25,7 +25,10 @@ KEY = "suffuse-edit"
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.argument("name", metavar="EDIT")
 @click.argument("inputs", metavar="INPUT...", nargs=-1)
-@click.option("--model", help="A run, a model directory or the name of an installed model.")
+@click.option(
+    "--model",
+    help="A run, a model directory or the name of an installed model.  [the only one there is]",
+)
 @click.option("-n", "n", type=int, default=1, show_default=True, help="Results for each input.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @sampling_options
@@ -68,10 +71,9 @@ def edit(
     known = [p.opts[0].lstrip("-") for p in ctx.command.params]
     paths, extra = _apart([*inputs, *ctx.args])
     words = _conditions(extra, given, known)
-    if model is None:
-        raise SuffuseError("edit needs --model: a run directory or a name of `suffuse models list`")
     if n < 1:
         raise SuffuseError(f"-n is 1 or more, and {n} is not")
+    model = model or _only(name, paths)
     loaded = suffuse.load(model)
     entry = _entry(name, loaded)
     fields = entry.options.model_fields
@@ -118,6 +120,26 @@ def _apart(words: list[str]) -> tuple[list[Path], list[str]]:
         else:
             extra += [word] if "=" in word else [word, *[next(rest, "")]]
     return paths, extra
+
+
+def _only(name: str, paths: list[Path]) -> str:
+    """The one installed model of a domain that has this edit and such files."""
+    import suffuse
+    from suffuse import plugins
+
+    edits = [e.name for e in plugins.entries("edit")]
+    domains = {e.partition("/")[0] for e in edits if name in (e, e.partition("/")[2])}
+    if not domains:
+        raise unknown("edit", name, sorted({e.partition("/")[2] for e in edits}))
+    models = [e.name for e in plugins.entries("model") if e.name.partition("/")[0] in domains]
+    if len(models) > 1 and paths:
+        kind = paths[0].suffix.lower()
+        models = [m for m in models if kind in suffuse.load(m).renderer.suffixes] or models
+    if len(models) != 1:
+        some = f"installed are {', '.join(models)}" if models else "none is installed"
+        raise SuffuseError(f"edit {name} needs --model, a run directory or a name: {some}")
+    click.echo(f"by {models[0]}", err=True)
+    return models[0]
 
 
 def _entry(name: str, model: Model) -> Entry:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -79,7 +81,8 @@ class Workbench:
 
     def __init__(self, status: PluginStatus, conformance: Conformance, manager: Manager) -> None:
         self.status, self.conformance, self.manager = status, conformance, manager
-        self._folder = tempfile.TemporaryDirectory(prefix="suffuse-check-")
+        self._folder = tempfile.mkdtemp(prefix="suffuse-check-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self.recipe = cache(self._recipe)
         self._halves: dict[str, tuple[list[Example], Few, Few]] = {}
         self._read: dict[tuple[str, str, int], Few] = {}
@@ -89,7 +92,7 @@ class Workbench:
 
     def folder(self) -> Path:
         """A new, empty folder."""
-        return Path(tempfile.mkdtemp(dir=self._folder.name))
+        return Path(tempfile.mkdtemp(dir=self._folder))
 
     # What a thing is checked in
 
