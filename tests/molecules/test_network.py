@@ -86,6 +86,13 @@ def test_walks_are_those_of_the_random_walk(graph, network):
     assert node[0, :4, 2].tolist() == [-0.75, 0.0, 0.0, -0.25]
 
 
+def test_it_tells_what_it_costs(graph, network):
+    assert network.params() == sum(p.numel() for p in network.parameters())
+    one = network.flops(atoms=4)
+    assert network.flops(batch=3, atoms=4) == 3 * one
+    assert network.flops() > one > 0
+
+
 def test_a_fresh_network_answers_with_the_frequencies(graph):
     net = GraphTransformer(graph.shape, graph, width=16, edge=8, depth=1, heads=2)
     x, level = noisy(graph, 1)

@@ -13,7 +13,7 @@ sum of the embeddings of the conditions, of the width that the network asks for;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,33 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["Network"]
+__all__ = ["Network", "flops", "params"]
+
+
+def params(module: nn.Module) -> int:
+    """How many numbers training adjusts."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def flops(module: nn.Module, *inputs: Any, **given: Any) -> int:
+    """Floating-point operations of a call on such inputs: two for each multiply-add.
+
+    Counted by torch.utils.flop_counter over the matrix products and the convolutions of a call on
+    shapes alone (nothing is computed).
+
+    Args:
+        inputs, given: what the module is called with; tensors on the device "meta".
+
+    >>> flops(nn.Linear(3, 5), torch.empty(2, 3, device="meta"))
+    60
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    outline = {name: torch.empty_like(k, device="meta") for name, k in tensors.items()}
+    counter = FlopCounterMode(display=False)
+    # The mathematical form of attention: the fused kernels of the CPU have no formula.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        functional_call(module, outline, inputs, given)
+    return counter.get_total_flops()
 
 
 class Network(nn.Module):
@@ -57,31 +83,27 @@ class Network(nn.Module):
 
     def params(self) -> int:
         """How many numbers training adjusts."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return params(self)
 
     def flops(self, batch: int = 1, size: Sequence[int] | None = None) -> int:
-        """Floating-point operations of one call: two for each multiply-add.
+        """Floating-point operations of one call; see `suffuse.nn.network.flops`.
 
-        Counted by torch.utils.flop_counter over the matrix products and the convolutions of a call
-        on shapes alone (nothing is computed). A training step costs about three times as many.
+        A training step costs about three times as many.
 
         Args:
             batch: how many states the call has.
             size: the size of a state; that of `shape` where None.
         """
         size = self.shape[1:] if size is None else tuple(size)
-        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        outline = {name: torch.empty_like(k, device="meta") for name, k in tensors.items()}
         dtype = next(self.parameters()).dtype
-        x = torch.empty(batch, self.shape[0], *size, device="meta", dtype=dtype)
-        given = {"vector": torch.empty(batch, self.width, device="meta", dtype=dtype)}
+
+        def outline(*shape: int) -> Tensor:
+            return torch.empty(shape, device="meta", dtype=dtype)
+
+        given = {"vector": outline(batch, self.width)}
         if self.context:
-            given["concat"] = torch.empty(batch, self.context, *size, device="meta", dtype=dtype)
-        counter = FlopCounterMode(display=False)
-        # The mathematical form of attention: the fused kernels of the CPU have no formula.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            functional_call(self, outline, (x, torch.empty(batch, device="meta")), given)
-        return counter.get_total_flops()
+            given["concat"] = outline(batch, self.context, *size)
+        return flops(self, outline(batch, self.shape[0], *size), outline(batch), **given)
 
     def _told(self, tokens: Tensor | None) -> None:
         """Refuse tokens that the network does not take.

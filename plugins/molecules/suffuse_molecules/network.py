@@ -1,9 +1,6 @@
-"""A graph transformer with a stream of its own for edges, on dense tensors.
+"""A graph transformer for molecules: atoms as nodes, bonds as edges, on dense tensors.
 
-Nodes attend to each other; the edge between two nodes shifts and scales what they exchange, and is
-itself updated from both. The edges of a molecule have no direction, so there is one feature vector
-for each unordered pair i < j: P = N (N − 1) / 2 of them instead of N². All goes through matrix
-products; nothing is scattered, and nothing has to be compiled.
+Its blocks are those of `suffuse.nn.graph`; here is what they are shown of a noisy molecule.
 
 **Features of the noisy graph**, made anew in each call. With the orders o_ij of the bonds, degrees
 d_i = Σ_j o_ij and the walk S = D^{−1/2} O D^{−1/2}: the powers S^k, k = 1 to K, whose entry (i, j)
@@ -17,8 +14,7 @@ SMILES write the molecules: canonical ones are walks along the bonds, so that mo
 neighbours. In training a share of the examples goes without, so that known parts, whose order is
 another, can be completed too (`unordered`).
 
-Sources: Dwivedi, Bresson, "A generalization of transformer networks to graphs" (2020),
-arXiv 2012.09699; Vignac et al., "DiGress" (2023), arXiv 2209.14734, section 5; relative random-walk
+Sources: Vignac et al., "DiGress" (2023), arXiv 2209.14734, section 5; relative random-walk
 features: Ma et al., "Graph inductive biases in transformers without message passing" (2023),
 arXiv 2305.17589, section 3.1.
 """
@@ -27,124 +23,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, silu
 
 from suffuse.errors import SuffuseError
 from suffuse.nn.blocks import zeroed
 from suffuse.nn.embedding import LevelEmbedding
+from suffuse.nn.graph import GraphBlock, Pairs, modulated, pairs_of
+from suffuse.nn.network import flops, params
 
 from .graph import ORDERS, Graph
 
 __all__ = ["GraphTransformer"]
-
-
-class Pairs(NamedTuple):
-    """The pairs i < j of n nodes, P of them.
-
-    Attributes:
-        first, second: i and j, [P].
-        place: the number of the pair (i, j), [n, n]; any on the diagonal.
-        incidence: 1 where a node is of a pair, float32 [n, P].
-    """
-
-    first: Tensor
-    second: Tensor
-    place: Tensor
-    incidence: Tensor
-
-    def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The features of both nodes of each pair, [B, P, C], of nodes [B, n, C]."""
-        return x.index_select(1, self.first), x.index_select(1, self.second)
-
-    def both(self, x: Tensor) -> Tensor:
-        """Their sum, [B, P, C], by a product of matrices, whose gradient scatters nothing."""
-        return self.incidence.mT.to(x.dtype) @ x
-
-    def total(self, e: Tensor) -> Tensor:
-        """The sum of the features of each node's pairs, [B, n, C], of pairs [B, P, C]."""
-        return self.incidence.to(e.dtype) @ e
-
-
-@lru_cache(maxsize=64)
-def pairs_of(n: int, device: torch.device) -> Pairs:
-    """The pairs of n nodes."""
-    # kept tensors serve training too, which takes none that were made in inference mode
-    with torch.inference_mode(False):
-        first, second = torch.triu_indices(n, n, 1, device=device)
-        number = torch.arange(len(first), device=device)
-        place = torch.zeros(n, n, dtype=torch.int64, device=device)
-        place[first, second] = place[second, first] = number
-        incidence = torch.zeros(n, len(first), device=device)
-        incidence[first, number] = incidence[second, number] = 1
-    return Pairs(first, second, place, incidence)
-
-
-def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, layer_norm(x, x.shape[-1:], eps=1e-5), 1 + scale)
-
-
-class Block(nn.Module):
-    """Nodes exchange what the edges let through; edges see both of their nodes.
-
-    All three updates are steered by the embedding and stand behind gates that begin at zero.
-    """
-
-    def __init__(self, width: int, edge: int, heads: int) -> None:
-        super().__init__()
-        if width % heads:
-            raise SuffuseError(f"a width of {width} cannot be split into {heads} heads")
-        self.heads = heads
-        self.modulation = nn.Parameter(torch.zeros(6 * width + 3 * edge))
-        self.qkv = nn.Linear(width, 3 * width)
-        self.steer = nn.Linear(edge, 2 * heads)
-        self.out = nn.Linear(width, width)
-        self.from_nodes = nn.Linear(width, 4 * edge)
-        self.from_edge = nn.Linear(edge, 2 * edge)
-        self.edge_out = nn.Linear(2 * edge, edge)
-        self.gather = nn.Linear(2 * edge, width)
-        self.linear_0 = nn.Linear(width, 2 * width)
-        self.linear_1 = nn.Linear(2 * width, width)
-
-    def forward(
-        self, x: Tensor, e: Tensor, y: Tensor, pairs: Pairs, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Nodes [B, N, width] and edges [B, P, edge], by a modulation [B, 1, 6 width + 3 edge].
-
-        `mask` is [B, N], True for nodes that are there.
-        """
-        n = x.shape[1]
-        edge = e.shape[-1]
-        parts = torch.split(y + self.modulation, [x.shape[-1]] * 6 + [edge] * 3, dim=-1)
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m, shift_e, scale_e, gate_e = parts
-
-        h = _modulated(x, shift_a, scale_a)
-        q, k, v = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        he = _modulated(e, shift_e, scale_e)
-        steer = self.steer(he).index_select(1, pairs.place.flatten())
-        steer = steer.unflatten(1, (n, n)).permute(0, 3, 1, 2)
-        steer = steer * (1 - torch.eye(n, dtype=e.dtype, device=e.device))  # no edge to itself
-        shift, scale = steer.chunk(2, dim=1)
-        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + shift
-        logits = logits.masked_fill(~mask[:, None, None, :], -1e4)
-        weights = logits.softmax(-1) * (1 + scale)
-        x = torch.addcmul(x, gate_a, self.out((weights @ v).transpose(1, 2).flatten(2)))
-
-        total, other = self.from_nodes(h).split(2 * edge, dim=-1)
-        inner = torch.addcmul(self.from_edge(he) + pairs.both(total), *pairs.ends(other))
-        inner = silu(inner)
-        e = torch.addcmul(e, gate_e, self.edge_out(inner))
-        both = mask[:, pairs.first] & mask[:, pairs.second]
-        share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None, None]
-        message = self.gather(pairs.total(inner * both[..., None]) * share)
-
-        h = _modulated(x, shift_m, scale_m) + message
-        x = torch.addcmul(x, gate_m, self.linear_1(silu(self.linear_0(h))))
-        return x, e
 
 
 class GraphTransformer(nn.Module):
@@ -199,7 +90,7 @@ class GraphTransformer(nn.Module):
             self.places = nn.Embedding(shape["atoms"][0], width)
             self.distances = nn.Embedding(shape["atoms"][0], edge)
         self.steering = zeroed(nn.Linear(width, 6 * width + 3 * edge))
-        self.blocks = nn.ModuleList(Block(width, edge, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(GraphBlock(width, edge, heads) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width + 2 * edge))
         self.atoms_out = zeroed(nn.Linear(width, kinds))
         self.bonds_out = zeroed(nn.Linear(edge, ORDERS))
@@ -235,6 +126,26 @@ class GraphTransformer(nn.Module):
             h, e = block(h, e, steering, pairs, there)
         return self._answers(h, e, y, pairs)
 
+    def params(self) -> int:
+        """How many numbers training adjusts."""
+        return params(self)
+
+    def flops(self, batch: int = 1, atoms: int | None = None) -> int:
+        """Floating-point operations of one call; see `suffuse.nn.network.flops`.
+
+        Args:
+            batch: how many molecules.
+            atoms: of each; the most that states have where None.
+        """
+        n = self.shape["atoms"][0] if atoms is None else atoms
+        x = {
+            "atoms": torch.zeros(batch, n, dtype=torch.int64, device="meta"),
+            "bonds": torch.zeros(batch, n, n, dtype=torch.int64, device="meta"),
+            "x": torch.zeros(batch, n, 3, device="meta"),
+        }
+        level = torch.zeros(batch, device="meta")
+        return flops(self, {k: x[k] for k in self.shape}, dict.fromkeys(self.shape, level))
+
     def _there(self, x: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) -> Tensor:
         """The atoms that are there, [B, N]."""
         return torch.ones_like(x["atoms"], dtype=torch.bool) if mask is None else mask["atoms"]
@@ -263,14 +174,13 @@ class GraphTransformer(nn.Module):
 
     def _answers(self, h: Tensor, e: Tensor, y: Tensor, pairs: Pairs) -> dict[str, Tensor]:
         """Logits of nodes and edges after the last block."""
-        n, width, edge = h.shape[1], h.shape[-1], e.shape[-1]
+        width, edge = h.shape[-1], e.shape[-1]
         shift, scale, shift_e, scale_e = self.modulation(y).split(
             [width, width, edge, edge], dim=-1
         )
-        logits = self.bonds_out(_modulated(e, shift_e, scale_e))
         return {
-            "atoms": self.atoms_out(_modulated(h, shift, scale)),
-            "bonds": logits.index_select(1, pairs.place.flatten()).unflatten(1, (n, n)),
+            "atoms": self.atoms_out(modulated(h, shift, scale)),
+            "bonds": pairs.dense(self.bonds_out(modulated(e, shift_e, scale_e))),
         }
 
     @contextmanager

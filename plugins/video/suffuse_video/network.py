@@ -1,21 +1,16 @@
 """A transformer over space and time, with a noise level for each frame.
 
-Each frame is cut into patches, and has a token of its own beside them. A block attends among the
-tokens of a frame, then along time among the tokens of a place, and ends with a perceptron:
-
-    x += gate · space(modulate(x));   x += gate · time(modulate(x));   x += gate · mlp(modulate(x))
-
-Shifts, scales and gates are a frame's own, from its noise level and from what the conditions ask
-of it. A frame's own token gathers from the patches what the frame shows, hands it along time, and
+Each frame is cut into patches, and has a token of its own beside them. The blocks are those of
+`suffuse.nn.spacetime`: attention among the tokens of a frame, then along time among the tokens of a
+place. What steers them is a frame's own, from its noise level and from what the conditions ask of
+it. A frame's own token gathers from the patches what the frame shows, hands it along time, and
 gives it back: so a thing is followed that is never twice at the same place.
 
-Attention along time knows how far apart frames are, and not where they stand: keys and queries are
-turned by their moments. With `causal` it looks at the present and the past alone; then keys and
+With `causal`, attention along time looks at the present and the past alone; then keys and
 values of frames that are done can be kept (see `Cache`) and are not computed again.
 
 Sources: Peebles, Xie, "Scalable diffusion models with transformers" (2022), arXiv 2212.09748;
-attention over space and time in turns: Ho et al., "Video diffusion models" (2022),
-arXiv 2204.03458; turned keys: Su et al., "RoFormer" (2021), arXiv 2104.09864.
+Ho et al., "Video diffusion models" (2022), arXiv 2204.03458.
 """
 
 from __future__ import annotations
@@ -25,25 +20,18 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    gelu,
-    interpolate,
-    pad,
-    pixel_shuffle,
-    pixel_unshuffle,
-    scaled_dot_product_attention,
-    silu,
-)
+from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle, silu
 
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
-from suffuse.nn.attention import Attention, attend, unit, zeroed
+from suffuse.nn.attention import zeroed
 from suffuse.nn.blocks import convolution
 from suffuse.nn.dit import patchify, unpatchify
 from suffuse.nn.embedding import LevelEmbedding, sincos
 from suffuse.nn.network import Network
+from suffuse.nn.spacetime import SpaceTimeBlock, turns
 
-__all__ = ["Cache", "SpaceTime", "TimeAttention", "each_frames", "spread", "turns"]
+__all__ = ["Cache", "SpaceTime", "each_frames", "spread"]
 
 
 def each_frames(level: Tensor, x: Tensor, channels: int) -> Tensor:
@@ -101,99 +89,6 @@ class Cache:
         if self.writing:
             self.kept[block] = k[..., -self.longest :, :], v[..., -self.longest :, :]
         return k, v
-
-
-class TimeAttention(nn.Module):
-    """Attention along time [B, F, width] that knows how far apart frames are."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        size = width // max(heads, 1)
-        if heads < 1 or width % heads or size % 2:
-            raise SuffuseError(
-                f"attention along time of width {width} cannot be split into {heads} heads of an "
-                "even size"
-            )
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.gain = nn.Parameter(torch.ones(size))
-        self.out = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.out.weight)
-
-    def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor | None, kept: object = None
-    ) -> Tensor:
-        """What attention adds to x [B, F, width].
-
-        Args:
-            turn: cosines and sines of the moments' angles, [F, width / heads] each.
-            mask: [F, keys], True where a frame looks; everywhere where None.
-            kept: (k, v) -> those with what is remembered before them.
-        """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k = turned(unit(q, self.gain), turn), turned(unit(k), turn)
-        if callable(kept):
-            k, v = kept(k, v)
-        if mask is None:
-            h = attend(q, k, v)
-        else:
-            h = scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out: Tensor = self.out(h.transpose(1, 2).flatten(2))
-        return out
-
-
-def turns(moments: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [F, size] of moments [F] at frequencies from 1 down to 1/100 a frame."""
-    frequencies = 100.0 ** -(torch.arange(size // 2, device=moments.device) / max(size // 2, 1))
-    angles = (moments[:, None].float() * frequencies).repeat(1, 2)
-    return angles.cos(), angles.sin()
-
-
-def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """x [..., F, size] with each pair of features (i, i + size / 2) turned by its angle."""
-    a, b = x.chunk(2, dim=-1)
-    cos, sin = (k.to(x.dtype) for k in turn)
-    return x * cos + torch.cat([-b, a], dim=-1) * sin
-
-
-class _Block(nn.Module):
-    """Attention among the tokens of a frame is left out where a frame is one token."""
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float, one: bool) -> None:
-        super().__init__()
-        self.modulation = zeroed(nn.Linear(width, (6 if one else 9) * width))
-        self.space = None if one else Attention(width, heads)
-        self.time = TimeAttention(width, heads)
-        inner = round(width * mlp_ratio)
-        self.linear_0, self.linear_1 = nn.Linear(width, inner), nn.Linear(inner, width)
-        if self.space is not None:
-            nn.init.xavier_uniform_(self.space.out.weight)  # the gates alone begin at zero
-
-    def forward(
-        self,
-        x: Tensor,
-        e: Tensor,
-        frames: int,
-        turn: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        kept: object = None,
-    ) -> Tensor:
-        """Tokens [B·F, N, width], steered by embeddings [B·F, 1, width]."""
-        said = self.modulation(e).chunk(6 if self.space is None else 9, dim=-1)
-        shift_t, scale_t, gate_t, shift_m, scale_m, gate_m = said[-6:]
-        if self.space is None:
-            h = ada_norm(x, scale_t, shift_t)[1]
-        else:
-            shift, scale, gate = said[:3]
-            h = self.space(ada_norm(x, scale, shift)[1])
-            x, h = ada_norm(x, scale_t, shift_t, h, gate)
-        n, width = h.shape[1:]
-        along = h.reshape(-1, frames, n, width).transpose(1, 2).reshape(-1, frames, width)
-        h = self.time(along, turn, mask, kept)
-        h = h.reshape(-1, n, frames, width).transpose(1, 2).reshape(x.shape)
-        x, h = ada_norm(x, scale_m, shift_m, h, gate_t)
-        h = self.linear_1(gelu(self.linear_0(h)))
-        return torch.addcmul(x, gate_m, h)
 
 
 class _Refine(nn.Module):
@@ -303,7 +198,9 @@ class SpaceTime(Network):
         self.enter = nn.Linear(channels * patch**2, width)
         self.own = nn.Linear(width, width)
         self.one = max(self.shape[2:]) <= patch
-        self.blocks = nn.ModuleList(_Block(width, heads, mlp_ratio, self.one) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            SpaceTimeBlock(width, heads, mlp_ratio, space=not self.one) for _ in range(depth)
+        )
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.leave = nn.Linear(
             width, refine // SAID * (patch // 2) ** 2 if refine else channels * patch**2

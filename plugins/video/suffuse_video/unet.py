@@ -25,9 +25,10 @@ from suffuse.errors import SuffuseError
 from suffuse.kernels.norm_silu import norm_silu
 from suffuse.nn.blocks import ResidualBlock, count_groups, divisor, zeroed
 from suffuse.nn.network import Network
+from suffuse.nn.spacetime import TimeAttention, turns
 from suffuse.nn.unet import UNet
 
-from .network import TimeAttention, each_frames, spread, turns
+from .network import each_frames, spread
 
 __all__ = ["SpaceTimeUNet"]
 
