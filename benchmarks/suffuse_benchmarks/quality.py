@@ -26,8 +26,8 @@ from suffuse_benchmarks.trainers import TRAINERS, Look
 __all__ = ["TimeToQuality", "cases", "table"]
 
 TASK = "training/core-seconds until digits are good"
-LOOKS = (10.0, 30.0, 60.0, 90.0, 120.0)
-"""Core-seconds after which the other libraries' models are looked at."""
+LOOKS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of `limit` after which the other libraries' models are looked at."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class TimeToQuality:
             found: Metric = judge.evaluate(made, test=test, train=train, seed=0)[0]
             return found
 
-        looks = [k for k in LOOKS if k <= self.limit]
-        if not looks:
-            raise SuffuseError(f"limit is {LOOKS[0]:g} core-seconds or more; given {self.limit:g}")
+        if self.limit <= 0:
+            raise SuffuseError(f"limit is a number of core-seconds above 0; given {self.limit:g}")
+        looks = [share * self.limit for share in LOOKS]
         curve, reached = [], False
         for look in TRAINERS[self.model](pictures, self.seed, looks):
             figure = kid(look)

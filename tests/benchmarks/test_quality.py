@@ -53,14 +53,14 @@ def case(level: float = 0.0, limit: float = 120.0) -> quality.TimeToQuality:
 @pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize(
     ("level", "limit", "looks", "reached"),
-    [(0.0, 120.0, 4, True), (0.5, 120.0, 3, True), (0.1, 60.0, 3, False), (0.0, 60.0, 3, False)],
+    [(0.3, 120.0, 4, True), (0.5, 120.0, 3, True), (0.1, 60.0, 4, False), (0.0, 60.0, 4, True)],
 )
 def test_the_first_look_at_the_level_counts(
     level: float, limit: float, looks: int, reached: bool
 ) -> None:
     found = case(level, limit).run(Context())
     cores, seconds, _ = found.metrics
-    assert cores.value == quality.LOOKS[looks - 1]
+    assert cores.value == limit * quality.LOOKS[looks - 1]
     assert seconds.value == cores.value / 2
     assert found.detail["reached"] is reached
     assert len(found.detail["curve"]) == looks

@@ -54,6 +54,26 @@ def test_each_method_trains_a_student(method: str, teacher: Path, tmp_path: Path
     assert len(model.sample(3)) == 3
 
 
+def test_a_student_teaches_fewer_steps(teacher: Path, tmp_path: Path) -> None:
+    """A first teacher takes many steps of second order, a student just its own."""
+
+    def distilled(start: Path, calls: int) -> Any:
+        out = tmp_path / str(calls)
+        words = ["distill", str(start), "--method", "progressive", "--calls", str(calls)]
+        done = CliRunner().invoke(cli, [*words, "--steps", "3", "--out", str(out), *TINY])
+        if done.exception:
+            raise done.exception
+        return load(out).recipe
+
+    four = distilled(teacher, 4)
+    assert four.objective == {"name": "progressive", "steps": 4, "teacher_steps": 4, "order": 2}
+    two = distilled(tmp_path / "4", 2)
+    assert two.objective == {"name": "progressive", "steps": 2, "teacher_steps": 2, "order": 1}
+    assert two.training.learning_rate == four.training.learning_rate
+    with pytest.raises(SuffuseError, match="was distilled to 4 steps"):
+        distilled(tmp_path / "4", 3)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

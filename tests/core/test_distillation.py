@@ -28,17 +28,9 @@ def flow_end(x, t, schedule):
     return 0.2 + math.sqrt(VARIANCE) * (x - c.alpha * 0.2) / spread
 
 
-class Learner(torch.nn.Module):
-    """A network with a scale and a shift on a given function, both as they are in the beginning."""
-
-    def __init__(self, process, function):
-        super().__init__()
-        self.scale = torch.nn.Parameter(torch.ones((), dtype=F))
-        self.shift = torch.nn.Parameter(torch.zeros((), dtype=F))
-        self.process, self.function = process, function
-
-    def answer(self, x, t):
-        return self.scale * self.function(x, t) + self.shift
+def process_input(schedule, x_0, t):
+    """x_t of clean states, with noise."""
+    return Gaussian(schedule).corrupt(x_0, t, torch.randn_like(x_0))
 
 
 def batch(n, schedule):
@@ -76,6 +68,48 @@ def test_progressive_has_its_minimum_where_two_steps_are_one(schedule):
     objective = few.progressive(process, teacher, steps=steps)
     assert objective(each, x_0, t, noise).max() < 1e-18
     assert objective(lambda x, t: teacher(x, t), x_0, t, noise).mean() > 1e-6
+
+
+@gauges
+@pytest.mark.parametrize(("order", "least"), [(1, 1.9), (2, 3.6)])
+def test_the_teacher_is_followed_at_its_order(schedule, order, least):
+    """Halving the steps divides the distance to the exact flow by 2 or by 4."""
+    teacher = DATA.denoiser(schedule)
+    x = batch(64, schedule)[0]
+    t, s = torch.full((64,), 0.7, dtype=F), torch.full((64,), 0.4, dtype=F)
+    x = process_input(schedule, x, t)
+    a, b = schedule.at(t).align(x), schedule.at(s).align(x)
+    wide = [(c.alpha**2 * VARIANCE + c.sigma**2).sqrt() for c in (a, b)]
+    exact = b.alpha * 0.2 + (x - a.alpha * 0.2) * wide[1] / wide[0]
+    apart = [
+        (few._followed(schedule, teacher, x, t, s, n, order, None, {}) - exact).abs().mean()
+        for n in (16, 32, 64)
+    ]
+    assert apart[0] > least * apart[1]
+    assert apart[1] > least * apart[2]
+
+
+@gauges
+def test_a_good_teacher_takes_many_steps(schedule):
+    """What a student of 4 steps has learned is nearer to the flow, the better it was shown."""
+    teacher, process = DATA.denoiser(schedule), Student(schedule)
+    x_0, t, noise = batch(256, schedule)
+
+    def exact(x, t):
+        """The clean estimate with which one step in four ends on the exact flow."""
+        s = t - 0.25
+        a, b = schedule.at(t).align(x), schedule.at(s.clamp(min=0)).align(x)
+        wide = [(c.alpha**2 * VARIANCE + c.sigma**2).sqrt() for c in (a, b)]
+        return few._leading(x, b.alpha * 0.2 + (x - a.alpha * 0.2) * wide[1] / wide[0], a, b)
+
+    losses = [
+        few.progressive(process, teacher, steps=4, teacher_steps=n, order=order)(
+            exact, x_0, t, noise
+        ).mean()
+        for n, order in ((2, 1), (8, 1), (8, 2))
+    ]
+    assert losses[1] < 0.2 * losses[0]
+    assert losses[2] < 0.5 * losses[1]
 
 
 @gauges
@@ -123,6 +157,41 @@ def test_consistency_goes_to_zero_with_the_steps_at_the_end_of_the_flow(schedule
     assert losses[2] < 0.35 * losses[1]
     other = few.consistency(process, teacher, steps=256, huber=1e-6)
     assert other(lambda x, t: teacher(x, t), x_0, t, noise).mean() > 5 * losses[2]
+
+
+@gauges
+def test_each_segment_has_an_end_of_its_own(schedule):
+    """The estimate that leads to the flow at 3/4, 1/2, 1/4 or 0 is consistent, and no other."""
+    process, teacher = Student(schedule), DATA.denoiser(schedule)
+    x_0, t, noise = batch(256, schedule)
+
+    def ends(x, t):
+        low = ((t * 4 - 1e-9).ceil() - 1).clamp(min=0) / 4
+        a, b = schedule.at(t).align(x), schedule.at(low).align(x)
+        wide = [(c.alpha**2 * VARIANCE + c.sigma**2).sqrt() for c in (a, b)]
+        return few._leading(x, b.alpha * 0.2 + (x - a.alpha * 0.2) * wide[1] / wide[0], a, b)
+
+    def loss(n, student):
+        objective = few.consistency(process, teacher, steps=n, segments=4, huber=1e-6)
+        return objective(student, x_0, t, noise).mean()
+
+    assert loss(128, ends) < 0.35 * loss(64, ends)
+    assert loss(128, teacher) > 5 * loss(128, ends)
+    assert loss(128, lambda x, t: flow_end(x, t, schedule)) > 5 * loss(128, ends)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (few.consistency, {"steps": 30, "segments": 4}, "multiple of its segments"),
+        (few.consistency, {"order": 3}, "order is 1 or 2"),
+        (few.progressive, {"teacher_steps": 0}, "are 1 or more"),
+    ],
+)
+def test_wrong_numbers_are_refused(kind, given, said):
+    schedule = SCHEDULES["vp"]
+    with pytest.raises(SuffuseError, match=said):
+        kind(Gaussian(schedule), DATA.denoiser(schedule), **given)
 
 
 @gauges

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from suffuse.errors import SuffuseError
+
+if TYPE_CHECKING:
+    from suffuse.recipe import Recipe
 
 SAMPLERS = {
     "consistency": {"name": "lcm"},
@@ -18,6 +21,10 @@ SAMPLERS = {
     "reflow": {"name": "ddim"},
 }
 """How the student of each method is sampled; by "lcm" for those of others."""
+
+
+FINE = 16
+"""Steps in all, of second order, of a teacher that was not distilled."""
 
 
 @click.command()
@@ -59,14 +66,17 @@ def distill(
     teacher = suffuse.load(model)
     plugins.get("objective", method)
     data: dict[str, Any] = teacher.recipe.model_dump()
+    before = few_steps(teacher.recipe)
     data["objective"] = {"name": method}
     if method == "progressive":
-        data["objective"]["steps"] = calls
+        data["objective"] |= {"steps": calls, **taught(calls, before)}
     data["sampling"] |= {"solver": SAMPLERS.get(method, {"name": "lcm"}), "steps": calls}
     data["sampling"] |= {"guidance": 1.0, "guidance_by": []}
     given = data["training"]
     given |= {"start": str(Path(model).resolve()) if Path(model).exists() else model}
-    given |= {"condition_dropout": 0.0, "learning_rate": given["learning_rate"] / 4}
+    given["condition_dropout"] = 0.0
+    if before is None:
+        given["learning_rate"] /= 4
     if steps is not None:
         given["steps"] = steps
     if seed is not None:
@@ -77,3 +87,28 @@ def distill(
         training.train(asked, out, resume=resume, command=command)
     except training.Interrupted:
         raise SystemExit(130) from None
+
+
+def few_steps(recipe: Recipe) -> int | None:
+    """The steps that a model was distilled to; None where it follows a flow in any number.
+
+    What reflow makes follows a flow too.
+    """
+    taught = recipe.objective is not None and recipe.objective["name"] != "reflow"
+    return recipe.sampling.steps if taught else None
+
+
+def taught(calls: int, before: int | None) -> dict[str, int]:
+    """How many steps the teacher takes for each of the student's.
+
+    Raises:
+        SuffuseError: for a teacher whose steps are no multiple of the student's.
+    """
+    if before is None:
+        return {"teacher_steps": max(FINE // calls, 2), "order": 2}
+    if before % calls or before == calls:
+        raise SuffuseError(
+            f"the model was distilled to {before} steps, and teaches only a number of --calls that "
+            f"divides them; given {calls}"
+        )
+    return {"teacher_steps": before // calls, "order": 1}

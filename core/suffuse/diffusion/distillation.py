@@ -10,8 +10,8 @@ model f is the end of the flow, f(x_t, t) = x_0 on the whole path, which holds w
 end is the state itself (true of every prediction but "x0") and df/dλ = 0 along the flow.
 
     progressive    one step of f does what several of the teacher do
-    consistency    f at t is f at the next lower time, a step of the teacher further; without a
-                   teacher a step along x_0 and ε, whose mean it is
+    consistency    f at t leads where f at the next lower time does, a step of the teacher further;
+                   without a teacher a step along x_0 and ε, whose mean it is
     continuous     the same in the limit of small steps: f moves by df/dλ, taken forward
     reflow         the process's own loss on pairs of noise and of what the teacher makes of it
 
@@ -77,6 +77,12 @@ def _moved(x: Tensor, d: Tensor, t: Coefficients, s: Coefficients) -> Tensor:
     """DDIM's step: where the flow of the clean estimate d goes from t to s."""
     ratio = s.sigma / t.sigma
     return (ratio * x + (s.alpha - ratio * t.alpha) * d).to(x.dtype)
+
+
+def _leading(x_t: Tensor, x_s: Tensor, t: Coefficients, s: Coefficients) -> Tensor:
+    """The clean estimate with which DDIM's step from x_t ends in x_s; `_moved` the other way."""
+    ratio = s.sigma / t.sigma
+    return ((x_s - ratio * x_t) / (s.alpha - ratio * t.alpha)).to(x_t.dtype)
 
 
 def _followed(
@@ -167,12 +173,11 @@ def progressive(
         )
 
     def loss(student: Denoiser, x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any, given: Any) -> Any:
-        end = (t - 1 / steps).clamp(min=0)
-        at, after = (schedule.at(k).align(x_t) for k in (t, end))
+        s = (t - 1 / steps).clamp(min=0)
+        at, after = (schedule.at(k).align(x_t) for k in (t, s))
         with torch.no_grad():
-            x = _followed(schedule, teacher, x_t, t, end, teacher_steps, order, mask, given)
-            ratio = after.sigma / at.sigma
-            target = (x - ratio * x_t) / (after.alpha - ratio * at.alpha)
+            x_s = _followed(schedule, teacher, x_t, t, s, teacher_steps, order, mask, given)
+            target = _leading(x_t, x_s, at, after)
         weight = torch.exp(2 * at.lam).clamp(min=1.0, max=1e4)
         return mean_over(weight * (student(x_t, t, **given) - target) ** 2, mask)
 
@@ -180,30 +185,52 @@ def progressive(
 
 
 def consistency(
-    process: Any, teacher: Denoiser | None = None, *, steps: int = 32, huber: float = 0.03
+    process: Any,
+    teacher: Denoiser | None = None,
+    *,
+    steps: int = 32,
+    segments: int = 1,
+    order: Literal[1, 2] = 2,
+    huber: float = 0.03,
 ) -> Objective:
-    """The student's estimate is the same at neighbouring times of the flow.
+    """The student's estimates at neighbouring times lead to the same end of the flow.
 
-    Sample the student with "lcm".
+    With one segment the end is the clean one; sample the student with "lcm". With more, each part
+    of the time has an end of its own, where its DDIM step leads to; sample with "ddim" in as many
+    steps, uniform in t.
 
     Args:
         teacher: whose flow it is; None for the flow of the data themselves (consistency training).
-        steps: into how many the time is cut.
+        steps: into how many the time is cut, a multiple of `segments`.
+        segments: how many parts of the time have an end of their own.
+        order: of the teacher's step, 1 (DDIM) or 2; see `progressive`.
         huber: c of the distance sqrt(Σ δ² / n + c²) − c, over the n elements of a sample.
 
     Sources: Song et al. (2023), arXiv 2303.01469, algorithms 2 and 3; Song, Dhariwal (2023),
-    arXiv 2310.14189, section 3.3.
+    arXiv 2310.14189, section 3.3; segments: Heek, Hoogeboom, Salimans, "Multistep consistency
+    models" (2024), arXiv 2403.06807, algorithm 1.
     """
     process = _gaussian(process)
     schedule = process.schedule
+    if segments < 1 or steps < segments or steps % segments or order not in (1, 2):
+        raise SuffuseError(
+            "the steps of a consistency distillation are a multiple of its segments, and the order "
+            f"is 1 or 2; given {steps}, {segments} and {order}"
+        )
 
     def loss(student: Denoiser, x_0: Tensor, x_t: Tensor, t: Tensor, mask: Any, given: Any) -> Any:
-        s = (t - 1 / steps).clamp(min=0)
+        step = (t * steps).round()
+        low = ((step - 1) * segments / steps).floor() / segments
+        s = (step - 1) / steps
+        at, after, end = (schedule.at(k).align(x_t) for k in (t, s, low))
         with torch.no_grad():
-            d = x_0 if teacher is None else teacher(x_t, t, **given)
-            x_s = _moved(x_t, d, schedule.at(t).align(x_0), schedule.at(s).align(x_0))
-            x_s = masked(x_s, mask)
-            target = torch.where(align(s > 0, x_0), student(x_s, s, **given), x_s)
+            if teacher is None:
+                x_s = masked(_moved(x_t, x_0, at, after), mask)
+            else:
+                x_s = _followed(schedule, teacher, x_t, t, s, 1, order, mask, given)
+            there = _moved(x_s, student(x_s, s, **given), after, end)
+            there = torch.where(align(s > low, x_s), there, x_s)
+            target = _leading(x_t, there, at, end)
         square = mean_over((student(x_t, t, **given) - target) ** 2, mask)
         return (square + huber**2).sqrt() - huber
 
@@ -256,7 +283,7 @@ def continuous(
     return _objective(process, lambda t: t.clamp(low, high), loss)
 
 
-def reflow(process: Any, teacher: Denoiser, *, calls: int = 8, solver: str = "heun") -> Objective:
+def reflow(process: Any, teacher: Denoiser, *, calls: int = 12, solver: str = "adams") -> Objective:
     """The process's own loss on pairs of noise and of what the teacher's flow makes of it.
 
     The paths between such pairs cross less, so that fewer steps suffice. The data are not looked

@@ -45,6 +45,9 @@ def write(run: Path, path: Path, refresh: int = 5) -> bool:
         page.fact(number(round(rate)), "examples a second")
         left = (steps - done) * int(training.get("batch", 1)) / rate
         page.fact("0:00" if finished else _clock(left), "left")
+    memory = log.last("memory")
+    if memory:
+        page.fact(f"{memory / 1e6:,.0f} MB", "memory at most")
     section = page.section("Training")
     if len(log):
         section.side(*curves(log, str(training.get("decay", ""))))
