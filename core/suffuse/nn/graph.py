@@ -57,7 +57,7 @@ class Pairs(NamedTuple):
         tensor([5., 6.])
         """
         n = len(self.incidence)
-        return e.index_select(1, self.place.flatten()).unflatten(1, (n, n))
+        return e.index_select(1, self.place.flatten()).reshape(len(e), n, n, e.shape[-1])
 
     def sparse(self, x: Tensor) -> Tensor:
         """Pairs [B, P, *C] of what stands above the diagonal of [B, n, n, *C]."""
