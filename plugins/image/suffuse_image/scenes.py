@@ -86,17 +86,22 @@ class Scenes:
     Args:
         split: "train" or "test".
         each: how many pictures of each scene.
+        partial: the share of training pictures whose prompt leaves out one or two of its words,
+            "blue triangles" or "three", so that a model learns what each word says by itself.
     """
 
     licence = "Apache-2.0"
     source = "drawn by suffuse_image.scenes"
 
-    def __init__(self, split: Split = "train", each: int = 40) -> None:
+    def __init__(self, split: Split = "train", each: int = 40, partial: float = 0.0) -> None:
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
         if each < 1:
             raise SuffuseError(f"each scene is drawn once or more, and not {each} times")
+        if not 0 <= partial <= 1:
+            raise SuffuseError(f"the share of partial prompts lies in 0 to 1, and not at {partial}")
         self.split, self.each = split, each
+        self.partial = partial if split == "train" else 0.0
         self._scenes = [scene for scene in SCENES if scene.withheld == (split == "test")]
 
     @property
@@ -111,7 +116,19 @@ class Scenes:
             raise IndexError(f"picture {index} of {len(self)}")
         variant, row = divmod(index % len(self), len(self._scenes))
         scene = self._scenes[row]
-        return Example(draw(scene, variant), {"prompt": scene.caption})
+        prompt = shortened(scene, variant, self.partial)
+        return Example(draw(scene, variant), {"prompt": prompt})
+
+
+def shortened(scene: Scene, variant: int, share: float) -> str:
+    """The caption of a variant; in a `share` of all variants without one or two of its words."""
+    digest = hashlib.sha256(f"image/scenes/words/{scene.caption}/{variant}".encode()).digest()
+    random = np.random.default_rng(list(digest[:16]))
+    words = scene.caption.split()
+    if random.random() < share:
+        kept = sorted(random.permutation(3)[: random.integers(1, 3)])
+        words = [words[i] for i in kept]
+    return " ".join(words)
 
 
 def draw(scene: Scene, variant: int = 0) -> Image.Image:
