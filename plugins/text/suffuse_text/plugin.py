@@ -20,3 +20,9 @@ def register_conditioners(register: Register) -> None:
         extra="minilm",
         summary="a frozen language model, all-MiniLM-L6-v2; weighted prompts",
     )
+    register(
+        "text/local",
+        "suffuse_text.local:Local",
+        extra="local",
+        summary="a text encoder in a local folder: CLIP, T5, sentence-transformers",
+    )
