@@ -122,6 +122,7 @@ def batches(seed: int, n: int, batch: int, share: range, dropout: dict[str, floa
         null={"a": torch.tensor([-1]), "b": torch.full((1, 2), -1.0)},
         dropout=dropout,
         mirror=mirror,
+        beside=["b"],
         device=CPU,
     )
 
@@ -137,6 +138,9 @@ def test_mirrored_examples_are_half_of_them_and_the_same_for_any_share(seed: int
     assert isinstance(mirrored.x_0, Tensor)
     same = (mirrored.x_0 == plain.x_0).all(1)
     assert torch.equal(mirrored.x_0[~same], plain.x_0[~same].flip(-1))
+    assert torch.equal(mirrored.conditions["a"], plain.conditions["a"])
+    beside = plain.conditions["b"], mirrored.conditions["b"]  # a state that goes with it
+    assert torch.equal(beside[1], torch.where(same[:, None], beside[0], beside[0].flip(-1)))
     assert 6 <= int(same.sum()) <= 34  # of 40, by chance at most 3e-6 outside
     for share in (range(13), range(13, 40)):
         part = made(share, (-1,)).x_0

@@ -7,7 +7,7 @@ of processes, see the same examples at the same noise levels under the same nois
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,6 +81,7 @@ class Batches:
         null: one row of each condition's "not given".
         dropout: how often each condition is dropped, in [0, 1]; those that it does not name stay.
         mirror: axes of a state, the last being −1, each reversed in half of the examples.
+        beside: conditions that are states too, which are reversed with them.
         device: where batches are put.
     """
 
@@ -96,6 +97,7 @@ class Batches:
         null: Mapping[str, Tensor],
         dropout: Mapping[str, float],
         mirror: Sequence[int] = (),
+        beside: Iterable[str] = (),
         device: torch.device,
     ) -> None:
         self._states, self._process, self._mask = states, process, mask
@@ -103,7 +105,7 @@ class Batches:
         self._device = device
         self._null = {name: row.to(device) for name, row in null.items()}
         self._dropout = dict(dropout)
-        self._mirror = tuple(mirror)
+        self._mirror, self._beside = tuple(mirror), frozenset(beside)
         self._noise = Noise(seed, len(share), first=share.start, device=device)
         self._place = torch.arange(share.start, share.stop, dtype=torch.float64, device=device)
 
@@ -123,17 +125,21 @@ class Batches:
         named, extra = 2 + len(self._dropout), self._process.extra(x_0)
         every = named + extra + len(self._mirror)
         draws = self._noise.uniform((every,), step=step, stream=Stream.LEVEL)
-        x_0 = self._mirrored(x_0, draws[:, named + extra :])
+        turns = draws[:, named + extra :]
+        x_0 = self._mirrored(x_0, turns)
+        conditions = self._conditions(chosen, draws[:, 1:named])
+        for name in self._beside:
+            conditions[name] = self._mirrored(conditions[name], turns)
         u = (self._place + draws[:, 0]) / self._batch
         return Batch(
             x_0,
             torch.cat([u[:, None], draws[:, named : named + extra]], 1) if extra else u,
             self._process.noise(self._noise, x_0, step=step, stream=Stream.CORRUPT),
             None if sizes is None else self._mask(sizes.to(self._device)),
-            self._conditions(chosen, draws[:, 1:named]),
+            conditions,
         )
 
-    def _mirrored(self, x_0: State, draws: Tensor) -> State:
+    def _mirrored(self, x_0: Any, draws: Tensor) -> Any:
         """Examples with each axis reversed where the uniform draw [b, axes] is below a half."""
         for axis, draw in zip(self._mirror, draws.unbind(1), strict=True):
             if isinstance(x_0, Mapping) or not 1 - x_0.ndim <= axis < 0:

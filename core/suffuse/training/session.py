@@ -128,6 +128,7 @@ class Session:
             null=self.model.prepare({}, 1),
             dropout=dict.fromkeys(self.model.droppable, recipe.training.condition_dropout),
             mirror=self.training.mirror,
+            beside=[name for name, c in self.model.conditions.items() if c.kind == "state"],
             device=self.device,
         )
 

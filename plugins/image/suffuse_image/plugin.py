@@ -35,6 +35,11 @@ def register_datasets(register: Register) -> None:
         summary="named emoji in seven styles, 32x32, with captions (Apache-2.0, MIT, CC BY 4.0)",
     )
     register(
+        "image/smaller",
+        "suffuse_image.smaller:Smaller",
+        summary="another set's pictures beside smaller copies, for models that make them larger",
+    )
+    register(
         "image/scenes",
         "suffuse_image.scenes:Scenes",
         summary="drawn scenes with exact captions, 32x32; pairs withheld from training",
@@ -94,6 +99,11 @@ def register_evaluators(register: Register) -> None:
         summary="how often a made scene shows the count, colour and shape asked for",
     )
     register(
+        "image/detail",
+        "suffuse_image.smaller:Detail",
+        summary="made large pictures against the true ones, beside Lanczos",
+    )
+    register(
         "image/style-accuracy",
         "suffuse_image.alignment:StyleAccuracy",
         summary="how often a made picture is recognised as of its style",
@@ -151,6 +161,11 @@ def register_recipes(register: Register) -> None:
         "image/scenes",
         _RECIPES / "scenes.toml",
         summary="drawn scenes by prompt, to measure composition",
+    )
+    register(
+        "image/upsampler",
+        _RECIPES / "upsampler.toml",
+        summary="32x32 pictures made 64x64; your own with --data DIR",
     )
     register(
         "image/text",

@@ -93,6 +93,9 @@ def mean(pictures: Sequence[Image.Image]) -> Image.Image:
 class Upscale(Restore):
     """Details for a picture that is `factor` times smaller than the model's.
 
+    A model that was trained for it, with the condition "small" (`image/upsampler`), is told the
+    small picture; any other draws pictures whose means of blocks are the small one's pixels.
+
     Args:
         model: of pixels.
         factor: of each side; it divides the model's size.
@@ -114,14 +117,33 @@ class Upscale(Restore):
             raise SuffuseError(
                 f"factor is 2 or more and divides the model's size {self.size}; given {factor}"
             )
+        trained = model.recipe.dataset.get("factor", 2) if "small" in model.conditions else factor
+        if factor != trained:
+            raise SuffuseError(f"this model makes pictures {trained} times larger, not {factor}")
         self.small = tuple(side // factor for side in self.size)
         self.operator = self._whole(operators.resample(self.size, self.small, kernel="box"))
         self.noise = max(noise, ROUNDING) / 255
 
+    def __call__(
+        self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Image.Image]:
+        """n pictures for each, of the model's size."""
+        if "small" not in self.model.conditions:
+            return super().__call__(objects, n, seed=seed, **settings)
+        out = []
+        for k, image in enumerate(objects):
+            drawn = seeds(seed, k, n * self.average)
+            told = [self._fitted(image)] * len(drawn)
+            made = self.model.sample(len(drawn), seed=drawn, small=told, **settings)
+            out += [mean(made[i::n]) for i in range(n)]
+        return out
+
     def observe(self, image: Image.Image) -> Observation:
         """The picture as the means of blocks."""
-        small = crop_to(eight_bit(image, self.model.encoder.channels), self.small)
-        return Observation(self.operator, self._data(small), self.noise)
+        return Observation(self.operator, self._data(self._fitted(image)), self.noise)
+
+    def _fitted(self, image: Image.Image) -> Image.Image:
+        return crop_to(eight_bit(image, self.model.encoder.channels), self.small)
 
 
 class Denoise(Restore):

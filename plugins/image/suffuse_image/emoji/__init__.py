@@ -2,7 +2,7 @@
 
 1,052 concepts and 6,775 pictures of the sets of ATTRIBUTION.md, all of them free to use, change
 and pass on. `make.py` draws the set anew. ``concepts = "common"`` are the 259 of ``common.txt``
-that anyone can name at this size.
+that anyone can name at this size; these are there at 64x64 as well.
 
 Two splits are fixed and published. By pair: a (concept, style) is held out if the SHA-256 digest of
 ``"image/emoji/CONCEPT/STYLE"``, as a fraction, is below 0.08; its concept is seen in other styles,
@@ -35,6 +35,8 @@ from suffuse_image.emoji.variants import COLOURS, MIRRORED, hue, mirrored, named
 __all__ = ["HELD_OUT", "STYLES", "Emoji"]
 
 HELD_OUT = 0.08
+SIZE, LARGE = 32, 64
+"""Pixels a side, of all pictures and of those of the common concepts."""
 CAPTIONS = 3
 """So many views show a picture as it was drawn."""
 STYLES = (
@@ -57,6 +59,7 @@ class Emoji:
         concepts: "common" for the 259 that are easy to name, or "all".
         held_out: what the test split holds: "pair" or "concept".
         styles: only these; all where None.
+        size: pixels a side, 32; or 64, of the common concepts.
         views: how often each picture occurs in the training split, each time with another caption;
             beyond `CAPTIONS`, mirrored or in another colour.
 
@@ -74,6 +77,7 @@ class Emoji:
         concepts: Literal["common", "all"] = "common",
         held_out: Literal["pair", "concept"] = "pair",
         styles: list[str] | None = None,
+        size: Literal[32, 64] = 32,
         views: int = 1,
     ) -> None:
         if split not in ("train", "test"):
@@ -81,10 +85,15 @@ class Emoji:
         for style in styles or ():
             if style not in STYLES:
                 raise SuffuseError(f"there is no style {style!r}; there are {', '.join(STYLES)}")
+        if size != SIZE and (size != LARGE or concepts != "common"):
+            raise SuffuseError(
+                f"the common concepts are drawn at {SIZE} and {LARGE} pixels and all of them at "
+                f"{SIZE}; given {size}, and concepts {concepts!r}"
+            )
         if views < 1:
             raise SuffuseError(f"a picture occurs once or more, and not {views} times")
         self._index = index()
-        wanted = _common() if concepts == "common" else frozenset(self._index["concepts"])
+        wanted = common() if concepts == "common" else frozenset(self._index["concepts"])
         chosen = []
         vocabulary = set()
         for i, (concept, style) in enumerate(self._index["pictures"]):
@@ -93,6 +102,7 @@ class Emoji:
             vocabulary.add(concept)
             if self._held_out(concept, style, held_out) == (split == "test"):
                 chosen.append(i)
+        self._size = size
         self.views = views if split == "train" else 1
         self._chosen = chosen
         self._words = _vocabulary(vocabulary, self._index["concepts"], views)
@@ -111,7 +121,10 @@ class Emoji:
         view, row = divmod(index % len(self), len(self._chosen))
         which = self._chosen[row]
         concept, style = self._index["pictures"][which]
-        image = Image.fromarray(_pixels()[which])
+        if self._size == SIZE:
+            image = Image.fromarray(_pixels(SIZE)[which])
+        else:
+            image = Image.fromarray(_pixels(LARGE)[_place_at_64()[which]])
         if view < CAPTIONS:
             captions = _captions(concept, self._index["concepts"][concept]["tags"])
             return Example(image, {"prompt": captions[view % len(captions)], "style": style})
@@ -135,19 +148,26 @@ def index() -> Any:
     return json.loads((_HERE / "index.json").read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=1)
-def _pixels() -> np.ndarray:
-    """All pictures, uint8 [N, 32, 32, 3]."""
-    with Image.open(_HERE / "sheet.webp") as file:
+@lru_cache(maxsize=2)
+def _pixels(size: int) -> np.ndarray:
+    """The pictures of a sheet in order, uint8 [N, size, size, 3], with what fills its last row."""
+    with Image.open(_HERE / ("sheet.webp" if size == SIZE else f"sheet-{size}.webp")) as file:
         sheet = np.asarray(file.convert("RGB"))
-    size, columns = index()["size"], index()["columns"]
-    rows = len(sheet) // size
+    rows, columns = len(sheet) // size, sheet.shape[1] // size
     cells = sheet.reshape(rows, size, columns, size, 3).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(cells.reshape(-1, size, size, 3)[: len(index()["pictures"])])
+    return np.ascontiguousarray(cells.reshape(-1, size, size, 3))
 
 
 @lru_cache(maxsize=1)
-def _common() -> frozenset[str]:
+def _place_at_64() -> Mapping[int, int]:
+    """Of the pictures of common concepts: the place in the sheet of the larger ones."""
+    which = [i for i, (concept, _) in enumerate(index()["pictures"]) if concept in common()]
+    return {number: place for place, number in enumerate(which)}
+
+
+@lru_cache(maxsize=1)
+def common() -> frozenset[str]:
+    """The concepts that anyone can name."""
     lines = (_HERE / "common.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if line[:1] != "#" for word in line.split())
 

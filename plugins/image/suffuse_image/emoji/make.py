@@ -3,7 +3,8 @@
 PACKAGES is a folder with the unpacked npm packages ``@iconify-json/NAME`` of `STYLES` and
 ``emojibase-data``, each below ``NAME/package/`` as ``npm pack`` and ``tar`` leave it. Drawing needs
 the library resvg-py. Written beside this file: ``sheet.webp``, one picture of 32x32 pixels after
-the other, and ``index.json``, which says what each of them is.
+the other, ``index.json``, which says what each of them is, and ``sheet-64.webp``, those of the
+common concepts at 64x64.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 
 from PIL import Image
 
-SIZE, COLUMNS, LEAST = 32, 128, 6
-"""Pixels a side; pictures in a row of the sheet; a concept stands in so many styles at least."""
+from suffuse_image.emoji import LARGE, SIZE, common
+
+COLUMNS, LEAST = 128, 6
+"""Pictures in a row of the sheet; a concept stands in so many styles at least."""
 
 STYLES = {
     "noto": "noto",
@@ -58,23 +61,21 @@ def main(packages: Path) -> None:
     concepts = sorted(name for name, styles in count.items() if styles >= LEAST)
     tags = _tags(packages)
     entries = []
-    pictures = []
+    pictures, larger = [], []
     for concept in concepts:
         for style in STYLES:
             if concept in names[style]:
-                picture = _draw(sets[style], names[style][concept])
-                if picture is not None:
-                    pictures.append(picture)
+                drawn = _draw(sets[style], names[style][concept])
+                if drawn is not None:
+                    pictures.append(_resized(drawn, SIZE))
                     entries.append([concept, style])
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * SIZE, rows * SIZE), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % COLUMNS * SIZE, i // COLUMNS * SIZE))
+                    if concept in common():
+                        larger.append(_resized(drawn, LARGE))
     here = Path(__file__).parent
-    sheet.save(here / "sheet.webp", lossless=True, quality=100, method=6)
+    _save(pictures, SIZE, here / "sheet.webp")
+    _save(larger, LARGE, here / f"sheet-{LARGE}.webp")
     index = {
         "size": SIZE,
-        "columns": COLUMNS,
         "sources": {style: _version(packages / name) for style, name in STYLES.items()},
         "concepts": {
             name: {"category": category[name], "tags": tags.get(name, [])} for name in concepts
@@ -84,6 +85,19 @@ def main(packages: Path) -> None:
     text = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
     (here / "index.json").write_text(text.replace('],["', '],\n["') + "\n", encoding="utf-8")
     print(f"{len(concepts)} concepts, {len(pictures)} pictures")
+
+
+def _resized(drawn: Image.Image, size: int) -> Image.Image:
+    return drawn.resize((size, size), Image.Resampling.BOX)
+
+
+def _save(pictures: list[Image.Image], size: int, path: Path) -> None:
+    """A sheet of pictures, row by row."""
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * size, rows * size), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % COLUMNS * size, i // COLUMNS * size))
+    sheet.save(path, lossless=True, quality=100, method=6)
 
 
 def _read(folder: Path, file: str) -> Any:
@@ -117,7 +131,7 @@ def _tags(packages: Path) -> dict[str, list[str]]:
 
 
 def _draw(icons: Any, name: str) -> Image.Image | None:
-    """An icon over white, drawn four times as large and averaged; None where nothing is seen."""
+    """An icon over white, four times as large as it is kept; None where nothing would be seen."""
     import resvg_py  # type: ignore[import-untyped]
 
     icon = icons["icons"][name]
@@ -132,8 +146,7 @@ def _draw(icons: Any, name: str) -> Image.Image | None:
     image = Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     flat = Image.alpha_composite(white, image).convert("RGB")
-    flat = flat.resize((SIZE, SIZE), Image.Resampling.BOX)
-    return None if flat.getextrema() == ((255, 255),) * 3 else flat
+    return None if _resized(flat, SIZE).getextrema() == ((255, 255),) * 3 else flat
 
 
 if __name__ == "__main__":

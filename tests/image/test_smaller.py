@@ -1,0 +1,111 @@
+"""Small pictures made larger: the data, their judge, and the edit by a model that knows how."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from suffuse import plugins, recipe
+from suffuse.errors import SuffuseError
+from suffuse.model import Model
+from suffuse.plugins.contracts import Example
+from suffuse_image.restoring import Upscale
+from suffuse_image.smaller import Detail, Smaller
+
+LARGE = {"name": "image/emoji", "size": 64}
+SMALL = {"denoiser.width": 16, "denoiser.depth": 1, "denoiser.heads": 1, "sampling.steps": 2}
+
+
+def blocks(image: Image.Image, factor: int) -> np.ndarray:
+    """Means of blocks."""
+    p = np.asarray(image, dtype=np.float64)
+    h, w = (side // factor for side in p.shape[:2])
+    return p.reshape(h, factor, w, factor, 3).mean((1, 3))
+
+
+def test_the_small_picture_is_the_mean_of_blocks() -> None:
+    test = Smaller("test")
+    for i in (0, 7, len(test) - 1):
+        found = np.asarray(test[i].conditions["small"], dtype=np.float64)
+        np.testing.assert_allclose(found, blocks(test[i].data, 2), atol=0.51)
+
+
+def test_copies_of_the_training_split_have_noise_that_stays_the_same() -> None:
+    train, quiet = Smaller("train", noise=8.0), Smaller("train", noise=0.0)
+    apart = []
+    for i in range(40):
+        one, two = (np.asarray(s[i].conditions["small"], dtype=np.float64) for s in (train, quiet))
+        assert train[i].conditions["small"].tobytes() == train[i].conditions["small"].tobytes()
+        inner = (two > 40) & (two < 215)  # where nothing is clipped
+        if inner.sum() > 300:
+            apart.append((one - two)[inner].std())
+    assert max(apart) < 9
+    assert min(apart) < 3 < max(apart)
+
+
+def test_pictures_of_a_folder_are_cropped_first(tmp_path, rng) -> None:
+    for i in range(6):
+        pixels = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    example = Smaller("train", path=str(tmp_path), size=24, factor=3, noise=0)[0]
+    assert (example.data.size, example.conditions["small"].size) == ((24, 24), (8, 8))
+    np.testing.assert_allclose(
+        np.asarray(example.conditions["small"], dtype=float), blocks(example.data, 3), atol=0.6
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"factor": 1}, {"factor": 3}, {"size": 0}])
+def test_factors_that_do_not_fit_are_refused(wrong) -> None:
+    with pytest.raises(SuffuseError, match="divides the size"):
+        Smaller("test", **wrong)
+
+
+def test_emoji_at_64_are_those_at_32() -> None:
+    """Both sheets were drawn from one drawing of 128 pixels a side."""
+    large = plugins.build("dataset", LARGE, split="test")
+    small = plugins.build("dataset", {"name": "image/emoji"}, split="test")
+    assert len(large) == len(small)
+    for i in range(0, len(large), 11):
+        assert large[i].conditions == small[i].conditions
+        apart = blocks(large[i].data, 2) - np.asarray(small[i].data, dtype=float)
+        assert np.abs(apart).max() <= 1.5
+    with pytest.raises(SuffuseError, match="drawn at 32 and 64 pixels"):
+        plugins.build(
+            "dataset", {"name": "image/emoji", "size": 64, "concepts": "all"}, split="test"
+        )
+
+
+def test_the_judge_finds_the_true_picture_of_each_small_one() -> None:
+    test = Smaller("test")
+    rows = [3, 0, 5]
+    grey = Image.new("RGB", (64, 64), (90, 90, 90))
+    true = [Example(test[i].data, test[i].conditions) for i in rows]
+    found = {m.name: m for m in Detail().evaluate(true, test=test, train=test, seed=0)}
+    assert found["Error"].value == 0
+    assert found["SSIM"].value == pytest.approx(1)
+    plain = [Example(grey, test[i].conditions) for i in rows]
+    found = {m.name: m for m in Detail().evaluate(plain, test=test, train=test, seed=0)}
+    errors = [(np.asarray(test[i].data, dtype=float) - 90) for i in rows]
+    assert found["Error"].value == pytest.approx(np.mean([(e**2).mean() ** 0.5 for e in errors]))
+    assert 0 < found["Error, Lanczos"].value < found["Error"].value
+    with pytest.raises(SuffuseError, match="small pictures of the test split"):
+        Detail().evaluate([Example(grey, {"small": grey})], test=test, train=test, seed=0)
+
+
+def test_a_model_that_knows_the_small_picture_is_told_it() -> None:
+    loaded = recipe.load("image/upsampler", SMALL)
+    data = plugins.build("dataset", loaded.dataset, split="train")
+    model = Model.untrained(loaded, data)
+    picture = data[0].conditions["small"]
+    told = []
+    model.sample = lambda n, **given: told.append((n, given)) or [data[0].data] * n  # type: ignore[method-assign]
+    made = Upscale(model, average=2)([picture.resize((40, 40))], n=3, seed=5, steps=4)
+    assert [image.size for image in made] == [(64, 64)] * 3
+    ((n, given),) = told
+    assert n == 6
+    assert len(set(given["seed"])) == 6
+    assert {image.size for image in given["small"]} == {(32, 32)}
+    assert given["steps"] == 4
+    with pytest.raises(SuffuseError, match="2 times larger, not 4"):
+        Upscale(model, factor=4)
