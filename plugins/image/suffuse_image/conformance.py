@@ -58,6 +58,7 @@ CONFORMANCE = Conformance(
         "recipe image/folder": _pictures,
         "recipe image/text": _captioned,
         "recipe image/emoji": {**_SMALL, "dataset.views": 1},
+        "recipe image/upsampler": _SMALL,
         "recipe image/scenes": {**_SMALL, "dataset.each": 4},
         "denoiser image/dit": {"denoiser.width": 64, "denoiser.depth": 2, "denoiser.heads": 2},
         "denoiser image/magnitude-unet": {"denoiser.width": 16, "denoiser.blocks": 1},

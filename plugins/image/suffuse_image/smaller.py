@@ -7,7 +7,7 @@ between 0 and `noise`, since what such a model is given later was often made by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -93,51 +93,50 @@ class Smaller:
 
 
 class Detail:
-    """Pictures that were made large against the true ones, beside Lanczos on the same."""
+    """How pictures that were made large agree with the small one, and with the true large one.
+
+    The true one is that of the test split with the same small one; figures of it, beside those of
+    Lanczos, are there where every sample has one.
+    """
 
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
     ) -> list[Metric]:
-        """The error in levels of 255 (root of the mean square) and SSIM, means over pictures."""
-        true = {}
-        for i in range(len(test)):
-            example = test[i]
-            true[_key(example)] = example.data
-        try:
-            wanted = [true[_key(sample)] for sample in samples]
-        except KeyError:
-            raise SuffuseError(
-                'the samples are judged by the small pictures of the test split ("small")'
-            ) from None
-        lanczos = [
-            sample.conditions["small"].resize(picture.size, Image.Resampling.LANCZOS)
-            for sample, picture in zip(samples, wanted, strict=True)
+        """Errors in levels of 255 (root of the mean square) and SSIM, means over pictures."""
+        small = [sample.conditions.get("small") for sample in samples]
+        if not all(isinstance(each, Image.Image) for each in small):
+            raise SuffuseError('what is judged are pictures with the condition "small"')
+        made = [sample.data for sample in samples]
+        reduced = [
+            image.resize(s.size, Image.Resampling.BOX) for image, s in zip(made, small, strict=True)
         ]
-        metrics = []
-        for name, unit, better, figure in (
-            ("Error", "levels", "lower", _error),
-            ("SSIM", "", "higher", ssim),
-        ):
-            values, filtered = (
-                np.array([figure(a, b) for a, b in zip(pictures, wanted, strict=True)])
-                for pictures in ([sample.data for sample in samples], lanczos)
-            )
-            for whose, of in (("", values), (", Lanczos", filtered)):
-                found = stats.mean(of, seed=seed)
-                metrics.append(
-                    Metric(
-                        *(f"{name}{whose}", found.value, found.low, found.high),
-                        cast(Any, better),
-                        len(of),
-                        unit=unit,
-                    )
-                )
+        metrics = [_metric("Error of the small copy", _error, reduced, small, seed)]
+        examples = (test[i] for i in range(len(test)))
+        true = {example.conditions["small"].tobytes(): example.data for example in examples}
+        wanted = [true.get(each.tobytes()) for each in small]
+        if None not in wanted:
+            lanczos = [
+                s.resize(image.size, Image.Resampling.LANCZOS)
+                for image, s in zip(made, small, strict=True)
+            ]
+            for name, figure in (("Error", _error), ("SSIM", ssim)):
+                metrics.append(_metric(name, figure, made, wanted, seed))
+                metrics.append(_metric(f"{name}, Lanczos", figure, lanczos, wanted, seed))
         return metrics
 
 
-def _key(example: Example) -> bytes:
-    small = example.conditions.get("small")
-    return b"" if small is None else bytes(small.tobytes())
+def _metric(
+    name: str, figure: Callable[..., float], made: list[Any], wanted: list[Any], seed: int
+) -> Metric:
+    values = np.array([figure(a, b) for a, b in zip(made, wanted, strict=True)])
+    found = stats.mean(values, seed=seed)
+    error = figure is _error
+    return Metric(
+        *(name, found.value, found.low, found.high),
+        "lower" if error else "higher",
+        len(values),
+        unit="levels" if error else "",
+    )
 
 
 def _error(made: Image.Image, true: Image.Image) -> float:
