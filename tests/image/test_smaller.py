@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from suffuse import plugins, recipe
+from suffuse.cli import main
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Example
+from suffuse.training import looks
 from suffuse_image.restoring import Upscale
 from suffuse_image.smaller import Detail, Smaller
 
@@ -115,3 +117,34 @@ def test_a_model_that_knows_the_small_picture_is_told_it() -> None:
     assert given["steps"] == 4
     with pytest.raises(SuffuseError, match="2 times larger, not 4"):
         Upscale(model, factor=4)
+
+
+def test_sheets_of_a_training_are_of_held_out_small_pictures(tmp_path, monkeypatch) -> None:
+    loaded = recipe.load("image/upsampler", SMALL)
+    model = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
+    given = []
+    sample = model.sample
+    monkeypatch.setattr(
+        model, "sample", lambda n, **words: given.append(words["small"]) or sample(n, **words)
+    )
+    looks.sheet(model, tmp_path / "sheet.png")
+    assert Image.open(tmp_path / "sheet.png").size[0] > 4 * 64
+    test = Smaller("test")
+    true = {test[i].conditions["small"].tobytes() for i in range(len(test))}
+    assert len({small.tobytes() for small in given[0]} & true) == 16
+
+
+def test_a_model_that_must_be_told_is_not_sampled_without(tmp_path, capsys) -> None:
+    loaded = recipe.load("image/upsampler", SMALL)
+    data = plugins.build("dataset", loaded.dataset, split="train")
+    Model.untrained(loaded, data).save(tmp_path / "m")
+    with pytest.raises(SystemExit) as end:
+        main(["sample", str(tmp_path / "m"), "-n", "1", "-o", str(tmp_path / "x.png")])
+    assert end.value.code == 1
+    assert "makes one thing of another: give --small FILE" in capsys.readouterr().err
+    data[0].conditions["small"].save(tmp_path / "small.png")
+    words = ["--small", str(tmp_path / "small.png"), "-o", str(tmp_path / "x.png")]
+    with pytest.raises(SystemExit) as end:
+        main(["sample", str(tmp_path / "m"), "-n", "1", *words])
+    assert not end.value.code
+    assert Image.open(tmp_path / "x.png").size == (64, 64)

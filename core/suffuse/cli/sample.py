@@ -132,6 +132,9 @@ def sample(
         values |= columns
         if ctx.get_parameter_source("n") is ParameterSource.DEFAULT:
             n = len(next(iter(columns.values())))
+    for name, condition in loaded.conditions.items():
+        if condition.kind == "state" and name not in {*values, *loaded.droppable}:
+            raise SuffuseError(f"{model} makes one thing of another: give --{name} FILE")
     if negative is not None:
         settings["negative"] = {_prompt(loaded): negative}
     if size is not None or circular:

@@ -11,6 +11,7 @@ from typing import Any
 from suffuse import storage
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
+from suffuse.stats import evenly
 
 logger = logging.getLogger(__name__)
 
@@ -24,21 +25,42 @@ PLAIN = 16
 def sheet(model: Model, path: Path) -> None:
     """Sample the same seeds each time and draw them: a column for each of the first categories.
 
+    Words and whole objects as conditions are those of held-out examples, one for each row where
+    there are columns.
+
     Args:
         model: with the weights to look at.
         path: of the PNG.
     """
-    for name, condition in model.conditions.items():
-        if condition.kind == "category" and condition.names:
-            columns = list(condition.names[:CATEGORIES])
-            values = columns * ROWS
-            given: dict[str, Any] = {name: values}
-            made = model.sample(len(values), seed=0, **given)
-            png = model.renderer.sheet(made, values, len(columns))
-            break
-    else:
-        png = model.renderer.sheet(model.sample(PLAIN, seed=0))
+    named = [(k, c.names) for k, c in model.conditions.items() if c.kind == "category" and c.names]
+    name, columns = (named[0][0], list(named[0][1][:CATEGORIES])) if named else ("", [])
+    count, wide = (ROWS, len(columns)) if columns else (PLAIN, 1)
+    given: dict[str, Any] = {
+        key: [value for value in values for _ in range(wide)]
+        for key, values in _held_out(model, count).items()
+    }
+    if columns:
+        given[name] = columns * ROWS
+    made = model.sample(count * wide, seed=0, **given)
+    png = model.renderer.sheet(made, columns * ROWS or None, len(columns))
     storage.write_bytes(path, png)
+
+
+def _held_out(model: Model, count: int) -> dict[str, list[Any]]:
+    """Values of the conditions that are words or objects, of held-out examples in turns."""
+    names = [name for name, c in model.conditions.items() if c.kind in ("text", "state")]
+    if not names:
+        return {}
+    try:
+        test = model.dataset("test")
+    except SuffuseError:  # a look is not worth a run
+        return {}
+    examples = [test[i] for i in evenly(len(test), count)] if len(test) else []
+    return {
+        name: [examples[i % len(examples)].conditions.get(name) for i in range(count)]
+        for name in names
+        if examples
+    }
 
 
 def evaluations(path: Path) -> list[dict[str, Any]]:
