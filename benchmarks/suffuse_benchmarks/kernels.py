@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from suffuse.bench import Context, Result, interleaved, median
 from suffuse.diffusion import Noise
 from suffuse.kernels import guided_step, plan_step
 from suffuse.kernels.ada_norm import ada_norm
+from suffuse.kernels.categorical_step import categorical_step
 from suffuse.kernels.norm_silu import norm_silu
 from suffuse.kernels.plan_step import Fresh
 from suffuse.plugins.contracts import Metric
@@ -174,6 +176,22 @@ class Speed:
             **self._fast(plain),
         }, 4
 
+    def _categorical_step(self) -> tuple[Subjects, float]:
+        """Masked tokens, half of which are revealed; beside it the draw by torch.multinomial."""
+        logits, values = self._made(), self.shape[-1]
+        wide = {"dtype": torch.float64, "device": self.device}
+        x_t = torch.randint(values + 1, self.shape[:-1], device=self.device)
+        u, m = torch.rand(*self.shape[:-1], **wide), torch.eye(values + 1, **wide)[-1]
+        row = (torch.ones((), **wide), torch.full((), 0.5, **wide), torch.zeros((), **wide))
+        clean = torch.full((), 0.4, **wide), torch.full((), 0.6, **wide)
+
+        def plain() -> torch.Tensor:
+            drawn = torch.multinomial(logits.softmax(-1).flatten(0, -2), 1).reshape(x_t.shape)
+            return torch.where((x_t == values) & (u < 0.5), drawn, x_t)
+
+        step = partial(categorical_step, logits, x_t, row, clean, m, u)
+        return {"suffuse": step, "plain": plain}, 1
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -226,6 +244,7 @@ def suite(seconds: float = 4.0, with_peers: bool = True) -> Iterator[Speed | Com
             ("norm_silu", (16, 64, 32, 32)),
             ("norm_silu", (16, 128, 64, 64)),
             ("ada_norm", (32, 256, 384)),
+            ("categorical_step", (64, 1024, 32)),
         ):
             task = f"kernels/{device}, {dtype}, {'x'.join(map(str, shape))}"
             yield Speed(task, model, 0, shape, device, dtype, seconds)

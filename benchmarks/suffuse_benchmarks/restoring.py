@@ -28,8 +28,12 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "replacement": ("replacement", "", {}),
     "repaint": ("repaint", "ddpm", {"jump": 5, "repeats": 5}),
     "ddrm": ("ddrm", "ddim", {}),
+    "sdedit": ("sdedit", "", {}),
 }
 """Its name for `restore`, the solver, empty for the default, and options."""
+
+BEGIN = 0.6
+"""The time that the data are noised to for "sdedit"; the others begin in pure noise."""
 
 REPEATS = 5
 
@@ -79,7 +83,8 @@ class Restored:
         schedule = schedules.cosine()
         counted = _Counted(exact.denoiser(schedule))
         words = {"solver": self.solver} if self.solver else {}
-        plan = solvers.plan(schedule=schedule, steps=self.calls, **words)
+        begin = BEGIN if self.method == "sdedit" else 1.0
+        plan = solvers.plan(schedule=schedule, steps=self.calls, begin=begin, **words)
         observation = Observation(subset(seen, dimensions), y, self.noise)
         found, floors = [], []
         for repeat in range(REPEATS):
@@ -92,7 +97,7 @@ class Restored:
                 method=self.method,
                 options=self.options,
                 noise=source,
-                x=start,
+                x=start if begin == 1.0 else None,
             )
             found.append(_distance(made.detach().double(), mean, rest))
             drawn = torch.randn(self.samples, dimensions, generator=random, dtype=torch.float64)

@@ -80,6 +80,14 @@ def test_cfg_plus_plus_renoises_with_the_unconditional_noise():
     torch.testing.assert_close(found, x)
 
 
+@pytest.mark.parametrize("name", ["heun", "restart"])
+def test_cfg_plus_plus_refuses_rows_that_do_not_go_on(name):
+    """Heun's second call stands at the level that it reaches: the weight would be infinite."""
+    options = {"low": 0.3, "high": 2.0} if name == "restart" else {}
+    with pytest.raises(SuffuseError, match=f"one call a step.*{name!r}"):
+        guidance.cfg_plus_plus(denoise, 0.6, NULL, solvers.plan(name, SCHEDULE, steps=9, **options))
+
+
 def test_cfg_zero_star_fits_the_unconditional_velocity(drawn):
     x, t, shift = drawn
     c = SCHEDULE.at(t).align(x)
@@ -119,6 +127,14 @@ def test_conditions_compose_with_weights_of_either_sign(drawn):
     guided = guidance.compose(denoise, [(2.0, {"shift": one}), (-0.5, {"shift": two})], NULL)
     base = denoise(x, t, torch.zeros(5, dtype=F))
     torch.testing.assert_close(guided(x, t), base + 2.0 * 0.5 + (-0.5) * -2.0)
+
+
+def test_conditions_that_would_be_left_out_are_refused(drawn):
+    x, t, _ = drawn
+    with pytest.raises(SuffuseError, match="'style' has no null"):
+        guidance.compose(denoise, [(2.0, {"style": torch.ones(1)})], NULL)
+    with pytest.raises(SuffuseError, match="are tensors"):
+        guidance.classifier_free(denoise, 2.0, NULL)(x, t, shift=1.0)
 
 
 def test_a_classifiers_gradient_gives_the_exact_posterior():

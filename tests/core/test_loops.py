@@ -66,6 +66,21 @@ def test_adaptive_draws_the_prior_and_says_its_calls(schedule):
         loops.adaptive(denoise, schedule)
 
 
+def test_adaptive_steps_leave_padding_at_0():
+    schedule = schedules.flow()
+    exact = MIX.denoiser(schedule)
+
+    def denoise(x, t, mask):
+        assert (x[:, 3:] == 0).all()
+        return torch.cat([exact(x[:, :3], t), torch.randn_like(x[:, 3:])], 1)
+
+    x, mask = torch.randn(2, 5, dtype=F), torch.tensor([[True] * 3 + [False] * 2] * 2)
+    found = loops.adaptive(denoise, schedule, x, mask=mask, rtol=1e-7, atol=1e-7).state[0]
+    expected = loops.adaptive(exact, schedule, x[:, :3], rtol=1e-7, atol=1e-7).state[0]
+    torch.testing.assert_close(found[:, :3], expected, rtol=0, atol=1e-4)
+    assert (found[:, 3:] == 0).all()
+
+
 # Picard
 
 
@@ -211,6 +226,23 @@ def test_langevin_is_the_same_in_any_batch(norms):
         return loops.langevin(denoise, plan, noise=noise, shape=(3,), times=2, norms=norms)
 
     torch.testing.assert_close(run(Noise(1, 5))[3:4], run(Noise(1, 1, first=3)))
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_langevin_steps_do_not_see_padding(norms):
+    plan = solvers.plan("ddpm", schedules.flow(), steps=5)
+    exact, ragged = MIX.denoiser(plan.schedule), []
+
+    def denoise(x, t, mask):
+        ragged.append(bool((x[:, 3:] == 0).all()))
+        return torch.cat([exact(x[:, :3], t), torch.randn_like(x[:, 3:])], 1)
+
+    settings = {"noise": Noise(1, 2), "times": 2, "norms": norms}
+    mask = torch.tensor([[True] * 3 + [False] * 4] * 2)
+    found = loops.langevin(denoise, plan, shape=(7,), mask=mask, **settings)
+    expected = loops.langevin(exact, plan, shape=(3,), **settings)
+    torch.testing.assert_close(found[:, :3], expected)
+    assert all(ragged)
 
 
 def test_langevin_hands_conditions_on():

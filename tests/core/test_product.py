@@ -95,6 +95,19 @@ def test_independent_parts_are_sampled_as_each_alone():
         assert torch.equal(both[name], alone), name
 
 
+def test_parts_may_look_back_differently_far():
+    part, x = Gaussian(schedules.cosine()), {name: torch.randn(2, 3, dtype=F) for name in "abc"}
+    names = dict(zip("abc", ("unipc", "ddim", "heun"), strict=True))
+    plans = {k: solvers.plan(name, part.schedule, steps=6) for k, name in names.items()}
+    process = Product(dict.fromkeys("abc", (part, 1.0)))
+    both = sample(
+        lambda x, t: {k: torch.tanh(v) for k, v in x.items()}, plans, x=x, process=process
+    )
+    for k, plan in plans.items():
+        alone = sample(lambda x, t: torch.tanh(x), plan, x=x[k])
+        torch.testing.assert_close(both[k], alone)
+
+
 def test_the_loss_is_the_weighted_sum_of_each_alone_in_one_call():
     parts, seen, x_0 = networks(), [], clean(6)
     noise = JOINT.noise(Noise(1, 6), x_0, step=4, stream=Stream.CORRUPT)

@@ -21,7 +21,7 @@ from suffuse.diffusion import (
     schedules,
     solvers,
 )
-from suffuse.diffusion.analysis import amplification
+from suffuse.diffusion.analysis import amplification, spread
 from suffuse.diffusion.solvers import SOLVERS, exponential_weights
 from suffuse.diffusion.solvers.adams import variable
 from suffuse.diffusion.solvers.quadrature import exponential_quadrature
@@ -253,6 +253,13 @@ def test_v4_heun_is_karras_algorithm():
     torch.testing.assert_close(found, x, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("schedule", [schedules.edm(), schedules.scaled_linear()])
+def test_churn_does_not_leave_the_schedule(schedule):
+    """Short steps from the noisiest level, raised by 1.41 times, would pass it."""
+    plan = solvers.heun(schedule, np.array([1, 0.98, 0.96, 0.94, 0]), churn=1e3, churn_noise=1.0)
+    assert abs(spread(plan, 1.0)[:-1] - 1).max() < 0.02
+
+
 # The table as a thing
 
 
@@ -390,6 +397,8 @@ def test_index_grids_are_those_of_pretrained_models():
 
     assert indices("trailing") == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
     assert indices("leading") == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
+    whole = grids.leading(schedules.scaled_linear(), 1000)  # where an offset has no room
+    np.testing.assert_allclose(whole * 1000, np.arange(1000, -1, -1))
     assert indices("linspace") == [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]
     assert indices("ays") == [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
     assert indices("ays-sdxl") == [999, 845, 730, 587, 443, 310, 193, 116, 53, 13]

@@ -133,6 +133,51 @@ def test_plan_step_clamps_and_keeps_what_is_known(seed: int, n: int) -> None:
     assert torch.equal(found[kept], known[kept])
 
 
+def test_a_clamp_lets_what_is_no_number_through() -> None:
+    x = torch.tensor([[float("nan"), 3.0, -3.0, float("inf")]])
+    found, _ = gpu_plan.plan_step([x], torch.tensor([[1.0, 0.0]]), clamp=(-1.0, 1.0))
+    expected = plan_step([x], [1.0], clamp=(-1.0, 1.0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_sources_of_a_part_of_a_batch_are_read_as_they_are() -> None:
+    """A slice of a batch's words lies in memory with the others' between."""
+    noise = Noise([1, 2**40, 2**40 + 7, 2**63], 4)
+    part, table = noise.words[:, 1:3], torch.tensor([[0.0, 1.0]])
+    found, _ = gpu_plan.plan_step(
+        [torch.zeros(2, 9)], table, words=part, step=torch.tensor(3), stream=1
+    )
+    whole = noise.normal((9,), step=3, stream=1)
+    torch.testing.assert_close(found, whole[1:3], rtol=1e-5, atol=1e-6)
+    assert noise[1:3].words.is_contiguous()
+
+
+def test_one_axis_of_the_grid_has_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second axis of CUDA's grids ends at 65,535, and batches need not."""
+    grids = []
+
+    class Launched:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            grids.append(grid)
+            return lambda *given, **options: None
+
+    for module in (gpu_plan, gpu_guided, gpu_norm, gpu_ada):
+        for name in vars(module):
+            if name.endswith("_kernel"):
+                monkeypatch.setattr(module, name, Launched())
+    n = 70_000
+    x, row = torch.zeros(n, 2), torch.ones(1, 2)
+    gpu_plan.plan_step([x], row)
+    gpu_guided.deviations([x, x], row)
+    _, stats = gpu_norm.forward(x, row[0], row[0], 2, 1e-5, True, True)
+    gpu_norm.backward(x, x, row[0], row[0], stats, True, True)
+    tokens, steer = torch.zeros(n, 3, 2), torch.ones(n, 1, 2)
+    _, _, stats = gpu_ada.forward(tokens, steer, steer, None, None, 1e-6)
+    gpu_ada.backward(tokens, tokens, tokens, steer, None, None, stats)
+    assert [size[0] for size in grids] == [n, n, 2 * n, 2 * n, 3 * n, n]
+    assert all(size[1:] == () for size in grids)
+
+
 @triton.jit
 def raw_words(out, source, step, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     sample = tl.program_id(0)
@@ -177,6 +222,11 @@ def test_guided_step_is_guidance_and_then_the_step(
     estimates = [made(seed + 10 + j, 2, 3, 11) for j in range(count)]
     k, w = made(seed, 1 + more).tolist(), made(seed + 1, count).tolist()
     expected, guided = guided_step(states, k, estimates, w, 0.7, rescale=rescale)
+    still = torch.ones(2, 3)
+    _, flat_one = gpu_guided.guided_step(
+        [still], torch.ones(1), [still] * 2, torch.tensor([2.0, -1.0]), 0.7, 0.5
+    )
+    assert torch.equal(flat_one, still)
     if rescale:
         one, mixed = gpu_guided.deviations(estimates, torch.tensor([w]))
         flat = sum(v * e for v, e in zip(w, estimates, strict=True)).flatten(1)
@@ -279,6 +329,11 @@ def test_categorical_step_draws_the_same_tokens(
     expected = categorical_step(logits, x_t, (A, B, C), (a, 1 - a), m, u, mask)
     table = torch.cat([A, B, C, a, 1 - a], 1)
     assert torch.equal(gpu_categorical.categorical_step(logits, x_t, table, m, u, mask), expected)
+    apart = torch.stack([u, 1 - u], -1)[..., 0], torch.stack([x_t, 0 * x_t], -1)[..., 0]
+    one = None if mask is None else mask[:1].expand(3, 7)
+    expected = categorical_step(logits, x_t, (A, B, C), (a, 1 - a), m, u, one)
+    found = gpu_categorical.categorical_step(logits, apart[1], table, m, apart[0], one)
+    assert torch.equal(found, expected)  # however they lie in memory
 
 
 def test_empty_tensors_pass() -> None:

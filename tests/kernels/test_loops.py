@@ -284,6 +284,19 @@ def _observed():
     return posterior.Replacement(SCHEDULE, observation=seen)
 
 
+def _restored(method, operator):
+    y = operator(torch.ones(3, 4, device="cuda"))
+    seen = posterior.Observation(operator, y, noise=0.1)
+    if method == "ddrm":
+        return denoise, {"process": posterior.DDRM(SCHEDULE, observation=seen)}
+    source = CASES["restoring, dps"][0] if method == "dps" else SCHEDULE
+    return getattr(posterior, method)(denoise, seen, source), {}
+
+
+BLUR = operators.blur(1.0, [4], [-1])
+KERNEL = operators.convolution(torch.ones(3) / 3)
+
+
 def _plan(solver, schedule=SCHEDULE):
     return solvers.plan(solver, schedule, steps=6)
 
@@ -310,6 +323,11 @@ CASES = {
         lambda x, t: denoise(x, t) * TABLE.at(t).align(x).alpha, {},
     )),
     "inpainting": (_plan("ddpm"), lambda: (denoise, {"process": _observed()})),
+    "restoring, ddrm": (_plan("ddim"), lambda: _restored("ddrm", BLUR)),
+    "restoring, dps": (_plan("ddpm"), lambda: _restored("dps", BLUR)),
+    "restoring, mmps": (_plan("adams"), lambda: _restored("mmps", BLUR)),
+    "restoring, pigdm": (_plan("adams"), lambda: _restored("pigdm", KERNEL)),
+    "restoring, diffpir": (_plan("adams"), lambda: _restored("diffpir", BLUR)),
     "a ragged batch": (_plan("ddpm"), lambda: (
         lambda x, t, mask: denoise(x, t), {"mask": torch.arange(4) < torch.tensor([[1], [4], [2]])},
     )),

@@ -61,6 +61,9 @@ def test_guided_step_is_the_guided_estimate_and_the_step():
     _, rescaled = guided_step([x], [0.3], [one, two], [2.5, -1.5], 0.6, rescale=1.0)
     flat = rescaled.flatten(1)
     torch.testing.assert_close(flat.std(1, correction=0), one.flatten(1).std(1, correction=0))
+    still = torch.full_like(x, 0.25)
+    _, found = guided_step([x], [0.3], [still, still], [2.0, -1.0], 0.6, rescale=0.7)
+    torch.testing.assert_close(found, still)  # one value has no deviation to bring back
 
 
 def test_large_sums_are_the_same_tile_by_tile():
@@ -110,11 +113,20 @@ def wide_tokens(width):
     return ada_norm(x, steer, steer)[1]
 
 
+def steered_unevenly():
+    x = torch.empty(2, 3, 8)
+    return ada_norm(x, torch.empty(1, 1, 8), torch.empty(2, 3, 8))[1]
+
+
 def drawn(levels, states=3):
     level = torch.empty(2, *levels, dtype=F)
     logits, x_t = torch.empty(2, 4, states), torch.empty(2, 4, dtype=torch.int64)
     m, u = torch.empty(states, dtype=F), torch.empty(2, 4, dtype=F)
     return categorical_step(logits, x_t, (level,) * 3, (level,) * 2, m, u)
+
+
+def huge():
+    return plan_step([torch.empty(2, 2**31, dtype=torch.bfloat16)], [0.5])
 
 
 def axes_of_their_own():
@@ -125,9 +137,11 @@ def axes_of_their_own():
 UNSUPPORTED = [
     ("plan_step", "a coefficient has axes of its own", axes_of_their_own),
     ("plan_step", "torch.float64", lambda: plan_step([torch.empty(2, 3, dtype=F)], [0.5])),
+    ("plan_step", "2^31 elements", huge),
     ("norm_silu", "torch.float64", lambda: wide_normalised(F)),
     ("norm_silu", str(norms.WIDEST), lambda: wide_normalised(channels=norms.WIDEST + 1)),
     ("ada_norm", str(adas.WIDEST), lambda: wide_tokens(adas.WIDEST + 1)),
+    ("ada_norm", "different shapes", steered_unevenly),
     ("categorical_step", "levels with axes", lambda: drawn((4,))),
     ("categorical_step", str(categoricals.WIDEST), lambda: drawn((1,), categoricals.WIDEST + 1)),
 ]

@@ -152,19 +152,20 @@ def record(run: Callable[[], State], device: torch.device) -> Callable[[], State
     """What answers as `run` does, from the same tensors into the same tensors: a graph on CUDA."""
     if device.type != "cuda":
         return run
-    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            run()
-    torch.cuda.current_stream(device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            out = run()
-    except RuntimeError as error:
-        logger.warning("the loop cannot be recorded and runs row by row: %s", error)
-        return run
+    with torch.cuda.device(device):  # a graph is recorded on the present device
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                run()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                out = run()
+        except RuntimeError as error:
+            logger.warning("the loop cannot be recorded and runs row by row: %s", error)
+            return run
 
     def replay() -> State:
         graph.replay()

@@ -104,10 +104,13 @@ def trailing(schedule: Schedule, n: int, begin: float = 1.0, total: int = 1000) 
 def leading(
     schedule: Schedule, n: int, begin: float = 1.0, total: int = 1000, offset: int = 1
 ) -> Array:
-    """Every (total // n)-th index of a discrete model, counted from the first, plus `offset`."""
+    """Every (total // n)-th index of a discrete model, counted from the first, plus `offset`.
+
+    Where that would pass the last index, all are shifted by less.
+    """
     last = round(begin * total)
-    indices = (last // n) * np.arange(n)[::-1] + offset
-    return _indices(np.minimum(indices, last - 1), total)
+    indices = (last // n) * np.arange(n)[::-1]
+    return _indices(indices + min(offset, last - 1 - indices[0]), total)
 
 
 def linspace(schedule: Schedule, n: int, begin: float = 1.0, total: int = 1000) -> Array:

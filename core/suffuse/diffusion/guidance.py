@@ -79,7 +79,9 @@ def _weighed(x_t: Tensor, base: Tensor, *terms: tuple[Any, Tensor]) -> Tensor:
     out = torch.zeros_like(base, dtype=torch.float64)
     for w, estimate in factors:
         p = estimate.double().log_softmax(-1)
-        w = align(torch.as_tensor(w, dtype=torch.float64), p).to(p.device)
+        if not isinstance(w, Tensor):
+            w = torch.full((), w, dtype=torch.float64, device=p.device)
+        w = align(w.to(p), p)
         never = torch.where(w > 0, NEVER, 0.0)
         out = out + torch.where(p > NEVER / 2, w * p, never)
     return out.clamp(min=NEVER)
@@ -97,6 +99,11 @@ def _together(
 
     def stack(*values: Any) -> Any:
         if not isinstance(values[0], Tensor):
+            if any(v is not values[0] for v in values):
+                raise SuffuseError(
+                    "conditions that differ are asked for in one batch, and are tensors "
+                    f"[1 or B, ...]; given {values}"
+                )
             return values[0]
         return torch.cat([v.to(values[0]).expand(sizes[0], *v.shape[1:]) for v in values])
 
@@ -201,10 +208,11 @@ def cfg_plus_plus(
 
     Args:
         weight: between 0 and 1.
-        plan: the plan that the guided denoiser is sampled with; levels without axes.
+        plan: the plan that the guided denoiser is sampled with, of one call a step; levels without
+            axes.
 
     Raises:
-        SuffuseError: for another weight, and without one plan for the whole state.
+        SuffuseError: for another weight, and without one such plan for the whole state.
 
     Source: Chung et al. (2024), arXiv 2406.08070, algorithm 2.
     """
@@ -214,6 +222,11 @@ def cfg_plus_plus(
         raise SuffuseError("CFG++ is for sampling by one plan of the whole state, and knows none")
     lam = plan.schedule.at(torch.from_numpy(plan.t)).lam
     after = plan.schedule.at(torch.from_numpy(plan.s)).lam
+    if not bool((after > lam).all()):
+        raise SuffuseError(
+            "CFG++ is for plans of one call a step, whose every row goes on towards clean data, as "
+            f"'ddim'; {plan.solver!r} has rows that do not"
+        )
     table = Constant(weight / -torch.expm1(lam - after))
     times = Constant(torch.from_numpy(plan.t))
 
@@ -301,10 +314,17 @@ def compose(
 
     Args:
         weighted: weights with conditions, each [1, ...] or [B, ...].
-        null: the conditions that everything is measured from, [1, ...].
+        null: the conditions that everything is measured from, [1, ...]; all that are weighted.
+
+    Raises:
+        SuffuseError: for a weighted condition that has no null.
 
     Source: Liu et al. (2022), arXiv 2206.01714, eq. 11.
     """
+
+    for name in {name: None for _, given in weighted for name in given}:
+        if name not in null:
+            raise SuffuseError(f"the condition {name!r} has no null to be measured from")
 
     def combine(base: Tensor, *rest: Any) -> Tensor:
         *estimates, x_t, _, _ = rest

@@ -80,7 +80,9 @@ def picard(
         many = torch.cat(states[i : i + n])
         times = torch.cat([expanded(plan.rows[j].t, x) for j in range(i, i + n)])
         again = {
-            name: by_name(lambda v: v.repeat(n, *[1] * (v.ndim - 1)), value)
+            name: by_name(
+                lambda v: v.repeat(n, *[1] * (v.ndim - 1)) if isinstance(v, Tensor) else v, value
+            )
             for name, value in conditions.items()
         }
         return list(denoiser(many, times, **again).chunk(n))
@@ -128,23 +130,26 @@ class Langevin(Gaussian):
         times: how many steps.
         snr: e = 2 (snr ‖z‖ / ‖g‖)² of each sample; or 2 (snr σ)² where `norms` is False, which
             makes the step linear.
+        mask: True where an element belongs to a ragged state; the others count for no norm.
     """
 
     ask: Denoiser = field(kw_only=True)
     times: int = 1
     snr: float = 0.16
     norms: bool = True
+    mask: Tensor | None = None
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
         """The row's step, then Langevin's; `noise` is needed."""
         assert noise is not None
-        x = super().step(row, registers, noise)
+        x = masked(super().step(row, registers, noise), self.mask)
         t = expanded(row.s, x)
         c = self.schedule.at(t).align(x)
         for k in range(self.times if bool((c.sigma > 0).all()) else 0):
             g = ((c.alpha * self.ask(x, t) - x) / c.sigma**2).to(x.dtype)
             draw = row.index * self.times + k
             z = noise.normal(x.shape[1:], step=draw, stream=Stream.CORRECT, dtype=x.dtype)
+            z, g = masked(z, self.mask), masked(g, self.mask)
             lengths = [align(v.flatten(1).norm(dim=1), x) for v in (z, g)]
             size = lengths[0] / lengths[1] if self.norms else c.sigma.to(x.dtype)
             e = 2 * (self.snr * size) ** 2
@@ -183,14 +188,20 @@ def langevin(
         raise SuffuseError(f"Langevin's steps follow affine rows, and {plan.solver!r} has others")
     if settings.get("noise") is None:
         raise SuffuseError("Langevin's steps draw noise: give noise=Noise(seed, n)")
-    known = {"x", "noise", "shape", "start", "registers", "on_step", "project"}
+    known = {"x", "noise", "shape", "start", "registers", "on_step", "project", "compiled"}
     given = {name: value for name, value in settings.items() if name not in known}
 
     def ask(x: Tensor, t: Tensor) -> Tensor:
         return denoiser(x, t, **given)
 
     process = Langevin(
-        plan.schedule, sigma_data=sigma_data, ask=ask, times=times, snr=snr, norms=norms
+        plan.schedule,
+        sigma_data=sigma_data,
+        ask=ask,
+        times=times,
+        snr=snr,
+        norms=norms,
+        mask=settings.get("mask"),
     )
     found: Tensor = sample(denoiser, plan, process=process, **settings)
     return found

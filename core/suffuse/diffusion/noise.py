@@ -80,7 +80,7 @@ class Noise:
         return self._words.shape[1]
 
     def __getitem__(self, which: slice) -> Noise:
-        return self._with(self._words[:, which], self._branch)
+        return self._with(self._words[:, which].contiguous(), self._branch)
 
     def branch(self, name: str) -> Noise:
         """Sources whose streams no other name and no `Noise` itself has: for a product's part.

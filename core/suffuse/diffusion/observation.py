@@ -37,7 +37,9 @@ class Observation:
 
     def variance(self, like: Tensor) -> Tensor:
         """Σ_y, broadcasting against y, in the dtype of `like`."""
-        return torch.as_tensor(self.noise, dtype=like.dtype, device=like.device) ** 2
+        if isinstance(self.noise, Tensor):
+            return self.noise.to(like) ** 2
+        return torch.full((), self.noise, dtype=like.dtype, device=like.device) ** 2
 
     def residual(self, x: Tensor) -> Tensor:
         """y − A x, in the dtype of x [B, *shape]."""

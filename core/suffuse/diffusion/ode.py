@@ -25,7 +25,7 @@ from torch import Tensor
 
 from suffuse.diffusion.derivatives import pullback, trace
 from suffuse.diffusion.noise import Noise
-from suffuse.diffusion.process import Denoiser, Gaussian, align
+from suffuse.diffusion.process import Denoiser, Gaussian, align, masked
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
 
@@ -233,7 +233,8 @@ def sample_adaptive(
 
     Steps go between the levels `lam`, as far as `begin` reaches down; from the last on, the clean
     estimate is the answer. For rtol and atol see `rk45`; sigma_data is the deviation of the data.
-    Where x is None it is drawn from the prior, [B, *shape], by `noise`.
+    Where x is None it is drawn from the prior, [B, *shape], by `noise`. Beyond the condition "mask"
+    of ragged states all is 0.
     """
     if x is None:
         if noise is None or shape is None:
@@ -241,7 +242,14 @@ def sample_adaptive(
                 "without x the prior is drawn: give shape=... and noise=Noise(seed, n)"
             )
         x = Gaussian(schedule, sigma_data=sigma_data).prior(noise, shape, begin)
-    flow = Flow(denoiser, schedule, sigma_data, conditions)
+    mask = conditions.get("mask")
+    x = masked(x, mask)
+
+    def ask(x_t: Tensor, t: Tensor, **given: Any) -> Tensor:
+        found: Tensor = masked(denoiser(x_t, t, **given), mask)
+        return found
+
+    flow = Flow(ask, schedule, sigma_data, conditions)
     low = max(float(schedule.at(begin).lam), lam[0])
     levels = torch.tensor([low, lam[1]], dtype=torch.float64, device=x.device)
     start, stop = levels[:, None].expand(2, len(x))
@@ -249,4 +257,4 @@ def sample_adaptive(
         flow.velocity, (x / flow.scales(start, x)[1],), low, lam[1], rtol=rtol, atol=atol
     )
     t, size, _ = flow.scales(stop, x)
-    return Solution((denoiser(size * z, t, **conditions),), calls + 1)
+    return Solution((ask(size * z, t, **conditions),), calls + 1)

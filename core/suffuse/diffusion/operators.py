@@ -184,32 +184,35 @@ def _along(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
 def separable(matrices: Mapping[int, Tensor], name: str = "separable") -> Operator:
     """A matrix [m, n] for each axis: blur, resampling, mixing of channels, or all of them."""
 
+    kept = {axis: Constant(m) for axis, m in matrices.items()}
+
     @cache
-    def decomposed() -> dict[int, tuple[Tensor, Tensor]]:
+    def decomposed() -> dict[int, tuple[Constant, Constant]]:
         parts = {}
         for axis, m in matrices.items():
             _, s, vh = torch.linalg.svd(m.to(torch.float64))
-            parts[axis] = (torch.nn.functional.pad(s, (0, m.shape[1] - len(s))), vh)
+            whole = torch.nn.functional.pad(s, (0, m.shape[1] - len(s)))
+            parts[axis] = Constant(whole), Constant(vh)
         return parts
 
     def forward(x: Tensor) -> Tensor:
-        for axis, m in matrices.items():
-            x = _along(x, m, axis)
+        for axis, m in kept.items():
+            x = _along(x, m.on(x.device), axis)
         return x
 
     def adjoint(y: Tensor) -> Tensor:
-        for axis, m in matrices.items():
-            y = _along(y, m.mT, axis)
+        for axis, m in kept.items():
+            y = _along(y, m.on(y.device).mT, axis)
         return y
 
     def spectrum(f: Map, x: Tensor) -> Tensor:
         values = x.new_ones(())
         for axis, (s, vh) in decomposed().items():
-            values = values * s.to(x).reshape(-1, *[1] * (-1 - axis))
-            x = _along(x, vh, axis)
+            values = values * s.on(x.device).to(x).reshape(-1, *[1] * (-1 - axis))
+            x = _along(x, vh.on(x.device), axis)
         x = f(values) * x
         for axis, (_, vh) in decomposed().items():
-            x = _along(x, vh.mT, axis)
+            x = _along(x, vh.on(x.device).mT, axis)
         return x
 
     return Operator(name, forward, adjoint, spectrum, matrices=dict(matrices))
@@ -293,13 +296,15 @@ def _fourier(
 def convolution(kernel: Tensor) -> Operator:
     """Circular convolution with a centred kernel along as many last axes as it has."""
 
+    kept = Constant(kernel)
+
     def transfer(sizes: Sequence[int], x: Tensor) -> Tensor:
         if any(k > n for k, n in zip(kernel.shape, sizes, strict=True)):
             raise SuffuseError(
                 f"a kernel of {tuple(kernel.shape)} does not fit in a state of {tuple(sizes)}"
             )
         padded = x.new_zeros(*sizes)
-        padded[tuple(slice(k) for k in kernel.shape)] = kernel.to(x)
+        padded[tuple(slice(k) for k in kernel.shape)] = kept.on(x.device).to(x)
         centred = padded.roll([-(k // 2) for k in kernel.shape], list(range(kernel.ndim)))
         spectrum: Tensor = torch.fft.rfftn(centred)
         return spectrum

@@ -43,6 +43,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from suffuse.diffusion.constant import Constant
 from suffuse.diffusion.derivatives import pullback
 from suffuse.diffusion.guidance import LEAST_ALPHA
 from suffuse.diffusion.noise import Noise
@@ -79,7 +80,7 @@ def _linearised(
     """d, the function v -> Jᵀ v, and the factor σ²/α with which it is Tweedie's covariance."""
     if schedule.gauge != "ve":
         # below this α Tweedie's covariance is a quotient of vanishing numbers
-        t = torch.minimum(t, schedule.t(math.log(LEAST_ALPHA)).to(t))
+        t = t.clamp(max=float(schedule.t(math.log(LEAST_ALPHA))))
     c = schedule.at(t).align(x_t)
     d, pull = pullback(denoiser, x_t, t, **conditions)
     return d, pull, (c.sigma**2 / c.alpha).to(d.dtype)
@@ -161,9 +162,10 @@ def dps(
     if zeta is None and not bool((observation.variance(observation.y) > 0).all()):
         raise SuffuseError("'dps' without zeta needs an observation with noise above 0")
     # What a shift of the estimates is worth in the next state, by the time of the row.
-    times, reached = torch.from_numpy(plan.t), torch.from_numpy(plan.s)
-    sizes = [torch.hypot(c.alpha, c.sigma) for c in map(plan.schedule.at, (times, reached))]
-    worth = torch.from_numpy(plan.B.sum(1)) / (sizes[0] * sizes[1])
+    every = [torch.from_numpy(k) for k in (plan.t, plan.s)]
+    sizes = [torch.hypot(c.alpha, c.sigma) for c in map(plan.schedule.at, every)]
+    worth = Constant(torch.from_numpy(plan.B.sum(1)) / (sizes[0] * sizes[1]))
+    times = Constant(every[0])
 
     def steered(x_t: Tensor, t: Tensor, **conditions: Any) -> Tensor:
         d, pull, factor = _linearised(denoiser, plan.schedule, x_t, t, conditions)
@@ -174,8 +176,8 @@ def dps(
             misfit = likelihood if zeta is None else r.flatten(1).norm(dim=1)
             (slope,) = torch.autograd.grad(misfit.sum(), x_0)
         if zeta is not None:
-            row = (times.to(t) - one_level(t)[:, None]).abs().argmin(1)
-            factor = align((zeta / worth.to(t)[row]).to(d.dtype), d)
+            row = (times.on(t.device) - one_level(t)[:, None]).abs().argmin(1)
+            factor = align((zeta / worth.on(t.device)[row]).to(d.dtype), d)
         return d - factor * pull(slope)
 
     return steered

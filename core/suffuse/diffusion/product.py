@@ -110,10 +110,16 @@ class Product(Process):
             part.check(plan.parts[name])
 
     def step(self, row: Mapping[str, Row], registers: Registers, noise: Noise | None) -> State:
-        """The step of every part."""
+        """The step of every part, which may look back less far than another."""
 
         def take(name: str, part: Process) -> State:
-            own = Registers(*(tuple(kept[name] for kept in kind) for kind in registers))
+            depth = len(row[name].a), len(row[name].b)
+            own = Registers(
+                *(
+                    tuple(kept[name] for kept in kind[:n])
+                    for kind, n in zip(registers, depth, strict=True)
+                )
+            )
             step = part.renoise if row[name].law == "renoise" else part.step
             return step(row[name], own, None if noise is None else noise.branch(name))
 

@@ -74,13 +74,13 @@ class DDRM(Replacement):
         """The next state from the present one and its clean estimate; `noise` is needed."""
         A, noisy = self.observation.operator, one_noise(self.observation)
         x, d = registers.states[0], registers.estimates[0]
-        t, s = (self.schedule.at(one_level(k)) for k in (row.t, row.s))
-        alpha, sigma, fresh = float(s.alpha), float(s.sigma), self.eta * float(s.sigma)
-        keep = math.sqrt(1 - self.eta**2) * sigma
-        eps = (x - float(t.alpha) * d) / float(t.sigma)
+        before, after = (self.schedule.at(one_level(k)) for k in (row.t, row.s))
+        alpha, sigma, alpha_t, sigma_t = (k.reshape(()) for k in (*after[:2], *before[:2]))
+        fresh, keep = self.eta * sigma, math.sqrt(1 - self.eta**2) * sigma
+        eps = ((x - alpha_t * d) / sigma_t).to(x.dtype)
         datum = A.pseudo_inverse(self.observation.y.to(x))
 
-        def factors(v: Tensor, unseen: float, noisier: Tensor | float, clearer: Any) -> Tensor:
+        def factors(v: Tensor, unseen: Any, noisier: Any, clearer: Any) -> Tensor:
             by_noise = torch.where(alpha * noisy <= sigma * v, clearer + 0 * v, noisier + 0 * v)
             return torch.where(v > SEEN * v.max(), by_noise, unseen)
 

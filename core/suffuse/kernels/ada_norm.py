@@ -38,8 +38,11 @@ def ada_norm(
         scale, shift, gate: [B, 1 or N, width].
         h: what is added through the gate, [B, N, width].
     """
-    fits = x.shape[-1] <= WIDEST and x.ndim == 3
-    if fused("ada_norm", x, scale, shift, h, gate, fits=fits, why=f"tokens wider than {WIDEST}"):
+    why = f"tokens are wider than {WIDEST}, or steered by tensors of different shapes"
+    each = (len(x), 1 if scale.shape[-2:-1] == (1,) else x.shape[-2], x.shape[-1])
+    fits = x.ndim == 3 and x.shape[-1] <= WIDEST and (h is None) == (gate is None)
+    fits &= all(k is None or k.shape == each for k in (scale, shift, gate))
+    if fused("ada_norm", x, scale, shift, h, gate, fits=fits, why=why):
         given = [None if k is None else k.contiguous() for k in (x, scale, shift, h, gate)]
         total, out, _ = _operator(*given, eps)
         return (x if h is None else total), out

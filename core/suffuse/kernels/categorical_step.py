@@ -94,7 +94,7 @@ def categorical_step(
         rows = max(len(k) for k in table)
         flat = torch.cat([k.expand(rows, 1) for k in table], 1)
         out: Tensor = _operator(
-            logits.reshape(len(x_t), -1, logits.shape[-1]).contiguous(), x_t.flatten(1), flat,
+            logits.flatten(1, -2).contiguous(), x_t.flatten(1), flat,
             stationary, uniform.flatten(1),
             None if mask is None else mask.expand_as(x_t).flatten(1),
         )  # fmt: skip
@@ -128,4 +128,4 @@ def _(
     uniform: Tensor,
     mask: Tensor | None,
 ) -> Tensor:
-    return torch.empty_like(x_t)
+    return torch.empty_like(x_t, memory_format=torch.contiguous_format)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,9 @@ __all__ = ["aligned", "fused"]
 logger = logging.getLogger(__name__)
 
 HALVES = (torch.float32, torch.bfloat16, torch.float16)
+
+LARGEST = 2**31
+"""Elements of a sample from which places within it no longer fit into 32 bits."""
 
 
 @functools.cache
@@ -46,6 +50,8 @@ def fused(kernel: str, *tensors: Tensor | None, fits: bool = True, why: str = ""
     for x in tensors:
         if x is not None and x.is_floating_point() and x.dtype not in HALVES:
             fits, why = False, f"it computes in 32 bits, and a tensor is {x.dtype}"
+        if x is not None and math.prod(x.shape[1:]) >= LARGEST:
+            fits, why = False, "a sample has 2^31 elements or more"
     if not fits:
         _unsupported(kernel, why)
     return fits

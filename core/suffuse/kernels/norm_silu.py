@@ -40,7 +40,7 @@ def norm_silu(
         eps: added to the variance.
         centre: whether the mean is taken away.
     """
-    fits = x.shape[1] // groups <= WIDEST
+    fits = x.shape[1] // groups <= WIDEST and x.shape[1] % groups == 0
     if fused("norm_silu", x, weight, bias, fits=fits, why=f"a group has over {WIDEST} channels"):
         found: Tensor = _operator(
             *aligned([x]), weight.contiguous(), bias.contiguous(), groups, eps, centre, activate

@@ -153,7 +153,8 @@ def guided_step(
             x.to(torch.promote_types(x.dtype, torch.float32)).std(axes, correction=0, keepdim=True)
             for x in (estimates[0], guided)
         )
-        guided = guided * (rescale * one / mixed + (1 - rescale)).to(guided.dtype)
+        ratio = torch.where(mixed > 0, one / mixed, 1.0)  # a flat estimate is left as it is
+        guided = guided * (rescale * ratio + (1 - rescale)).to(guided.dtype)
     return plan_step([*tensors, guided], [*coefficients, weight]), guided
 
 
@@ -229,7 +230,7 @@ def _row(coefficients: Sequence[Coefficient], device: torch.device) -> Tensor | 
     if len(numbers) == len(coefficients):
         return _table(numbers, device)[None]
     columns = [
-        k.reshape(len(k) if k.ndim else 1, -1).to(device, torch.float32)
+        k.reshape(len(k) if k.ndim else 1, -1).to(device)
         if isinstance(k, Tensor)
         else torch.full((1, 1), k, device=device)
         for k in coefficients
@@ -237,7 +238,7 @@ def _row(coefficients: Sequence[Coefficient], device: torch.device) -> Tensor | 
     if any(k.shape[1] != 1 for k in columns):
         return None
     rows = max(map(len, columns))
-    return torch.cat([k.expand(rows, 1) for k in columns], 1)
+    return torch.cat([k.expand(rows, 1) for k in columns], 1).to(torch.float32)
 
 
 @functools.lru_cache(maxsize=4096)

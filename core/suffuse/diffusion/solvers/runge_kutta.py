@@ -82,9 +82,12 @@ def _tried(
 def _raise(
     schedule: Schedule, rows: list[Entry], s: Level, ratio: float, scale: float = 1.0
 ) -> Level:
-    """The last row, which reaches s, goes on by noise to the level above whose σ/α is `ratio`."""
+    """The last row, which reaches s, goes on by noise to the level above whose σ/α is `ratio`.
+
+    A schedule that ends lower is taken to its end.
+    """
     up = Level.at(schedule, float(schedule.t(-math.log(ratio))))
-    noise = scale * up.alpha * math.sqrt(max(ratio**2 - s.ratio**2, 0.0))
+    noise = scale * up.alpha * math.sqrt(max(up.ratio**2 - s.ratio**2, 0.0))
     rows[-1] = Entry(rows[-1].t, up.t, combine((up.alpha / s.alpha, rows[-1].terms)), noise)
     return up
 

@@ -16,11 +16,11 @@ def ada_norm_kernel(
     total, out, x, h, gate, scale, shift, stats, n, width, each, eps,
     GATED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The grid is [tokens, B]; `each` is 1 where gate, scale and shift are a token's own."""
-    token, sample = tl.program_id(0), tl.program_id(1)
+    """The grid has every token; `each` is 1 where gate, scale and shift are a token's own."""
+    sample, token = tl.program_id(0) // n, tl.program_id(0) % n
     e = tl.arange(0, BLOCK)
     inside = e < width
-    place = sample.to(tl.int64) * n + token
+    place = tl.program_id(0).to(tl.int64)
     at = place * width + e
     steer = (sample * (n * each + 1 - each) + token * each).to(tl.int64) * width + e
     v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
@@ -44,8 +44,9 @@ def ada_norm_backward_kernel(
     dx, dh, dsteer, dtotal, dy, total, h, gate, scale, stats, n, width, each, tokens,
     GATED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The grid is [chunks of tokens, B]; dsteer is [B, chunks, 3, width]: gate, scale, shift."""
-    chunk, sample = tl.program_id(0), tl.program_id(1)
+    """The grid has every chunk of tokens; dsteer is [B, chunks, 3, width]: gate, scale, shift."""
+    chunks = tl.cdiv(n, tokens)
+    sample, chunk = tl.program_id(0) // chunks, tl.program_id(0) % chunks
     e = tl.arange(0, BLOCK)
     inside = e < width
     dgate = tl.zeros((BLOCK,), tl.float32)
@@ -69,7 +70,7 @@ def ada_norm_backward_kernel(
             back = found * tl.load(gate + steer, mask=inside, other=0.0).to(tl.float32)
             tl.store(dh + at, back.to(dh.dtype.element_ty), mask=inside)
         tl.store(dx + at, found.to(dx.dtype.element_ty), mask=inside)
-    row = dsteer + (sample * tl.num_programs(0) + chunk).to(tl.int64) * 3 * width + e
+    row = dsteer + tl.program_id(0).to(tl.int64) * 3 * width + e
     tl.store(row, dgate, mask=inside)
     tl.store(row + width, dscale, mask=inside)
     tl.store(row + 2 * width, dshift, mask=inside)
@@ -92,7 +93,7 @@ def forward(
     out, stats = torch.empty_like(x), torch.empty(b, n, 2, device=x.device, dtype=torch.float32)
     total = x if h is None else torch.empty_like(x)
     if x.numel():
-        ada_norm_kernel[(n, b)](
+        ada_norm_kernel[(n * b,)](
             total, out, x, x if h is None else h, scale if gate is None else gate, scale, shift,
             stats, n, width, int(scale.shape[1] > 1), eps,
             GATED=h is not None, **launch(width),
@@ -118,7 +119,7 @@ def backward(
     dx, dh = torch.empty_like(total), None if h is None else torch.empty_like(h)
     own = torch.zeros(b, chunks, 3, width, device=total.device, dtype=torch.float32)
     if total.numel():
-        ada_norm_backward_kernel[(chunks, b)](
+        ada_norm_backward_kernel[(chunks * b,)](
             dx, dx if dh is None else dh, own, dtotal, dy, total, total if h is None else h,
             scale if gate is None else gate, scale, stats, n, width, each, tokens,
             GATED=h is not None, **launch(width),

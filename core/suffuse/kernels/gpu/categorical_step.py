@@ -86,6 +86,9 @@ def categorical_step(
         stationary: m, [S] float64.
         mask: [B, n]; tokens become 0 where it is False.
     """
+    # slices of drawn numbers and expanded masks do not lie token by token
+    x_t, uniform = x_t.contiguous(), uniform.contiguous()
+    mask = None if mask is None else mask.contiguous()
     out = torch.empty_like(x_t)
     if x_t.numel():
         tile = launch(len(stationary))

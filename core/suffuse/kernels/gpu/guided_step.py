@@ -21,7 +21,8 @@ MOMENTS_BLOCK = 4096
 @triton.jit
 def moments_kernel(sums, estimates, weights, n, TERMS: tl.constexpr, BLOCK: tl.constexpr):
     """For each block of a sample Σ d_0, Σ d_0², Σ g, Σ g², where g = Σ_j w_j d_j."""
-    sample, block = tl.program_id(1), tl.program_id(0)
+    blocks = tl.cdiv(n, BLOCK)
+    sample, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
     e = block * BLOCK + tl.arange(0, BLOCK)
     inside = e < n
     at = sample.to(tl.int64) * n + e
@@ -30,7 +31,7 @@ def moments_kernel(sums, estimates, weights, n, TERMS: tl.constexpr, BLOCK: tl.c
     for j in tl.static_range(1, TERMS):
         value = tl.load(estimates[j] + at, mask=inside, other=0.0).to(tl.float32)
         mixed += tl.load(weights + j) * value
-    place = sums + (sample * tl.num_programs(0) + block) * 4
+    place = sums + tl.program_id(0).to(tl.int64) * 4
     tl.store(place, tl.sum(first))
     tl.store(place + 1, tl.sum(first * first))
     tl.store(place + 2, tl.sum(mixed))
@@ -43,7 +44,7 @@ def deviations(estimates: Sequence[Tensor], weights: Tensor) -> tuple[Tensor, Te
     n = first[0].numel()
     blocks = triton.cdiv(n, MOMENTS_BLOCK)
     sums = torch.empty(len(first), blocks, 4, device=first.device, dtype=torch.float32)
-    moments_kernel[(blocks, len(first))](
+    moments_kernel[(blocks * len(first),)](
         sums, tuple(estimates), weights, n, TERMS=len(estimates), BLOCK=MOMENTS_BLOCK
     )
     total = sums.to(torch.float64).sum(1) / n
@@ -67,7 +68,8 @@ def guided_step(
     guided = weights[None]
     if rescale and len(tensors[0]):
         one, mixed = deviations(estimates, weights)
-        guided = guided * (rescale * one / mixed + (1 - rescale))[:, None]
+        ratio = torch.where(mixed > 0, one / mixed, 1.0)
+        guided = guided * (rescale * ratio + (1 - rescale))[:, None]
     free, rest = coefficients.expand(len(guided), -1), torch.zeros_like(coefficients)
     none = torch.zeros_like(guided[:, :1])
     table = torch.cat([free, weight * guided, none, rest.expand(len(guided), -1), guided], 1)

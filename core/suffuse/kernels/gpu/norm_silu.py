@@ -47,11 +47,12 @@ def norm_silu_kernel(
     CHANNELS: tl.constexpr, CENTRE: tl.constexpr, SILU: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ONCE: tl.constexpr,
 ):  # fmt: skip
-    """The grid is [groups, B]; CHANNELS a group's; `rows` the weights' stride over states.
+    """The grid has every group; CHANNELS are a group's; `rows` the weights' stride over states.
 
     With LAST the channels are the innermost axis. ONCE: a tile, [ROWS, COLUMNS], is a whole group.
     """
-    group, sample = tl.program_id(0), tl.program_id(1)
+    groups = channels // CHANNELS
+    sample, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     mean, square, count = 0.0, 0.0, 0.0
     v = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
@@ -71,7 +72,7 @@ def norm_silu_kernel(
             square += tl.sum(v * v)
             count += n
     scale = 1.0 / tl.sqrt(square / count + eps)
-    place = stats + (sample * tl.num_programs(0) + group) * 2
+    place = stats + tl.program_id(0) * 2
     tl.store(place, mean)
     tl.store(place + 1, scale)
     w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
@@ -104,8 +105,9 @@ def norm_silu_backward_kernel(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, ONCE: tl.constexpr,
 ):  # fmt: skip
     """As the kernel above; the gradients of weight and bias are those of each state, [B, C]."""
-    group, sample = tl.program_id(0), tl.program_id(1)
-    place = stats + (sample * tl.num_programs(0) + group) * 2
+    groups = channels // CHANNELS
+    sample, group = tl.program_id(0) // groups, tl.program_id(0) % groups
+    place = stats + tl.program_id(0) * 2
     mean, scale = tl.load(place), tl.load(place + 1)
     w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
     b = _steer(bias, group, sample, rows, CHANNELS, ROWS)
@@ -122,7 +124,7 @@ def norm_silu_backward_kernel(
         dw += tl.sum(g * normed, axis=1)
         db += tl.sum(g, axis=1)
     c = tl.arange(0, ROWS)
-    own = (sample * tl.num_programs(0) + group) * CHANNELS + c
+    own = tl.program_id(0) * CHANNELS + c
     tl.store(dweight + own, dw, mask=c < CHANNELS)
     tl.store(dbias + own, db, mask=c < CHANNELS)
     size = CHANNELS * spatial
@@ -167,7 +169,7 @@ def forward(
     stats = torch.empty(len(x), groups, 2, device=x.device, dtype=torch.float32)
     if x.numel():
         channels, spatial, last = x.shape[1], x[0, 0].numel(), not x.is_contiguous()
-        norm_silu_kernel[(groups, len(x))](
+        norm_silu_kernel[(groups * len(x),)](
             out, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels, spatial,
             eps, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
             LAST=last, **launch(channels // groups, spatial, last),
@@ -184,7 +186,7 @@ def backward(
     own = [torch.zeros(x.shape[:2], device=x.device, dtype=torch.float32) for _ in range(2)]
     if x.numel():
         channels, spatial, last = x.shape[1], x[0, 0].numel(), not x.is_contiguous()
-        norm_silu_backward_kernel[(groups, len(x))](
+        norm_silu_backward_kernel[(groups * len(x),)](
             dx, *own, dy, x, weight, bias, stats, channels if weight.ndim > 1 else 0, channels,
             spatial, CHANNELS=channels // groups, CENTRE=centre, SILU=silu,
             LAST=last, **launch(channels // groups, spatial, last),

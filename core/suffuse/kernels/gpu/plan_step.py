@@ -16,10 +16,10 @@ BLOCK = 1024
 
 
 @triton.jit
-def _scattered_normals(e, sample, channels, n, source, step, stream):
+def _scattered_normals(e, sample, samples, channels, n, source, step, stream):
     """The normals of elements that lie channels last: each makes its quad and picks its own."""
     logical = (e % channels) * (n // channels) + e // channels
-    w0, w1, w2, w3 = words(logical // 4, sample, tl.num_programs(1), source, step, stream)
+    w0, w1, w2, w3 = words(logical // 4, sample, samples, source, step, stream)
     lane = logical % 4
     z0, z1 = box_muller(tl.where(lane < 2, w0, w2), tl.where(lane < 2, w1, w3))
     return tl.where(lane % 2 == 0, z0, z1)
@@ -34,13 +34,16 @@ def plan_step_kernel(
     """out = Σ_j k_j x_j + k_TERMS z, clamped, and where `kept` replaced by `known`.
 
     The table has a row for all samples (rows = 0) or one for each (rows = 1), float32: TERMS + 1
-    coefficients, and with ALSO further TERMS, of the sum that goes to `also`. The grid is [blocks
-    of a sample, samples]. With LAST the elements of a sample lie `channels` last.
+    coefficients, and with ALSO further TERMS, of the sum that goes to `also`. The grid has the
+    blocks of each sample, sample by sample, on its one axis, as the others end at 65,535. With LAST
+    the elements of a sample lie `channels` last.
 
     Terms are added by fused operations in their order, as torch does on a CPU.
     """
-    sample = tl.program_id(1)
-    start = tl.program_id(0) * BLOCK
+    blocks = tl.cdiv(n, BLOCK)
+    sample = tl.program_id(0) // blocks
+    samples = tl.num_programs(0) // blocks
+    start = tl.program_id(0) % blocks * BLOCK
     e = start + tl.arange(0, BLOCK)
     inside = e < n
     at = sample.to(tl.int64) * n + e
@@ -61,16 +64,16 @@ def plan_step_kernel(
         c = tl.load(table + TERMS)
         if c != 0.0:
             if LAST:
-                z = _scattered_normals(e, sample, channels, n, source, step, stream)
+                z = _scattered_normals(e, sample, samples, channels, n, source, step, stream)
             else:
                 quad = start // 4 + tl.arange(0, BLOCK // 4)
-                w0, w1, w2, w3 = words(quad, sample, tl.num_programs(1), source, step, stream)
+                w0, w1, w2, w3 = words(quad, sample, samples, source, step, stream)
                 z0, z1 = box_muller(w0, w1)
                 z2, z3 = box_muller(w2, w3)
                 z = interleaved(z0, z1, z2, z3, BLOCK)
             acc = tl.fma(c, z, acc)
     if CLAMP:
-        acc = tl.minimum(tl.maximum(acc, low), high)
+        acc = tl.clamp(acc, low, high, tl.PropagateNan.ALL)  # as torch does
     if BLEND:
         keep = tl.load(kept + at, mask=inside, other=0) != 0
         acc = tl.where(keep, tl.load(known + at, mask=inside, other=0.0).to(tl.float32), acc)
@@ -110,9 +113,9 @@ def plan_step(
     if n:
         low, high = clamp or (0.0, 0.0)
         last = not first.is_contiguous()
-        plan_step_kernel[(triton.cdiv(n, BLOCK), len(first))](
+        plan_step_kernel[(triton.cdiv(n, BLOCK) * len(first),)](
             out, out if also is None else also, tuple(tensors), table, int(len(table) > 1), n,
-            first.shape[1] if last else 1, table if words is None else words,
+            first.shape[1] if last else 1, table if words is None else words.contiguous(),
             table if step is None else step, stream,
             first if known is None else known, first if kept is None else kept, low, high,
             TERMS=terms, NOISE=words is not None, LAST=last, BLEND=kept is not None,
