@@ -222,7 +222,7 @@ def cfg_plus_plus(
         raise SuffuseError("CFG++ is for sampling by one plan of the whole state, and knows none")
     lam = plan.schedule.at(torch.from_numpy(plan.t)).lam
     after = plan.schedule.at(torch.from_numpy(plan.s)).lam
-    if not bool((after > lam).all()):
+    if not (plan.s < plan.t).all():
         raise SuffuseError(
             "CFG++ is for plans of one call a step, whose every row goes on towards clean data, as "
             f"'ddim'; {plan.solver!r} has rows that do not"

@@ -80,7 +80,7 @@ def _linearised(
     """d, the function v -> Jᵀ v, and the factor σ²/α with which it is Tweedie's covariance."""
     if schedule.gauge != "ve":
         # below this α Tweedie's covariance is a quotient of vanishing numbers
-        t = t.clamp(max=float(schedule.t(math.log(LEAST_ALPHA))))
+        t = torch.minimum(t, schedule.t(torch.full_like(t, math.log(LEAST_ALPHA))))
     c = schedule.at(t).align(x_t)
     d, pull = pullback(denoiser, x_t, t, **conditions)
     return d, pull, (c.sigma**2 / c.alpha).to(d.dtype)
