@@ -142,7 +142,7 @@ class Langevin(Gaussian):
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
         """The row's step, then Langevin's; `noise` is needed."""
         assert noise is not None
-        x = masked(super().step(row, registers, noise), self.mask)
+        x: Tensor = masked(super().step(row, registers, noise), self.mask)
         t = expanded(row.s, x)
         c = self.schedule.at(t).align(x)
         for k in range(self.times if bool((c.sigma > 0).all()) else 0):
