@@ -159,6 +159,22 @@ def test_a_mean_of_draws_is_nearer_than_a_draw(model):
         restoring.Denoise(model, average=0)
 
 
+def test_a_filling_may_be_the_mean_of_draws(model, tmp_path):
+    """Of the draws with the same seeds; known pixels stay as they are."""
+    image, box = picture(), (4, 4, 12, 10)
+    mask = saved_mask(tmp_path / "mask.png", image.size, box)
+    drawn = filling.Inpaint(model, mask=mask)([image], n=6, seed=2, steps=4)
+    means = filling.Inpaint(model, mask=mask, average=3)([image], n=2, seed=2, steps=4)
+    for k, mean in enumerate(means):
+        expected = np.mean([np.asarray(p, dtype=float) for p in drawn[k::2]], axis=0)
+        assert abs(np.asarray(mean) - expected).max() <= 0.5
+        clear = np.asarray(Image.open(mask)) == 0
+        assert (np.asarray(mean)[clear] == np.asarray(image)[clear]).all()
+    assert means[0].tobytes() != means[1].tobytes()
+    with pytest.raises(SuffuseError, match="1 draw or more"):
+        filling.Inpaint(model, mask=mask, average=0)
+
+
 def test_the_noise_of_a_picture_is_estimated():
     rng = np.random.default_rng(0)
     smooth = np.broadcast_to(np.linspace(60, 190, 64)[:, None, None], (64, 64, 3))

@@ -65,10 +65,42 @@ def test_pictures_are_the_same_everywhere():
 
 
 def test_composition_counts_what_is_right():
-    blue = draw(Scene(2, "blue", "square"))
-    asked = ["two blue squares", "two red squares", "three blue squares", "one red circle"]
+    blue = draw(Scene(2, "blue", "circle"))
+    asked = ["two blue circles", "two red circles", "three blue circles", "one red square"]
     samples = [Example(blue, {"prompt": prompt}) for prompt in asked]
-    found = Composition().evaluate(samples, test=[], train=[], seed=0)
-    assert [metric.value for metric in found] == [25, 50, 50, 75]
+    test = Scenes("test", each=1)
+    found = {m.name: m for m in Composition().evaluate(samples, test=test, train=[], seed=0)}
+    values = {name.split(" ")[0].lower(): metric.value for name, metric in found.items()}
+    # of the pairs, "three circles" alone is withheld, and the picture shows two
+    assert values == {"all": 25, "withheld": 0, "count": 50, "colour": 50, "shape": 75}
+    assert all(metric.floor == 100 for metric in found.values())
+    assert found["Withheld pairs as asked (scenes)"].n == 1
+    # a picture of another prompt has the colour of two in three of four prompts
+    assert "fit in 50.0 %" in found["Colour as asked (scenes)"].note
     with pytest.raises(SuffuseError, match="no sample"):
-        Composition().evaluate([Example(blue, {})], test=[], train=[], seed=0)
+        Composition().evaluate([Example(blue, {})], test=test, train=[], seed=0)
+
+
+def test_parts_of_withheld_pairs():
+    assert Scene(2, "red", "circle").withheld_parts() == ()
+    assert Scene(1, "blue", "square").withheld_parts() == ("colour", "shape")
+    assert Scene(2, "red", "square").withheld_parts() == ("count", "shape")
+    assert Scene(2, "blue", "square").withheld_parts() == ("count", "colour", "shape")
+
+
+def test_a_share_of_prompts_says_less():
+    whole, some = Scenes("train", each=60), Scenes("train", each=60, partial=0.3)
+    told = [Scene.parse(whole[i].conditions["prompt"]) for i in range(len(whole))]
+    shorter = 0
+    for i, scene in enumerate(told):
+        words = some[i].conditions["prompt"].split()
+        kept = [word for word in scene.caption.split() if word in words]
+        assert words == kept
+        assert 1 <= len(words) <= 3
+        shorter += len(words) < 3
+    assert 0.24 < shorter / len(told) < 0.36
+    assert some[11].data.tobytes() == whole[11].data.tobytes()
+    held = Scenes("test", each=3, partial=1.0)
+    assert all(len(held[i].conditions["prompt"].split()) == 3 for i in range(len(held)))
+    with pytest.raises(SuffuseError, match="0 to 1"):
+        Scenes("train", partial=1.5)

@@ -1,7 +1,7 @@
 """The suite of benchmarks: prompts, restoring, samplers, finding, speed.
 
-All of it is of the emoji that ship, by the model that ships, on pairs of concept and style that it
-was not trained on unless said otherwise; nothing needs files from elsewhere.
+All but composition is of the emoji that ship, by the model that ships, on pairs of concept and
+style that it was not trained on unless said otherwise; nothing needs files from elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from suffuse.plugins.contracts import Example, Metric
 from .alignment import Alignment, StyleAccuracy
 from .bench_inner import ATTRIBUTES, Slider
 from .bench_restoring import DAMAGES, Restoring, noisy, ways
+from .bench_scenes import SCENES_MODEL, Composing
 from .bench_shared import CODE, MODEL, data, mean, share, shipped
 from .emoji import Emoji
 from .evaluators import KID
@@ -240,6 +241,10 @@ def image(seeds: int = 1) -> Iterator[Case]:
         for split in ("train", "test"):
             for guidance in (1.0, 1.5, 3.0):
                 yield Prompts(f"prompts/{split}", f"guidance {guidance:g}", seed, split, guidance)
+        for split in ("train", "test"):
+            for guidance in (1.0, 2.5):
+                row = f"{SCENES_MODEL}, guidance {guidance:g}"
+                yield Composing(f"composition/{split}", row, seed, split, guidance)
         for weight in (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0):
             yield Wishes("weights/blue heart", f"weight {weight:g}", seed, weight)
         yield Wishes("weights/blue heart", "negative", seed, 0.0, negative=True)

@@ -115,7 +115,7 @@ class Restoring:
             )
             for draw in range(AVERAGED if average else 1)
         ]
-        made = [restoring.mean(list(pictures)) for pictures in zip(*draws, strict=True)]
+        made = [edits.means(pictures, 1)[0] for pictures in zip(*draws, strict=True)]
         return made, STEPS * passes * len(draws)
 
 

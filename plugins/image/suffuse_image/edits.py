@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,7 +25,7 @@ from suffuse.errors import SuffuseError
 from .modes import eight_bit
 from .pixels import Pixels, crop_to
 
-__all__ = ["STEPS", "Blend", "Edit", "Rephrase", "Vary", "seeds"]
+__all__ = ["STEPS", "Blend", "Edit", "Rephrase", "Vary", "draws", "means", "seeds"]
 
 STEPS = 32
 """Network calls of posterior sampling, unless told otherwise."""
@@ -184,3 +185,18 @@ def _repeated(values: Mapping[str, Any], n: int) -> dict[str, list[Any]]:
 def seeds(seed: int, picture: int, n: int) -> list[int]:
     """A seed for each of the n results of a picture; results of different pictures differ."""
     return [(seed * 1_000_003 + picture * 1009 + i) % 2**63 for i in range(n)]
+
+
+def draws(average: int) -> int:
+    """How many draws a result is the mean of; raises where that is none."""
+    if average < 1:
+        raise SuffuseError(f"average is 1 draw or more, and not {average}")
+    return average
+
+
+def means(pictures: Sequence[Image.Image], n: int) -> list[Image.Image]:
+    """n means of pictures of one size, each of every n-th of them."""
+    if len(pictures) == n:
+        return list(pictures)
+    groups = [np.stack([np.asarray(p, dtype=np.float64) for p in pictures[i::n]]) for i in range(n)]
+    return [Image.fromarray(group.mean(0).round().astype(np.uint8)) for group in groups]

@@ -7,7 +7,8 @@ the mask are those of the picture, bit for bit, and its size stays.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
-from .edits import Edit, seeds
+from .edits import Edit, draws, means, seeds
 from .modes import eight_bit
 from .reading import read
 
@@ -33,13 +34,21 @@ class Filling(Edit):
         model: of pixels.
         context: the side of the square that the model sees, as a multiple of the mask's.
         strength: how much of what is there is made anew, above 0; 1 forgets it.
+        average: each result is the mean of so many draws, nearer to the truth and softer.
         method: of posterior sampling.
     """
 
     def __init__(
-        self, model: Any, *, context: float = 2.0, strength: float = 1.0, method: str = "ddrm"
+        self,
+        model: Any,
+        *,
+        context: float = 2.0,
+        strength: float = 1.0,
+        average: int = 1,
+        method: str = "ddrm",
     ) -> None:
         super().__init__(model, method)
+        self.average = draws(average)
         if not context >= 1:
             raise SuffuseError(f"context is 1 or more, and {context} is not")
         if not 0 < strength <= 1:
@@ -50,10 +59,11 @@ class Filling(Edit):
         self,
         picture: Image.Image,
         mask: np.ndarray,
-        drawn: list[int],
+        n: int,
+        drawn: Callable[[int], list[int]],
         settings: dict[str, Any],
     ) -> list[Image.Image]:
-        """A picture for each seed, made anew where the mask is True."""
+        """n pictures, made anew where the mask is True; `drawn` gives so many draws their seeds."""
         box = self._box(mask)
         part = Image.fromarray(mask.astype(np.uint8) * 255).crop(box)
         # A pixel of the model is known where all that it covers is.
@@ -65,7 +75,8 @@ class Filling(Edit):
         if self.strength < 1:
             settings = {**settings, "x": x_0, "begin": self.strength}
         out = []
-        for made in self.restored(seen, len(drawn), drawn, settings):
+        count = n * self.average
+        for made in means(self.restored(seen, count, drawn(count), settings), n):
             large = made.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BICUBIC)
             result = picture.copy()
             result.paste(large, box[:2], part)
@@ -90,7 +101,7 @@ class Inpaint(Filling):
     Args:
         model: of pixels.
         mask: a picture of the size of the one to fill; what is white in it is filled.
-        context, strength, method: see `Filling`; a strength below 1 varies what is there.
+        context, strength, average, method: see `Filling`; a strength below 1 varies what is there.
     """
 
     def __init__(
@@ -100,9 +111,10 @@ class Inpaint(Filling):
         mask: str,
         context: float = 2.0,
         strength: float = 1.0,
+        average: int = 1,
         method: str = "ddrm",
     ) -> None:
-        super().__init__(model, context=context, strength=strength, method=method)
+        super().__init__(model, context=context, strength=strength, average=average, method=method)
         self.mask, self.name = np.asarray(eight_bit(read(Path(mask)), 1)) >= 128, mask
         if not self.mask.any():
             raise SuffuseError(
@@ -122,7 +134,7 @@ class Inpaint(Filling):
                     f"the mask {self.name} has {self.mask.shape[1]}x{self.mask.shape[0]} pixels, "
                     f"and the picture {picture.width}x{picture.height}: they have to agree"
                 )
-            out += self.filled(picture, self.mask, seeds(seed, k, n), settings)
+            out += self.filled(picture, self.mask, n, partial(seeds, seed, k), settings)
         return out
 
 
@@ -148,7 +160,7 @@ class _Moved(Filling, ABC):
             laid = values[rows.clip(0, picture.height - 1), columns.clip(0, picture.width - 1)]
             free = (rows < 0) | (rows >= picture.height) | (columns < 0)
             mask = free | (columns >= picture.width)
-            out += self.filled(Image.fromarray(laid), mask, seeds(seed, k, n), settings)
+            out += self.filled(Image.fromarray(laid), mask, n, partial(seeds, seed, k), settings)
         return out
 
 
@@ -249,7 +261,7 @@ class Tile(Filling):
             mask[half[0] - reach : half[0] + reach] = True
             mask[:, half[1] - reach : half[1] + reach] = True
             turned = Image.fromarray(np.roll(picture, half, (0, 1)))
-            for made in self.filled(turned, mask, seeds(seed, k, n), settings):
+            for made in self.filled(turned, mask, n, partial(seeds, seed, k), settings):
                 back = np.roll(np.asarray(made), (-half[0], -half[1]), (0, 1))
                 out.append(Image.fromarray(back))
         return out

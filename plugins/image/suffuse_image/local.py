@@ -1,7 +1,9 @@
-"""Vision models of other makers from a local folder: DINOv2, CLIP, ViT and their like.
+"""Vision models of other makers from a local folder: DINOv2, CLIP, Inception and their like.
 
-The folder is what Hugging Face's transformers saves: config.json, preprocessor_config.json and
-weights as safetensors. Nothing is fetched and nothing unpickled. Figures on such features bear the
+The folder is what Hugging Face's transformers saves (config.json, preprocessor_config.json and
+weights as safetensors), or timm (config.json and weights), which has Inception v3; its weights are
+those of a classifier of ImageNet, and no others that a figure called FID is known by. Nothing is
+fetched and nothing unpickled. Figures on such features bear the
 model's own name, and compare only with figures on the same one.
 """
 
@@ -25,10 +27,11 @@ BATCH = 32
 
 
 class LocalVision:
-    """Vectors of pictures by a model of transformers.
+    """Vectors of pictures by a model of transformers, or of timm through transformers.
 
     Args:
-        folder: with config.json, preprocessor_config.json and model.safetensors.
+        folder: with config.json, model.safetensors and, unless it is timm's,
+            preprocessor_config.json.
 
     Attributes:
         name: the architecture and the folder's name, for instance "Dinov2Model (dinov2-small)".
@@ -54,7 +57,9 @@ class LocalVision:
                 f"{folder} holds no vision model that can be read: {error}"
             ) from None
         self._model = model.eval().requires_grad_(False)
-        self.name = f"{type(model).__name__} ({folder.name})"
+        # a wrapper of transformers around timm says nothing; its architecture does
+        kind = getattr(model.config, "architecture", type(model).__name__)
+        self.name = f"{kind} ({folder.name})"
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:

@@ -26,11 +26,11 @@ from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
 from . import jpeg
-from .edits import Edit, seeds
+from .edits import Edit, draws, means, seeds
 from .modes import eight_bit
 from .pixels import crop_to
 
-__all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "mean", "noise_level"]
+__all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "noise_level"]
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601: grey from red, green and blue, as Pillow mixes them."""
@@ -50,9 +50,7 @@ class Restore(Edit, ABC):
 
     def __init__(self, model: Any, *, average: int = 1, method: str = "ddrm") -> None:
         super().__init__(model, method)
-        if average < 1:
-            raise SuffuseError(f"average is 1 draw or more, and not {average}")
-        self.average = average
+        self.average = draws(average)
 
     @abstractmethod
     def observe(self, image: Image.Image) -> Observation:
@@ -66,8 +64,7 @@ class Restore(Edit, ABC):
         for k, image in enumerate(objects):
             drawn = seeds(seed, k, n * self.average)
             made = self.restored(self.observe(image), n * self.average, drawn, settings)
-            groups = [made[i::n] for i in range(n)]
-            out += [mean(group) for group in groups]
+            out += means(made, n)
         return out
 
     def _whole(self, x: Operator | None = None) -> Operator:
@@ -80,14 +77,6 @@ class Restore(Edit, ABC):
         p = np.array(eight_bit(image, self.model.encoder.channels), dtype=np.float32) / 255
         y = torch.from_numpy(p).reshape(image.height, image.width, -1).permute(2, 0, 1)
         return (y - self.mean())[None].to(self.model.device)
-
-
-def mean(pictures: Sequence[Image.Image]) -> Image.Image:
-    """The mean of pictures of one size."""
-    if len(pictures) == 1:
-        return pictures[0]
-    total = np.mean([np.asarray(picture, dtype=np.float64) for picture in pictures], axis=0)
-    return Image.fromarray(total.round().astype(np.uint8))
 
 
 class Upscale(Restore):
