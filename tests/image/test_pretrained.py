@@ -16,8 +16,9 @@ from suffuse.plugins.contracts import Example
 from suffuse_image.alignment import Alignment
 from suffuse_image.digits import Digits, levels
 from suffuse_image.emoji import Emoji
+from suffuse_image.scenes import SCENES, read
 
-OURS = ["image/digits", "image/emoji"]
+OURS = ["image/digits", "image/emoji", "image/scenes"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -58,6 +59,15 @@ def test_colours_are_those_asked_for():
         made = model.sample(6, prompt=f"{word} heart", style="fluent-flat", seed=0, steps=10)
         means = np.mean([np.asarray(image).reshape(-1, 3).mean(0) for image in made], axis=0)
         assert means.argmax() == channel, (word, means)
+
+
+def test_scenes_put_together_what_was_only_seen_apart():
+    """One sample for each of the 29 withheld prompts; at random one in 29 would fit."""
+    withheld = [scene for scene in SCENES if scene.withheld]
+    made = suffuse.load("image/scenes").sample(
+        len(withheld), seed=0, prompt=[scene.caption for scene in withheld]
+    )
+    assert sum(read(image) == scene for image, scene in zip(made, withheld, strict=True)) >= 20
 
 
 def test_digits_are_recognised_by_their_nearest_real_ones():

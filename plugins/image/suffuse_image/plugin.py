@@ -184,6 +184,11 @@ def register_models(register: Register) -> None:
         _MODELS / "emoji",
         summary="259 things in seven styles by prompt, RGB 32x32 (5.7 MB)",
     )
+    register(
+        "image/scenes",
+        _MODELS / "scenes",
+        summary="one to four things of a colour and shape by prompt, RGB 32x32 (5.1 MB)",
+    )
 
 
 @hookimpl
