@@ -47,9 +47,10 @@ class Composing:
         made = model.sample(len(asked), seed=self.seed, guidance=self.guidance, prompt=asked)
         samples = [Example(m, {"prompt": p}) for m, p in zip(made, asked, strict=True)]
         real: Any = Scenes(self.split, each=self.each)  # type: ignore[arg-type]
-        train, test = model.dataset("train"), Scenes("test", each=self.each)
+        train = model.dataset("train")
         metrics = Composition().evaluate(samples, test=real, train=train, seed=self.seed)
-        metrics += Memorisation().evaluate(samples, test=test, train=train, seed=self.seed)
+        if self.split == "test":  # real scenes of the same prompts were not trained on
+            metrics += Memorisation().evaluate(samples, test=real, train=train, seed=self.seed)
         return Result(metrics)
 
 

@@ -124,7 +124,7 @@ class Upscale(Restore):
             drawn = seeds(seed, k, n * self.average)
             told = [self._fitted(image)] * len(drawn)
             made = self.model.sample(len(drawn), seed=drawn, small=told, **settings)
-            out += [mean(made[i::n]) for i in range(n)]
+            out += means(made, n)
         return out
 
     def observe(self, image: Image.Image) -> Observation:
