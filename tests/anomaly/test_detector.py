@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
-from suffuse_anomaly import DiffusionDetector
+from suffuse_anomaly import DiffusionDetector, decisions
 from suffuse_anomaly.decisions import Drift
 from suffuse_anomaly.detector import METHODS
 from suffuse_anomaly.neighbours import KnnTime
@@ -303,12 +303,31 @@ def test_a_stream_is_scored_batch_by_batch(rng):
 
 
 def test_drift_is_told_and_false_alarms_are_rare(rng):
-    false = [Drift(0.05).update(rng.random(300)) for _ in range(400)]
-    assert np.mean(false) < 0.05 + 5.5 * np.sqrt(0.05 * 0.95 / 400)
-    found = [Drift(0.05).update(rng.random(300) ** 2) for _ in range(50)]
-    assert np.mean(found) > 0.9
+    def stream(rows, held, power):
+        p = decisions.p_values(-(rng.random(rows) ** power), -rng.random(held))
+        return Drift(held, 0.05).update(p)
+
+    assert np.mean([stream(600, 100, 1) for _ in range(60)]) < 0.05 + 6 * np.sqrt(0.05 * 0.95 / 60)
+    assert np.mean([stream(200, 1000, 2) for _ in range(30)]) > 0.9
     with pytest.raises(ValueError, match="alarms is a part"):
-        Drift(2)
+        Drift(10, 2)
+    with pytest.raises(ValueError, match="some of those given are not"):
+        Drift(10).update([0.5, np.nan])
+
+
+def test_the_bet_on_drift_is_fair_whatever_came_before(rng):
+    # many small ones came: were p-values independent, the next bet would be worth more than 1
+    past, n = np.append(rng.integers(1, 8, 4), [1] * 8) / 7, 6
+    counts = np.array([1 + (np.rint(past * 7) == r + 1).sum() for r in range(7)])
+    after = []
+    for r in range(7):
+        drift = Drift(n)
+        drift.update(past)
+        before = np.exp(drift._logs).mean()
+        drift.update((r + 1) / 7)
+        after.append(np.exp(drift._logs).mean())
+    # over the urn's draws the value does not grow, and falls by no more than steps of p explain
+    assert 0.5 * before < counts @ after / counts.sum() <= before
 
 
 def test_where_all_training_rows_are_alike_another_is_far_and_its_score_finite():

@@ -31,34 +31,56 @@ class DecisionError(SuffuseError, ValueError):
 class Drift:
     """An alarm for a stream that is no longer what the detector was fitted on.
 
-    While p-values are uniform and independent, M = mean over e of Π e p^(e − 1) is a martingale
-    that begins at 1, and so the chance that it ever reaches 1 / `alarms` is at most `alarms`. Many
-    small p-values make it grow, few do not.
+    With n held-out scores, and t rows of the stream seen, of which c_r lay above all but r of the
+    held-out ones, the next row's r is a draw from Pólya's urn while nothing has changed:
+
+        P(r) = (1 + c_r) / (n + 1 + t),    p = Σ over r' <= r of P(r')
+
+    So this p, which is the conformal p-value for t = 0, stays one given all that came before, and
+    M = mean over e of Π e p^(e − 1) is at most a martingale that begins at 1: the chance that it
+    ever reaches 1 / `alarms` is at most `alarms`, in a stream of any length. Many small p make it
+    grow, few do not. (Conformal p-values themselves share the held-out scores, and over a long
+    stream their chance deviations would add up to an alarm.)
 
     Args:
+        held: how many held-out scores the p-values are ranks among, n.
         alarms: the chance of a false alarm over the whole stream.
+
+    Attributes:
+        log_value: the logarithm of the largest M so far.
 
     Source: Vovk, Nouretdinov, Gammerman, "Testing exchangeability on-line" (2003), ICML.
 
-    >>> drift = Drift()
+    >>> drift = Drift(200)
     >>> drift.update([0.3, 0.9, 0.5]), drift.update([0.02] * 9)
     (False, True)
     """
 
-    def __init__(self, alarms: float = 0.01) -> None:
+    def __init__(self, held: int, alarms: float = 0.01) -> None:
+        if not (isinstance(held, int | np.integer) and held >= 1):
+            raise DecisionError(f"held is a number of held-out scores, 1 or more; given {held!r}")
         if not 0 < alarms < 1:
             raise DecisionError(f"alarms is a part above 0 and below 1, and {alarms} is not")
         self.alarms = alarms
         self._powers = np.linspace(0.05, 0.95, 19)
         self._logs = np.zeros(len(self._powers))
+        self._urn = np.ones(held + 1)
+        self._balls = held + 1
         self.log_value = 0.0
 
     def update(self, p: Any) -> bool:
-        """Whether the alarm has been reached after these further p-values, [N]."""
-        for value in np.log(np.asarray(p, np.float64)):
-            self._logs += np.log(self._powers) + (self._powers - 1) * value
-            now = float(np.logaddexp.reduce(self._logs) - np.log(len(self._logs)))
-            self.log_value = max(self.log_value, now)
+        """Whether the alarm has been reached after these further conformal p-values, [N]."""
+        p = np.asarray(p, np.float64).ravel()
+        if not ((p > 0) & (p <= 1)).all():
+            raise DecisionError("p-values are above 0 and at most 1; some of those given are not")
+        ranks = np.ceil(p * len(self._urn) - 1e-6).astype(int) - 1
+        for r in np.maximum(ranks, 0):
+            now = np.log(self._urn[: r + 1].sum() / self._balls)
+            self._urn[r] += 1
+            self._balls += 1
+            self._logs += np.log(self._powers) + (self._powers - 1) * now
+            value = float(np.logaddexp.reduce(self._logs) - np.log(len(self._logs)))
+            self.log_value = max(self.log_value, value)
         return bool(self.log_value >= -np.log(self.alarms))
 
 

@@ -337,6 +337,15 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         """
         return decisions.select(self.p_values(X), fdr)
 
+    def drift(self, alarms: float = 0.01) -> decisions.Drift:
+        """An alarm for a stream of `p_values`: rows are no longer what they were in training.
+
+        Args:
+            alarms: the chance of a false alarm over the whole stream.
+        """
+        check_is_fitted(self, "offset_")
+        return decisions.Drift(len(self._held), alarms)
+
     def threshold_by_budget(self, alarms: float, per: float = 1.0) -> Self:
         """Put the threshold where `alarms` of `per` normal rows are alarms (`decisions.by_budget`).
 
