@@ -57,6 +57,21 @@ def test_thresholds_refreshing_and_filling(folder, tmp_path):
     assert (tmp_path / "f-1.csv").is_file()
 
 
+def test_gaps_leave_truth_values_and_labels_what_they_are(folder, tmp_path):
+    table = pd.read_csv(folder / "data.csv").assign(paid=True, fraud=0.0)
+    table.loc[::3, "paid"] = False
+    table.astype({"paid": object}).to_csv(tmp_path / "whole.csv", index=False)
+    holed = table.astype({"paid": object})
+    holed.loc[5:9, ["paid", "fraud"]] = None
+    holed.to_csv(tmp_path / "holed.csv", index=False)
+    said(folder, f"anomaly impute {tmp_path}/holed.csv -o {tmp_path}/filled.csv")
+    filled = pd.read_csv(tmp_path / "filled.csv")["paid"]
+    assert filled.dtype == bool
+    assert (filled.drop(range(5, 10)) == table["paid"].drop(range(5, 10))).all()
+    line = f"anomaly fit {tmp_path}/holed.csv --out {tmp_path}/m --normal fraud=0"
+    assert "learned from 75 rows" in said(folder, line).output
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -9,6 +9,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 
 from suffuse_anomaly import DiffusionImputer, SeriesImputer
+from suffuse_anomaly.completion import Completion
 
 
 def test_a_normal_table_is_completed_by_its_conditional_distribution(rng):
@@ -58,6 +59,21 @@ def test_gaps_in_training_and_columns_of_all_kinds(rng):
     assert (pd.to_datetime(filled["when"]) - inner["when"][:60]).abs().max() < pd.Timedelta("12D")
 
 
+def test_a_saved_imputer_fills_the_same(rng, tmp_path):
+    table = pd.DataFrame({"a": rng.normal(size=60), "b": rng.choice(["u", "v"], 60)})
+    table["c"], table["d"] = rng.integers(0, 3, 60), pd.Timestamp("2026-01-01")
+    holed = table.mask(rng.random(table.shape) < 0.3)
+    imputer = DiffusionImputer(np.int64(2), random_state=0).fit(holed)
+    imputer.save(tmp_path / "m")
+    loaded = DiffusionImputer.load(tmp_path / "m")
+    for one, other in zip(imputer.impute(holed), loaded.impute(holed), strict=True):
+        assert_array_equal(one, other)
+    assert list(loaded.get_feature_names_out()) == list(table.columns)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no imputer"):
+        DiffusionImputer.load(tmp_path)
+
+
 def test_draws_do_not_depend_on_the_batch_and_do_on_the_seed(rng):
     X = rng.normal(size=(200, 3))
     holed = np.where(rng.random((30, 3)) < 0.4, np.nan, X[:30])
@@ -69,6 +85,39 @@ def test_draws_do_not_depend_on_the_batch_and_do_on_the_seed(rng):
     again = DiffusionImputer(2, random_state=0).fit(X).impute(holed)
     assert_array_equal(again[0], whole[0])
     assert_array_equal(whole[0][~np.isnan(holed)], holed[~np.isnan(holed)])
+
+
+def test_draws_are_as_wide_as_predictions_of_linear_regression(rng):
+    examples, n = rng.normal(size=(30, 5)) @ rng.normal(size=(5, 5)), 30
+    covariance = np.cov(examples.T, bias=True)
+    gaps, away = np.zeros((n, 5), bool), np.arange(5) > 2
+    whole = Completion(examples.mean(0), covariance, examples, gaps, 0.0)
+    row = rng.normal(size=(1, 5))
+    asked = whole._asked(row, away)
+    wider = asked.posterior(1.0)[3]
+    design = np.column_stack([np.ones(n), examples[:, :3]])
+    residuals = examples[:, 3:] - design @ np.linalg.lstsq(design, examples[:, 3:])[0]
+    at = np.append(1, row[0, :3])
+    leverage = at @ np.linalg.inv(design.T @ design) @ at
+    expected = (residuals**2).sum(0) / (n - 4) * (1 + leverage)
+    assert_allclose(wider[0, 0] * np.diag(asked.covariance), expected)
+    assert_allclose(wider, wider[0, 0])
+
+
+def test_known_dates_stay_and_values_that_repeat_are_drawn_as_they_are(rng):
+    n = 60
+    when = pd.Timestamp("2026-01-01 00:00:00.123457") + pd.to_timedelta(np.arange(n) ** 2, "h")
+    table = pd.DataFrame({"when": when, "until": pd.Timestamp("9999-12-31").as_unit("s")})
+    table["grade"], table["paid"] = rng.integers(1, 6, n), rng.random(n) < 0.3
+    holed = table.astype(object).mask(rng.random(table.shape) < 0.2)
+    holed = holed.astype({"when": table["when"].dtype, "until": table["until"].dtype})
+    imputer = DiffusionImputer(8, random_state=0).fit(holed)
+    for filled in (imputer.transform(holed), *imputer.impute(holed)):
+        filled = pd.DataFrame(filled, columns=table.columns)
+        there = holed.notna()
+        assert (filled[there] == table[there]).sum().sum() == there.sum().sum()
+    assert set(filled["grade"]) <= {1, 2, 3, 4, 5}
+    assert set(filled["paid"]) <= {0, 1}
 
 
 def test_a_bad_setting_is_told(rng):

@@ -158,6 +158,14 @@ def test_a_detector_learns_from_further_rows(method, rng):
     assert_array_equal(again.score_samples(X), detector.score_samples(X))
 
 
+def test_refreshing_keeps_how_often_rows_occur(rng):
+    X = np.repeat([[0.0, 0.0], [1.0, 2.0]], [200, 2], axis=0)
+    detector = DiffusionDetector(random_state=0).fit(X).partial_fit(X[:50])
+    often, seldom = detector.score_samples(X[[0, -1]])
+    assert often > seldom + 1
+    assert len(detector._members["knn-time"].rows) == 252
+
+
 def test_partial_fit_begins_with_fit(rng):
     X = rng.normal(size=(100, 2))
     a = DiffusionDetector(random_state=0).partial_fit(X).score_samples(X)

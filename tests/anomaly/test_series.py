@@ -44,6 +44,47 @@ def test_new_series_irregular_times_and_gaps(rng):
     assert (detector.p_values(holed)[:300] > 0.01).mean() > 0.35
 
 
+@pytest.mark.parametrize("window", [2, 7, 11, 20])
+def test_neighbours_of_the_own_series_do_not_overlap(window, rng):
+    x = series(rng, 150)
+    detector = SeriesDetector(window, n_neighbors=3).fit(x)
+    windows = detector._windows(detector._fitted)
+    starts = np.arange(0, len(windows), max(1, window // 4))
+    distance = np.linalg.norm(windows[:, None] - windows[starts], axis=2)
+    distance[np.abs(starts - np.arange(len(windows))[:, None]) < window] = np.inf
+    expected = np.log(np.sort(distance, 1)[:, :3]).mean(1)
+    assert_allclose(detector._raw(windows, len(windows))[0], expected)
+
+
+def test_a_series_that_goes_on_from_training_is_scored_as_it_was(rng):
+    x = series(rng, 1200)
+    x[300:320, 1] *= -1
+    detector = SeriesDetector(40).fit(x[:800])
+    assert_allclose(detector.score(x)[:760], detector.score(x[:800])[:760])
+    assert 280 < detector.score(x)[:760].argmax() < 340
+
+
+def test_moments_beside_a_gap_are_judged_by_windows_without_it(rng):
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(1000) * 60, "s")
+    frame = pd.DataFrame(series(rng, 1000), index=times)
+    detector = SeriesDetector(40).fit(series(rng))
+    detector.step_ = 60.0
+    whole = detector.score(frame[:500])
+    assert_allclose(detector.score(frame.drop(times[500:620]))[:500], whole)
+    holed = frame.copy()
+    holed.iloc[500:620, 1] = np.nan
+    assert_allclose(detector.score(holed)[:500], whole)
+
+
+def test_what_fills_a_gap_of_training_is_not_learned(rng):
+    x = series(rng, 1000)
+    x[300:460] = np.nan
+    new = series(rng, 400)
+    new[200:300] = np.linspace(new[200], new[299], 100)
+    detector = SeriesDetector(40).fit(x)
+    assert detector.score(new)[220:280].min() > np.quantile(detector.held_, 0.99)
+
+
 @pytest.mark.parametrize("lag", [12, 48, 300])
 def test_the_period_is_found(lag, rng):
     x = np.sin(np.arange(2000) * 2 * np.pi / lag) + 0.2 * rng.normal(size=2000)
@@ -55,6 +96,11 @@ def test_the_period_is_found(lag, rng):
     ("given", "words"),
     [
         (np.zeros((2, 1)), "3 moments or more"),
+        (np.zeros(12), "a series of 21 or more is needed to say what is usual; given 12"),
+        (
+            pd.Series(range(4), pd.to_datetime([0, 1, 2, 10**9], unit="ms")),
+            "take means over regular steps",
+        ),
         (np.full(100, np.inf), "holds inf"),
         (np.full(100, np.nan), "holds no number"),
         (

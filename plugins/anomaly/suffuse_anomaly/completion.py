@@ -13,6 +13,15 @@ similar ones. Given the entries o that are there, those missing, m, are drawn ex
     x_m normal with the mean α x_i,m + G (x_o − α x_i,o), G = S_mo S_oo⁻¹,
         and the covariance σ² (S_mm − G S_om)
 
+S and G are estimates, by n examples, and what is drawn is to be wide enough for that: with
+r = x_o − α x_i,o, s the part by which correlations are shrunk (below), and h the mean over examples
+of x_i,oᵀ S_oo⁻¹ x_i,o, the covariance is multiplied by
+
+    (1 + 1/n + (1 − s) rᵀ S_oo⁻¹ r / (σ² n)) / (1 − 1/n − (1 − s) h / n)
+
+At σ = 1 that is the variance of a prediction by linear, or ridge, regression: its leverage above,
+and below what the degrees of freedom take from the residuals.
+
 The gaps of an example are filled by a draw from the others. A vector that is itself an example,
 gaps and all, is completed by the others alone: what was put into its gaps is no evidence of what
 belongs there.
@@ -20,10 +29,12 @@ belongs there.
 Three numbers are chosen on a fifth of the examples, by a posterior that was fitted without them:
 how far correlations are shrunk, and σ, by the likelihood of entries that are hidden there (many
 entries and few examples ask for much shrinking, and entries that follow from each other nearly
-exactly for little); and ω, since a covariance that is estimated from few examples makes draws too
-narrow: normal noise of ω posterior deviations is added to them, the least with which no fewer
-hidden entries than 19 of 21, which is what should, lie within the range of 20 draws; fewer by more
-than two standard errors.
+exactly for little); and ω, for data that are not as is assumed here: normal noise of ω posterior
+deviations is added to draws, the least with which no fewer hidden entries than 19 of 21, which is
+what should, lie within the range of 20 draws; fewer by more than two standard errors.
+
+Source: for the variance of predictions: Hastie, Tibshirani, Friedman, "The elements of statistical
+learning" (2009), section 3.4.1 (degrees of freedom of ridge regression) and 7.10 (leverage).
 """
 
 from __future__ import annotations
@@ -54,6 +65,8 @@ EXAMPLES = 2000
 """The most examples that are drawn from."""
 HIDDEN = 150
 """The most examples, held out, by which is chosen."""
+MOST_FREEDOM = 0.9
+"""Degrees of freedom over examples, at most: beyond that residuals say nothing."""
 ROUNDS = 15
 """Of expectation and maximisation."""
 
@@ -68,6 +81,7 @@ class _Asked:
         gain: Lᵀ Gᵀ, [O, M].
         covariance: S_mm − G S_om, [M, M].
         others: which examples are not the row itself, [n, N].
+        one, each: 1 / n and (1 − s) / n, how much one example counts in means and in S.
     """
 
     rows: Floats
@@ -76,15 +90,22 @@ class _Asked:
     gain: Floats
     covariance: Floats
     others: Bools
+    one: float
+    each: float
 
-    def posterior(self, sigma: float) -> tuple[Floats, Floats, Floats]:
-        """log p(example) [n, N], and what of the means is the example's [N, M] and the row's."""
+    def posterior(self, sigma: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """log p(example) [n, N]; what of the means is the example's [N, M] and the row's; and by
+        what the covariance σ² `covariance` is multiplied, [n, N]."""
         alpha = np.sqrt(1 - sigma**2)
         centres = alpha * self.examples
         products = self.rows @ centres.T - (centres**2).sum(1) / 2
         log_p = np.where(self.others, products, -np.inf) / sigma**2
         log_p -= logsumexp(log_p, axis=1, keepdims=True)
-        return log_p, alpha * self.away - centres @ self.gain, self.rows @ self.gain
+        away = np.maximum((self.rows**2).sum(1)[:, None] - 2 * products, 0)
+        freedom = self.one + self.each * float((self.examples**2).sum(1).mean())
+        wider = 1 + self.one + self.each * away / sigma**2
+        wider /= 1 - min(freedom, MOST_FREEDOM)
+        return log_p, alpha * self.away - centres @ self.gain, self.rows @ self.gain, wider
 
 
 class Completion:
@@ -94,12 +115,16 @@ class Completion:
         mean, covariance: of the vectors, [D] and [D, D].
         examples: their gaps filled, [N, D].
         gaps: which of their entries were missing, [N, D].
+        shrink: the part by which correlations are shrunk.
         sigma, omega: see above.
         log_prob: the mean log-density of the entries that were hidden to choose.
     """
 
-    def __init__(self, mean: Floats, covariance: Floats, examples: Floats, gaps: Bools) -> None:
+    def __init__(
+        self, mean: Floats, covariance: Floats, examples: Floats, gaps: Bools, shrink: float
+    ) -> None:
         self.mean, self.covariance, self.examples, self.gaps = mean, covariance, examples, gaps
+        self.shrink = shrink
         self.sigma, self.omega, self.log_prob = 1.0, 0.0, -np.inf
 
     @classmethod
@@ -153,8 +178,10 @@ class Completion:
 
     @classmethod
     def _of(cls, Z: Floats, shrink: float, rng: np.random.Generator, free: Floats | None) -> Self:
-        mean, covariance, filled = _normal(Z, shrink, rng)
-        return cls(mean, covariance if free is None else covariance + free, filled, np.isnan(Z))
+        gaps, D = np.isnan(Z), Z.shape[1]
+        part = shrink * D / (D + 4 * _pairs(gaps))
+        mean, covariance, filled = _normal(Z, part, rng)
+        return cls(mean, covariance if free is None else covariance + free, filled, gaps, part)
 
     def _refill(self, rng: np.random.Generator) -> None:
         """Fill the examples' gaps by draws from the posterior, where it is not the normal one."""
@@ -186,12 +213,14 @@ class Completion:
             gain,
             S[np.ix_(m, m)] - gain.T @ gain,
             others,
+            1 / _pairs(self.gaps),
+            (1 - self.shrink) / _pairs(self.gaps),
         )
 
     def expected(self, rows: Floats, away: Bools) -> Floats:
         """The means of what is missing of rows [n, D], in which the same is, given the rest."""
         asked = self._asked(rows, away)
-        log_p, example, row = asked.posterior(self.sigma)
+        log_p, example, row, _ = asked.posterior(self.sigma)
         return self.mean[away] + np.exp(log_p) @ example + row
 
     def draw(self, row: Floats, draws: int, seed: int) -> Floats:
@@ -208,13 +237,14 @@ class Completion:
             u, z, more: the random numbers: uniform [n], and normal [n, M].
         """
         asked = self._asked(rows, away)
-        log_p, example, row = asked.posterior(self.sigma)
+        log_p, example, row, wider = asked.posterior(self.sigma)
         p = np.exp(log_p)
         chosen = np.minimum((np.cumsum(p, 1) < u[:, None]).sum(1), p.shape[1] - 1)
         v, U = np.linalg.eigh(asked.covariance)
         spread = (z * (self.sigma * np.sqrt(np.maximum(v, 0)))) @ U.T
+        spread *= np.sqrt(np.take_along_axis(wider, chosen[:, None], 1))
         variance = p @ example**2 - (p @ example) ** 2
-        variance += self.sigma**2 * np.diag(asked.covariance)
+        variance += self.sigma**2 * (p * wider).sum(1)[:, None] * np.diag(asked.covariance)
         wide = self.omega * np.sqrt(np.maximum(variance, 0)) * more
         return self.mean[away] + example[chosen] + row + spread + wide
 
@@ -230,8 +260,8 @@ class Completion:
             truth = (row - self.mean)[wanted]
             left = np.diag(asked.covariance)[at]
             for i, sigma in enumerate(SIGMAS):
-                log_p, example, own = asked.posterior(sigma)
-                variance = np.maximum(sigma**2 * left, FLOOR)
+                log_p, example, own, wider = asked.posterior(sigma)
+                variance = np.maximum(sigma**2 * wider[0, :, None] * left, FLOOR)
                 gap = truth - own[0, at] - example[:, at]
                 density = -(gap**2) / (2 * variance) - np.log(2 * np.pi * variance) / 2
                 total[i] += logsumexp(density + log_p[0, :, None], axis=0).sum()
@@ -276,18 +306,22 @@ def numbers(rows: Floats, seed: int) -> tuple[Floats, Floats, Floats]:
     return u, z, more
 
 
+def _pairs(gaps: Bools) -> float:
+    """In how many rows [N, D] a pair of entries is on average."""
+    return max(len(gaps) * float(1 - gaps.mean()) ** 2, 1.0)
+
+
 def _normal(Z: Floats, shrink: float, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
     """Mean [D] and covariance [D, D] of rows with gaps, by expectation and maximisation.
 
-    Covariances between entries are shrunk by `shrink` D / (D + 4 n), n the rows that a pair of
-    entries has on average. Returns the rows too, each gap filled by a draw given the rest of its
-    row. Of many rows of many entries a part, drawn anew, is brought up to date in each round.
+    Covariances between entries are shrunk by the part `shrink`. Returns the rows too, each gap
+    filled by a draw given the rest of its row. Of many rows of many entries a part, drawn anew, is
+    brought up to date in each round.
     """
     gaps = np.isnan(Z)
     mean = np.where(gaps.all(0), 0.0, np.nanmean(np.where(gaps.all(0), 0.0, Z), 0))
     filled = np.where(gaps, mean, Z)
     D = Z.shape[1]
-    shrink *= D / (D + 4 * len(Z) * float(1 - gaps.mean()) ** 2)
     one = np.eye(D)
 
     def shrunk(S: Floats) -> Floats:

@@ -37,7 +37,7 @@ from suffuse_anomaly.surprisal import Surprisal
 from suffuse_anomaly.table import Table, TableError, columns_of
 from suffuse_anomaly.time_network import NETWORKS, TimeNetwork
 
-__all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "table_columns"]
+__all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "plain_settings", "table_columns"]
 
 FORMAT = 2
 KIND = "anomaly/detector"
@@ -52,11 +52,7 @@ FEW = 200
 """With fewer rows than this nothing is learned but neighbours."""
 CHUNK = 4096
 KEPT = 5000
-"""The most training rows that are kept for counterfactuals and refreshing.
-
-More than this are scored by what was fitted on them: that one of so many was among them does not
-show.
-"""
+"""The most training rows that are kept for counterfactuals and refreshing."""
 ROUNDS = 3
 """Of trimming."""
 CROWD = 200
@@ -80,8 +76,9 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         contamination: "auto" where the training rows are normal ones; else the part of them, in
             (0, 0.5], that is unusual: so many are left out of what is learned, and the threshold
             is put there.
-        alarms: the part of normal rows held out that are to be alarms, in (0, 1), which puts the
-            threshold where contamination is "auto".
+        alarms: the part of normal rows that are to be alarms, in (0, 1), which puts the threshold
+            where contamination is "auto": by ranks among normal rows held out, and where there are
+            fewer of them than 1 / alarms by the exponential tail of their scores.
         steps: of training a network.
         random_state: of training; scores themselves draw nothing.
 
@@ -138,7 +135,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         names, self.why_ = self._choice(len(rows))
         self.method_ = " + ".join(names)
-        self._learn(names, rows, {})
+        self._learn(names, rows, {}, 0)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -154,11 +151,12 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         if not hasattr(self, "table_"):
             return self.fit(X)
         self._check_settings()
-        new = self._rows(X)
-        self._learn(list(self._members), np.concatenate([self._kept_rows, new]), self._members)
+        rows = np.concatenate([self._kept_rows, self._rows(X)])
+        self._learn(list(self._members), rows, self._members, len(self._kept_rows))
         return self
 
-    def _learn(self, names: list[str], rows: Rows, start: Mapping[str, Member]) -> None:
+    def _learn(self, names: list[str], rows: Rows, start: Mapping[str, Member], known: int) -> None:
+        """Fit members, from those of `start` that know the first `known` rows, and calibrate."""
         k = self.n_neighbors or self._neighbours(len(rows))
         chosen = self._chosen(rows, k)
         held = np.arange(len(rows))
@@ -171,14 +169,19 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self._members = {
             name: MEMBERS[name].fit(
                 name,
-                rows[trained if MEMBERS[name].trained else chosen],
+                rows[trained if MEMBERS[name].trained else chosen[chosen >= known]],
                 self.table_,
                 start=start.get(name),
                 **how,
             )
             for name in names
         }
-        raw = {name: member.raw(rows[held]) for name, member in self._members.items()}
+        raw = {
+            name: member.left_out(rows, self._seed)[held]
+            if self.contamination == "auto" and not member.trained
+            else member.raw(rows[held])
+            for name, member in self._members.items()
+        }
         self._usual = {
             name: [
                 calibrate(torch.from_numpy(level[:, None].copy()), _kind(len(held)))
@@ -186,10 +189,6 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             ]
             for name, levels in raw.items()
         }
-        if self.contamination == "auto" and 20 <= len(rows) <= KEPT:
-            for name, member in self._members.items():
-                if not member.trained:
-                    raw[name] = member.left_out(rows, self._seed)[held]
         self._last = None
         levels = self._calibrated(raw)
         joined = self._joined(levels)[1]
@@ -199,10 +198,16 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self._held = np.sort(joined)
         self._kept_rows = rows[chosen] if len(chosen) <= KEPT else _thinned(rows[chosen], KEPT)
         if self.contamination == "auto":
-            self.offset_ = -float(np.quantile(self._held, 1 - self.alarms))
+            self.offset_ = -self._threshold()
         else:
             score = -(joined if len(held) == len(rows) else self._unusualness(rows))
             self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
+
+    def _threshold(self) -> float:
+        """Above which the part `alarms` of normal rows is; by their tail, where they are few."""
+        if self.alarms * (len(self._held) + 1) >= 1:
+            return decisions.by_budget(self._held, self.alarms)
+        return -float(np.log(self.alarms)) if self._last is not None else float(self._held[-1])
 
     def _neighbours(self, n: int) -> int:
         """5 of normal rows; of mixed ones as many as there are anomalies, for these crowd."""
@@ -426,14 +431,11 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
                 f"usual.{i}": usual.table for i, usual in enumerate(self._usual[name])
             }
             tensors |= {f"{name}/{key}": value for key, value in own.items()}
-        params = self.get_params()
-        if not isinstance(params["random_state"], int | None):
-            params["random_state"] = None
         config = {
             "format": FORMAT,
             "kind": KIND,
             "suffuse": suffuse.__version__,
-            "settings": params,
+            "settings": plain_settings(self),
             "seed": self._seed,
             "method": self.method_,
             "why": self.why_,
@@ -496,6 +498,17 @@ def _is_number(value: Any) -> bool:
 def _thinned(rows: Rows, n: int) -> Rows:
     """n of the rows, evenly spaced in their order."""
     return rows[np.linspace(0, len(rows) - 1, n).astype(int)]
+
+
+def plain_settings(estimator: BaseEstimator) -> dict[str, Any]:
+    """The settings of an estimator as JSON knows them; without a generator of random numbers."""
+    found = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in estimator.get_params().items()
+    }
+    if not isinstance(found["random_state"], int | None):
+        found["random_state"] = None
+    return found
 
 
 def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:

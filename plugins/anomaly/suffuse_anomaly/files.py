@@ -33,6 +33,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise TableError(f"cannot read a table from {path}: {error}") from error
     if not len(frame) or not len(frame.columns):
         raise TableError(f"the table in {path} has no rows")
+    frame.columns = frame.columns.map(str)  # those of Parquet may be numbers
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name]) and _are_dates(frame[name]):
             frame[name] = pd.to_datetime(frame[name], format="ISO8601")
@@ -68,6 +69,9 @@ def fit_file(
             raise TableError(f"--normal is COLUMN=VALUE, and {normal!r} has no =")
         _known(name, frame, data)
         kept = frame[name].astype(str) == value
+        if not kept.any() and pd.api.types.is_numeric_dtype(frame[name]):
+            # with gaps a column of 0 and 1 reads as 0.0 and 1.0
+            kept = frame[name] == pd.to_numeric(value, errors="coerce")
         if not kept.any():
             values = ", ".join(sorted(frame[name].astype(str).unique())[:8])
             raise TableError(f"no row of {data} has {name} = {value!r}; there are: {values}")
@@ -135,9 +139,12 @@ def impute_file(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
         raise TableError(f"{data} has one row, and gaps are filled by other rows")
     imputer = DiffusionImputer(max(1, draws), random_state=seed).fit(frame)
     tables = imputer.impute(frame) if draws else [imputer.transform(frame)]
+    truths = [name for name in frame if {*frame[name].dropna().map(type)} == {bool}]
     for i, table in enumerate(tables):
         path = out.with_name(f"{out.stem}-{i}{out.suffix}") if draws else out
-        storage.write_text(path, pd.DataFrame(table, columns=frame.columns).to_csv(index=False))
+        filled = pd.DataFrame(table, columns=frame.columns)
+        filled[truths] = filled[truths].astype(float) >= 0.5
+        storage.write_text(path, filled.to_csv(index=False))
     return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered" if draws else "")
 
 

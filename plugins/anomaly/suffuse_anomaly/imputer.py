@@ -3,30 +3,40 @@
 Columns of numbers are mapped to normal scores, categories to the dimensions of
 `suffuse_anomaly.table`, and what is missing of these vectors is drawn
 (`suffuse_anomaly.completion`); a category is that of the dimension that comes out largest. Nothing
-is trained. What is drawn for a row depends on the seed and on what the row holds, so that it is the
+is trained. Numbers that repeat, such as counts, grades, and 0 or 1, are drawn from the values that
+were seen. What is drawn for a row depends on the seed and on what the row holds, so that it is the
 same in any batch.
 """
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+import suffuse
+from suffuse import storage
 from suffuse_anomaly.completion import Completion
-from suffuse_anomaly.detector import table_columns
-from suffuse_anomaly.table import Table, TableError
+from suffuse_anomaly.detector import plain_settings, table_columns
+from suffuse_anomaly.table import Table, TableError, seconds
 from suffuse_anomaly.views import knots
 
 __all__ = ["DiffusionImputer"]
 
 Floats = npt.NDArray[np.float64]
 
+FORMAT = 1
+KIND = "anomaly/imputer"
+REPEATS = 4
+"""Numbers whose values occur so often on average are drawn from those values."""
 MEAN_OF = 64
 """Draws of which `transform` is the mean."""
 
@@ -76,8 +86,13 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             for i, values in enumerate(self._numbers(columns))
             if values is not None and not np.isnan(values).all()
         }
-        sizes = [len(c.values) if c.kind == "category" else 1 for c in self.table_.columns]
-        self._owner = np.repeat(np.arange(len(sizes)), sizes)
+        self._repeated = {}
+        for i in self._knots:
+            known = self._numbers(columns)[i]
+            seen, counts = np.unique(known[~np.isnan(known)], return_counts=True)
+            if self.table_.columns[i].kind == "number" and counts.mean() >= REPEATS:
+                self._repeated[i] = seen
+        self._owner = _owner(self.table_)
         self._completion = Completion.fit(self._states(columns), self._owner, rng)
         self.sigma_, self.omega_ = self._completion.sigma, self._completion.omega
         return self
@@ -89,8 +104,7 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         found: list[Floats | None] = []
         for column, values in zip(self.table_.columns, columns.values(), strict=True):
             if column.kind == "date":
-                stamp = (values - np.datetime64(0, "ns")) / np.timedelta64(1, "s")
-                found.append(stamp.astype(np.float64))
+                found.append(seconds(values))
             else:
                 found.append(values if column.kind == "number" else None)
         return found
@@ -133,9 +147,10 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     x, z = self._knots.get(i, (np.zeros(2), np.arange(2.0)))
                     back = np.interp(own[:, gaps, 0], z, x)
                     if column.kind == "date":
-                        made[:, gaps] = (back * 1e9).astype("datetime64[ns]")
-                    else:
-                        made[:, gaps] = back
+                        back = (back * 1e6).astype("datetime64[us]")
+                    elif i in self._repeated:
+                        back = _nearest(back, self._repeated[i])
+                    made[:, gaps] = back
             filled.append(made)
         return columns, filled
 
@@ -153,7 +168,9 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     commonest[n] = pd.Series(made[:, n]).mode().iloc[0]
                 joined.append(commonest)
             elif column.kind == "date":
-                joined.append(made.astype("int64").mean(0).astype("int64").astype("datetime64[ns]"))
+                mean, gaps = made[0].copy(), pd.isna(values)
+                mean[gaps] = (seconds(made[:, gaps]).mean(0) * 1e6).astype("datetime64[us]")
+                joined.append(mean)
             else:
                 joined.append(made.mean(0))
         return self._table(joined)
@@ -163,7 +180,96 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         _, filled = self._completed(X, self.n_imputations)
         return [self._table([made[k] for made in filled]) for k in range(self.n_imputations)]
 
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory: model.safetensors and config.json. It holds training rows."""
+        check_is_fitted(self, "sigma_")
+        one = self._completion
+        tensors = {
+            "mean": one.mean,
+            "covariance": one.covariance,
+            "examples": one.examples,
+            "gaps": one.gaps,
+        }
+        for i, (values, scores) in self._knots.items():
+            tensors |= {f"knots.{i}": values, f"scores.{i}": scores}
+        tensors |= {f"repeated.{i}": values for i, values in self._repeated.items()}
+        config = {
+            "format": FORMAT,
+            "kind": KIND,
+            "suffuse": suffuse.__version__,
+            "settings": plain_settings(self),
+            "seed": self._seed,
+            "shrink": one.shrink,
+            "sigma": self.sigma_,
+            "omega": self.omega_,
+            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
+            "columns": self.table_.to_json(),
+        }
+        with storage.replacing_folder(path) as folder:
+            storage.save_tensors(
+                folder / "model.safetensors",
+                {key: torch.as_tensor(value) for key, value in tensors.items()},
+            )
+            storage.write_json(folder / "config.json", config)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The imputer in a directory; what it fills in is the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, or of another format.
+        """
+        folder = Path(path)
+        config = storage.read_json(folder / "config.json")
+        if not isinstance(config, dict) or config.get("kind") != KIND:
+            raise TableError(f"{str(folder)!r} is no imputer of tables: its config.json says so")
+        if config["format"] != FORMAT:
+            raise TableError(
+                f"{str(folder)!r} has the format {config['format']}, and this version of "
+                f"suffuse-anomaly reads {FORMAT}; fit the imputer again"
+            )
+        found = cls(**config["settings"])
+        loaded = storage.load_tensors(folder / "model.safetensors")
+        tensors = {key: value.numpy() for key, value in loaded.items()}
+        found._seed, found.table_ = config["seed"], Table.from_json(config["columns"])
+        found.n_features_in_ = len(found.table_.columns)
+        if config["feature_names"]:
+            found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        places = range(found.n_features_in_)
+        found._knots = {
+            i: (tensors[f"knots.{i}"], tensors[f"scores.{i}"])
+            for i in places
+            if f"knots.{i}" in tensors
+        }
+        found._repeated = {
+            i: tensors[f"repeated.{i}"] for i in places if f"repeated.{i}" in tensors
+        }
+        found._owner = _owner(found.table_)
+        found._completion = Completion(
+            tensors["mean"],
+            tensors["covariance"],
+            tensors["examples"],
+            tensors["gaps"],
+            config["shrink"],
+        )
+        found.sigma_, found.omega_ = config["sigma"], config["omega"]
+        found._completion.sigma, found._completion.omega = found.sigma_, found.omega_
+        return found
+
     def _table(self, columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         if all(column.kind == "number" for column in self.table_.columns):
             return np.stack(columns, 1)
         return np.array([list(column) for column in columns], object).T
+
+
+def _owner(table: Table) -> npt.NDArray[np.intp]:
+    """Of which column each entry of a vector is."""
+    sizes = [len(c.values) if c.kind == "category" else 1 for c in table.columns]
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _nearest(x: Floats, values: Floats) -> Floats:
+    """For each x the nearest of rising values."""
+    if len(values) == 1:
+        return np.full_like(x, values[0])
+    return values[np.searchsorted((values[1:] + values[:-1]) / 2, x)]

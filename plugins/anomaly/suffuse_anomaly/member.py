@@ -55,7 +55,7 @@ class Member(ABC):
 
         Args:
             name: of the method.
-            rows: of `Table.encode`.
+            rows: of `Table.encode`; of a method without a network those that are new to `start`.
             table: which dimension is of which column.
             seed, steps: of training.
             k: how many neighbours are asked.

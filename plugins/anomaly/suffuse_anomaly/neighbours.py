@@ -13,8 +13,10 @@ bin share a score, which costs average precision.
 A row that equals a training row exactly is taken to be it, and is scored by the others. But views
 are fitted on it too, and where rows are few and columns many they make it look more usual than a
 new one: of 60 rows of 40 columns four in ten new ones would look like one in twenty. So what is
-usual is measured by parts: each tenth of the training rows by what is fitted on the others
+usual is measured by parts: each tenth of the training rows in views that are fitted on the others
 (cross-conformal prediction: Vovk (2015), Annals of Mathematics and Artificial Intelligence 74).
+Its neighbours are sought among all rows but itself: were they sought in the other parts alone, new
+rows, which have all for neighbours, would look more usual than they are.
 
 Source: Livernoche et al., "On diffusion modeling for anomaly detection" (2023), arXiv 2305.18593,
 section 4.1, for the posterior and the neighbours.
@@ -42,6 +44,8 @@ SAMPLE = 1000
 """Training rows by which the usual distance is measured."""
 PARTS = 10
 """Parts of the training rows that are left out in turn."""
+MANY = 5000
+"""That one of more rows than this was among those that views are fitted on does not show."""
 NEAR = 1e-3
 """Distances below this part of the usual one count as this part: rounding is no anomaly."""
 
@@ -82,10 +86,10 @@ class KnnTime(Member):
     ) -> Self:
         """At most `MOST` rows are kept, evenly spaced; of a start the new rows join its own."""
         if start is not None:
-            rows = np.unique(np.concatenate([start.rows, rows]), axis=0)
+            rows = np.concatenate([start.rows, rows])
         if len(rows) > MOST:
             rows = rows[np.linspace(0, len(rows) - 1, MOST).astype(int)]
-        return cls(rows, k, start.views if start is not None else Views.fit(rows))
+        return cls(rows, k, Views.fit(rows))
 
     @classmethod
     def load(cls, name: str, tensors: Mapping[str, Tensor], table: Table) -> Self:
@@ -96,28 +100,36 @@ class KnnTime(Member):
         kept: dict[str, Any] = {f"views.{k}": v for k, v in self.views.tables.items()}
         return kept | {"rows": self.rows, "k": np.array(self.k), "floor": self.floor}
 
-    def _nearest(self, i: int, view: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
-        """Distances to the k nearest rows but the row itself, and which they are; [N, k]."""
-        distance, index = self.searches[i](view, self.k + 1)
-        itself = distance[:, 0] == 0
-        first = np.where(itself, 1, 0)[:, None] + np.arange(self.k)
-        return np.take_along_axis(distance, first, 1), np.take_along_axis(index, first, 1)
+    def _nearest(
+        self, i: int, view: Floats, own: bool = False
+    ) -> tuple[Floats, npt.NDArray[np.intp]]:
+        """Distances to the k nearest rows but one that is equal, and which they are; [N, k].
 
-    def raw(self, rows: Rows) -> Floats:
+        Of `own` rows, which are among those that are searched, it is first the row itself that is
+        left out. With too few rows the farthest counts again.
+        """
+        distance, index = self.searches[i](view, min(self.k + 1 + own, len(self.rows)))
+        equal = (distance[:, : 1 + own] == 0).sum(1, keepdims=True)
+        chosen = np.minimum(equal + np.arange(self.k), distance.shape[1] - 1)
+        return np.take_along_axis(distance, chosen, 1), np.take_along_axis(index, chosen, 1)
+
+    def raw(self, rows: Rows, own: bool = False) -> Floats:
         """log σ in each view, [N, views]."""
         found = []
         for i, view in enumerate(self.views(rows)):
-            distance, _ = self._nearest(i, view)
+            distance, _ = self._nearest(i, view, own)
             found.append(np.log(np.maximum(distance, self.floor[i])).mean(1))
         return np.stack(found, 1)
 
     def left_out(self, rows: Rows, seed: int) -> Floats:
+        if len(rows) > MANY:
+            return self.raw(rows, own=True)
         part = np.random.default_rng(seed).permutation(len(rows)) % PARTS
         found = np.empty((len(rows), len(self.searches)))
-        for i in range(PARTS):
-            others = rows[part != i]
-            one = KnnTime(others, self.k, type(self.views).fit(others), self.floor)
-            found[part == i] = one.raw(rows[part == i])
+        for i in np.unique(part):
+            views = type(self.views).fit(rows[part != i])
+            one = KnnTime(rows, self.k, views, self.floor)
+            found[part == i] = one.raw(rows[part == i], own=True)
         return found
 
     def shares(self, rows: Rows) -> Floats:

@@ -106,9 +106,9 @@ def write_report(
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, float | np.floating):
-        return "missing" if np.isnan(value) else f"{value:.6g}"
-    return str(value)
+    if pd.isna(value):
+        return "missing"
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _usual(detector: DiffusionDetector, name: str) -> str:

@@ -3,16 +3,18 @@
 A series [T, C] of one or more channels is cut into overlapping windows; a window is a row of W · C
 numbers, each channel standardised, and its score is diffusion time from neighbours
 (`suffuse_anomaly.neighbours`): the mean log-distance to the nearest windows. Windows of the series
-itself that overlap with it in time are no neighbours, else each would be its own. A moment's score
-is the mean over the windows that it lies in, calibrated as in `suffuse_anomaly.detector`.
+itself that overlap with it in time are no neighbours, else each would be its own; so too where what
+is scored begins as the training series did. A moment's score is the mean over the windows that it
+lies in, calibrated as in `suffuse_anomaly.detector`.
 
 Irregular times are laid on a regular grid by straight lines; the scores come back at the given
-times.
+times. Straight lines longer than a quarter of a window are gaps: a window that holds part of one is
+not learned from, and does not count in the score of a moment that lies in another.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,10 @@ __all__ = ["SeriesDetector", "on_grid", "period"]
 Floats = npt.NDArray[np.float64]
 
 SHORTEST, LONGEST = 10, 400
+FEWEST = 20
+"""So many windows are needed to say what is usual."""
+SPARSE = 20
+"""The most places of a grid for each moment that is given."""
 
 
 class SeriesDetector:
@@ -62,7 +68,7 @@ class SeriesDetector:
         values, times = _values(series)
         self.names_ = [str(n) for n in getattr(series, "columns", range(values.shape[1]))]
         self.step_ = float(np.median(np.diff(times)))
-        values = self._regular(values, times)[0]
+        values, grid = self._regular(values, times)
         self.centre_ = np.nanmedian(values, 0)
         deviation = np.nanstd(values, 0)
         self.scale_ = np.where(deviation > 0, deviation, 1.0)
@@ -73,14 +79,27 @@ class SeriesDetector:
                 f"a window has 2 moments or more, and at most a third of the series' {len(x)}; "
                 f"given {self.window_}"
             )
+        if len(x) < self.window_ + FEWEST - 1:
+            raise TableError(
+                f"with windows of {self.window_} moments a series of {self.window_ + FEWEST - 1} "
+                f"or more is needed to say what is usual; given {len(x)}"
+            )
         self._fitted = x
         windows = self._windows(x)
-        self._starts = np.arange(0, len(windows), max(1, self.window_ // 4))
+        whole = self._whole(series, grid)
+        starts = np.arange(0, len(windows), max(1, self.window_ // 4))
+        whole = (
+            whole
+            if whole[starts].sum() >= 2 and whole.sum() >= FEWEST
+            else np.ones(len(whole), bool)
+        )
+        self._starts = starts[whole[starts]]
         self._near = windows[self._starts]
         self._tree = NearestNeighbors().fit(self._near)
-        raw = self._raw(windows, True)[0]
-        self._usual = calibrate(torch.from_numpy(raw[:, None]), "quantile")
-        self.held_ = np.sort(self._moments(self._nats(raw)))
+        raw = self._raw(windows, len(windows))[0]
+        self._usual = calibrate(torch.from_numpy(raw[whole, None]), "quantile")
+        inside = np.convolve(whole, np.ones(self.window_)) > 0
+        self.held_ = np.sort(self._moments(self._nats(raw), whole)[inside])
         return self
 
     def _windows(self, x: Floats) -> Floats:
@@ -90,6 +109,7 @@ class SeriesDetector:
 
     def _regular(self, values: Floats, times: Floats) -> tuple[Floats, Floats]:
         """The series on a regular grid, gaps filled by straight lines, and the grid."""
+        _check_span(times, self.step_)
         grid = np.arange(times[0], times[-1] + self.step_ / 2, self.step_)
         columns = []
         for column in values.T:
@@ -99,28 +119,46 @@ class SeriesDetector:
             columns.append(np.interp(grid, times[known], column[known]))
         return np.stack(columns, 1), grid
 
-    def _raw(self, windows: Floats, own: bool) -> tuple[Floats, npt.NDArray[np.intp]]:
-        """log σ of each window [N], and its neighbours [N, k]."""
-        k = min(self.n_neighbors, max(1, len(self._near) - 9))
-        asked = min(k + 9 * own, len(self._near))
+    def _whole(self, series: Any, grid: Floats) -> npt.NDArray[np.bool_]:
+        """Which windows of the grid hold no part of a gap, [N]."""
+        values, times = _values(series)
+        longest = self.step_ * (1.5 + max(2, self.window_ // 4))
+        gap = np.zeros(len(grid), bool)
+        for column in values.T:
+            known = times[np.isfinite(column)]
+            known = np.concatenate([[grid[0] - self.step_], known, [grid[-1] + self.step_]])
+            after = np.clip(np.searchsorted(known, grid - self.step_ / 2), 1, len(known) - 1)
+            away = np.minimum(grid - known[after - 1], known[after] - grid) > self.step_ / 2
+            gap |= away & (known[after] - known[after - 1] > longest)
+        return np.convolve(gap, np.ones(self.window_), "valid") == 0
+
+    def _raw(self, windows: Floats, own: int) -> tuple[Floats, npt.NDArray[np.intp]]:
+        """log σ of each window [N], and its neighbours [N, k]; the first `own` are training's."""
+        step = max(1, self.window_ // 4)
+        overlapping = 2 * ((self.window_ - 1) // step) + 1
+        k = min(self.n_neighbors, max(1, len(self._near) - overlapping))
+        asked = min(k + overlapping, len(self._near))
         distance, index = self._tree.kneighbors(windows, asked)
-        if own:
-            apart = np.abs(self._starts[index] - np.arange(len(windows))[:, None]) >= self.window_
-            order = np.argsort(~apart, axis=1, kind="stable")[:, :k]
-            distance = np.take_along_axis(distance, order, 1)
-            index = np.take_along_axis(index, order, 1)
+        places = np.where(np.arange(len(windows)) < own, np.arange(len(windows)), -np.inf)
+        apart = np.abs(self._starts[index] - places[:, None]) >= self.window_
+        order = np.argsort(~apart, axis=1, kind="stable")[:, :k]
+        distance = np.take_along_axis(distance, order, 1)
+        index = np.take_along_axis(index, order, 1)
         return np.log(np.maximum(distance, 1e-6)).mean(1), index
 
     def _nats(self, raw: Floats) -> Floats:
         found: Floats = self._usual(torch.from_numpy(raw[:, None])).numpy()
         return found
 
-    def _moments(self, scores: Floats) -> Floats:
-        """The mean score of the windows that each moment lies in, [T]."""
+    def _moments(self, scores: Floats, whole: npt.NDArray[np.bool_]) -> Floats:
+        """The mean score of the whole windows that each moment lies in, of all if none is; [T]."""
         ones = np.ones(self.window_)
-        return np.convolve(scores, ones) / np.convolve(np.ones(len(scores)), ones)
+        every = np.convolve(scores, ones) / np.convolve(np.ones(len(scores)), ones)
+        count = np.convolve(whole, ones)
+        inside = np.convolve(np.where(whole, scores, 0), ones) / np.maximum(count, 1)
+        return np.where(count > 0.5, inside, every)
 
-    def _scored(self, series: Any) -> tuple[Floats, Floats, npt.NDArray[np.intp], Floats, Floats]:
+    def _scored(self, series: Any) -> _Scored:
         if not hasattr(self, "held_"):
             raise TableError("the detector has learned nothing yet: call fit(series)")
         values, times = _values(series)
@@ -134,14 +172,17 @@ class SeriesDetector:
             )
         values, grid = self._regular(values, times)
         x = (values - self.centre_) / self.scale_
+        n = min(len(x), len(self._fitted))
+        same = (x[:n] == self._fitted[:n]).all(1)
+        alike = n if same.all() else int(same.argmin())
         windows = self._windows(x)
-        raw, index = self._raw(windows, np.array_equal(x, self._fitted))
-        return self._nats(raw), windows, index, grid, times
+        raw, index = self._raw(windows, alike - self.window_ + 1)
+        return _Scored(self._nats(raw), windows, index, self._whole(series, grid), grid, times)
 
     def score(self, series: Any) -> Floats:
         """How unusual each moment is, in nats, [T]; higher is more unusual."""
-        nats, _, _, grid, times = self._scored(series)
-        return np.interp(times, grid, self._moments(nats))
+        one = self._scored(series)
+        return np.interp(one.times, one.grid, self._moments(one.nats, one.whole))
 
     def p_values(self, series: Any) -> Floats:
         """The rank of each moment's score among those of training, [T].
@@ -152,16 +193,30 @@ class SeriesDetector:
 
     def explain(self, series: Any) -> pd.DataFrame:
         """What each channel adds to the score of each moment; a row sums to the score."""
-        nats, windows, index, grid, times = self._scored(series)
-        channels = len(self.centre_)
-        gaps = np.zeros((len(windows), channels))
-        for j in range(index.shape[1]):
-            squares = (windows - self._near[index[:, j]]) ** 2
-            gaps += squares.reshape(len(windows), -1, channels).sum(1)
+        one, channels = self._scored(series), len(self.centre_)
+        gaps = np.zeros((len(one.windows), channels))
+        for j in range(one.index.shape[1]):
+            squares = (one.windows - self._near[one.index[:, j]]) ** 2
+            gaps += squares.reshape(len(squares), -1, channels).sum(1)
         total = gaps.sum(1, keepdims=True)
         shares = np.where(total > 0, gaps / np.where(total > 0, total, 1), 1 / channels)
-        parts = [np.interp(times, grid, self._moments(nats * share)) for share in shares.T]
+        parts = [
+            np.interp(one.times, one.grid, self._moments(one.nats * share, one.whole))
+            for share in shares.T
+        ]
         return pd.DataFrame(np.stack(parts, 1), columns=self.names_)
+
+
+class _Scored(NamedTuple):
+    """The windows of a series: their scores [N], numbers [N, W · C], neighbours [N, k], and which
+    hold no gap [N]; the grid, and the times of the moments."""
+
+    nats: Floats
+    windows: Floats
+    index: npt.NDArray[np.intp]
+    whole: npt.NDArray[np.bool_]
+    grid: Floats
+    times: Floats
 
 
 def period(x: Floats) -> int:
@@ -191,7 +246,9 @@ def on_grid(series: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
         TableError: where it is no series, or a step is so short that two moments share a place.
     """
     values, times = _values(series)
-    places = np.rint((times - times[0]) / np.median(np.diff(times))).astype(np.intp)
+    step = float(np.median(np.diff(times)))
+    _check_span(times, step)
+    places = np.rint((times - times[0]) / step).astype(np.intp)
     if (np.diff(places) == 0).any():
         raise TableError(
             "two moments of the series are closer than half of its usual step: average them first"
@@ -201,6 +258,15 @@ def on_grid(series: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
     if np.isnan(grid).all(0).any():
         raise TableError("a channel of the series holds no number")
     return grid, places
+
+
+def _check_span(times: Floats, step: float) -> None:
+    span = (times[-1] - times[0]) / step
+    if span > SPARSE * len(times):
+        raise TableError(
+            f"the series spans {span:.3g} of its usual step of {step:.3g} s, and has "
+            f"{len(times)} moments: take means over regular steps, or one part at a time"
+        )
 
 
 def _values(series: Any) -> tuple[Floats, Floats]:

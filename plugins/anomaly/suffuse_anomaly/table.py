@@ -2,7 +2,8 @@
 
 A table is an array or a data frame. Its columns are
 
-    number      (x − m) / s, with the median m and the deviation s; 0 where it is missing
+    number      (x − m) / s, with the median m and the deviation s; 0 where it is missing, but as
+                unusual as a value can be where it never was in training
     category    one dimension for each value, 1/√(K − 1) / √p for the one that is there, p its share
     date        the time as a number, and the time of day and the day of the week on circles
 
@@ -26,13 +27,15 @@ import pandas as pd
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["Column", "Table", "TableError", "columns_of"]
+__all__ = ["Column", "Table", "TableError", "columns_of", "seconds"]
 
 Floats = npt.NDArray[np.float64]
 
 RARE = 0.01
 """Shares of categories below this one weigh as this one, so that no single value decides all."""
 MOST_CATEGORIES = 200
+UNSEEN = RARE**-0.5
+"""The length of what never was in training: a value, or a gap."""
 _DAY = 86400.0
 
 
@@ -129,8 +132,9 @@ class Table:
 def columns_of(X: Any) -> dict[str, Any]:
     """The columns of a data frame or of a 2-D array, by name, as arrays of a fitting type.
 
-    Numbers and truth values become float64 with NaN for gaps, dates datetime64, all else text with
-    None for gaps. A column of objects is one of numbers where all of them read as numbers.
+    Numbers and truth values become float64 with NaN for gaps, durations their seconds, dates
+    datetime64, all else text with None for gaps. A column of objects is one of numbers where all
+    of them read as numbers.
     """
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
     found: dict[str, Any] = {}
@@ -148,14 +152,22 @@ def _typed(series: pd.Series) -> npt.NDArray[Any]:
     if pd.api.types.is_datetime64_any_dtype(kind):
         if getattr(kind, "tz", None) is not None:
             series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-        return series.to_numpy("datetime64[ns]")
-    if pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_complex_dtype(kind):
-        return series.to_numpy(np.float64, na_value=np.nan)
-    try:
-        if not isinstance(kind, pd.CategoricalDtype):
-            return pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
-    except (ValueError, TypeError):
-        pass
+        # in their own unit: years such as 9999 do not fit nanoseconds
+        return series.to_numpy()
+    if pd.api.types.is_timedelta64_dtype(kind):
+        return series.dt.total_seconds().to_numpy(np.float64)
+    if not isinstance(kind, pd.CategoricalDtype):
+        try:
+            numbers = pd.to_numeric(series)
+        except (ValueError, TypeError):
+            numbers = series.astype(object)
+        if pd.api.types.is_complex_dtype(numbers):
+            raise TableError(
+                f"the column {str(series.name)!r} holds complex numbers; give their real and "
+                "imaginary parts, or sizes and angles, as columns"
+            )
+        if pd.api.types.is_numeric_dtype(numbers):
+            return numbers.to_numpy(np.float64, na_value=np.nan)
     gaps = series.isna().to_numpy()
     return np.array([None if gap else str(v) for gap, v in zip(gaps, series, strict=True)], object)
 
@@ -164,18 +176,17 @@ def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     gaps = pd.isna(values)
     if gaps.all():
         # Nothing is known of it but that it is missing.
-        return Column(name, "number")
+        return Column(name, "number", gaps=UNSEEN)
     share = float(gaps.mean())
-    indicator = 1 / max(np.sqrt(share * (1 - share)), np.sqrt(RARE)) if share else 0.0
+    indicator = min(1 / np.sqrt(share * (1 - share)), UNSEEN) if share else 0.0
     known = values[~gaps]
     if values.dtype.kind == "M":
-        seconds = _seconds(known)
-        centre, scale = _spread(seconds)
+        centre, scale = _spread(seconds(known), _DAY)
         return Column(name, "date", centre, scale, gaps=float(indicator))
     if values.dtype.kind == "f":
         if not np.isfinite(known).all():
             raise TableError(f"the column {name!r} holds inf; numbers must be finite or missing")
-        centre, scale = _spread(known)
+        centre, scale = _spread(known, 0.05)
         return Column(name, "number", centre, scale, gaps=float(indicator))
     labels, counts = np.unique(known.astype(str), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
@@ -185,19 +196,23 @@ def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     return Column(name, "category", 0, 1, labels.tolist(), weights.tolist(), float(indicator))
 
 
-def _spread(known: Floats) -> tuple[float, float]:
-    """The centre and the scale of numbers; a constant's is a twentieth of its size, or of 1."""
+def _spread(known: Floats, least: float) -> tuple[float, float]:
+    """The centre and the scale of numbers; a constant's is `least`, or that part of its size."""
     with np.errstate(over="ignore"):
         centre, scale = float(np.median(known)), float(np.std(known))
     if not np.isfinite(scale):
         scale = float(np.std(known / np.abs(known).max()) * np.abs(known).max())
-    if scale <= 1e-12 * abs(centre):  # what never varied stands out when it does
-        scale = 0.05 * (abs(centre) or 1.0)
+    if scale <= 1e-12 * abs(centre) or not scale:  # what never varied stands out when it does
+        scale = least * min(abs(centre) or 1.0, 1.0)
     return centre, scale
 
 
-def _seconds(dates: npt.NDArray[Any]) -> Floats:
-    return (dates - np.datetime64(0, "ns")) / np.timedelta64(1, "s")
+def seconds(dates: npt.NDArray[Any]) -> Floats:
+    """Dates as seconds since 1970, NaN where there is none."""
+    found: Floats = (dates.astype("datetime64[us]") - np.datetime64(0, "us")) / np.timedelta64(
+        1, "s"
+    )
+    return found
 
 
 def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
@@ -207,9 +222,12 @@ def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
     if column.kind == "category" and given == "number":
         values, given = _as_text(values, gaps), "category"
     if given != column.kind and not gaps.all():
+        known = pd.Series(values[~gaps])
+        if (given, column.kind) == ("category", "number"):
+            known = known[pd.to_numeric(known, errors="coerce").isna()]
         raise TableError(
             f"the column {column.name!r} held values of the kind {column.kind} in training, and "
-            f"values of the kind {given} now; for instance {values[~gaps][0]!r}"
+            f"values of the kind {given} now; for instance {known.iloc[0]!r}"
         )
     out = np.zeros((len(values), column.size))
     rows = np.flatnonzero(~gaps)
@@ -219,7 +237,7 @@ def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
         at = np.array([place.get(str(v), len(place)) for v in known])
         out[rows, at] = np.asarray(column.weights)[at]
     elif len(rows):
-        numbers = _seconds(known) if column.kind == "date" else known.astype(np.float64)
+        numbers = seconds(known) if column.kind == "date" else known.astype(np.float64)
         if not np.isfinite(numbers).all():
             raise TableError(
                 f"the column {column.name!r} holds inf; numbers must be finite or missing (NaN)"
@@ -233,6 +251,8 @@ def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
                 out[rows, 2 + 2 * i] = np.sin(angle)
     if column.gaps:
         out[gaps, -1] = column.gaps
+    elif column.kind != "category":  # the zeros of a category are like no value already
+        out[gaps, 0] = UNSEEN
     return out
 
 
