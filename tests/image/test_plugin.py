@@ -12,7 +12,7 @@ from suffuse import plugins, recipe
 from suffuse.errors import SuffuseError
 
 OURS = {
-    "dataset": ["image/digits", "image/emoji", "image/folder", "image/scenes"],
+    "dataset": ["image/digits", "image/emoji", "image/folder", "image/scenes", "image/smaller"],
     "encoder": ["image/pixels"],
     "denoiser": ["image/dit", "image/magnitude-unet", "image/unet"],
     "edit": [
@@ -26,13 +26,16 @@ OURS = {
         "image/alignment",
         "image/classifier-accuracy",
         "image/composition",
+        "image/detail",
         "image/kid",
         "image/memorisation",
         "image/prdc",
         "image/style-accuracy",
     ],
     "renderer": ["image/png"],
-    "recipe": ["image/digits", "image/emoji", "image/folder", "image/scenes", "image/text"],
+    "recipe": [
+        f"image/{name}" for name in ("digits", "emoji", "folder", "scenes", "text", "upsampler")
+    ],
 }
 
 

@@ -67,7 +67,7 @@ def test_pictures_are_the_same_everywhere():
 def test_composition_counts_what_is_right():
     blue = draw(Scene(2, "blue", "circle"))
     asked = ["two blue circles", "two red circles", "three blue circles", "one red square"]
-    samples = [Example(blue, {"prompt": prompt}) for prompt in asked]
+    samples = [Example(blue, {"prompt": prompt}) for prompt in (*asked, "two", "red squares")]
     test = Scenes("test", each=1)
     found = {m.name: m for m in Composition().evaluate(samples, test=test, train=[], seed=0)}
     values = {name.split(" ")[0].lower(): metric.value for name, metric in found.items()}
@@ -79,6 +79,9 @@ def test_composition_counts_what_is_right():
     assert "fit in 50.0 %" in found["Colour as asked (scenes)"].note
     with pytest.raises(SuffuseError, match="no sample"):
         Composition().evaluate([Example(blue, {})], test=test, train=[], seed=0)
+    other = [Example(blue, {"prompt": "a red fox"})]
+    with pytest.raises(SuffuseError, match="no caption"):
+        Composition().evaluate(other, test=test, train=[], seed=0)
 
 
 def test_parts_of_withheld_pairs():

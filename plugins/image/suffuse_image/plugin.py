@@ -165,7 +165,7 @@ def register_recipes(register: Register) -> None:
     register(
         "image/upsampler",
         _RECIPES / "upsampler.toml",
-        summary="32x32 pictures made 64x64; your own with --data DIR",
+        summary="32x32 pictures made 64x64",
     )
     register(
         "image/text",

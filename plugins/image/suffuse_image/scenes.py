@@ -223,15 +223,15 @@ class Composition:
     ) -> list[Metric]:
         """Shares in percent: of all of it, of the withheld pairs in a prompt, and of each part.
 
+        Samples for a prompt that says only a part of a scene are left out.
+
         Raises:
-            SuffuseError: where no sample was made for a prompt.
+            SuffuseError: where no sample was made for a prompt, and for a prompt of no scene.
         """
-        asked = [s for s in samples if s.conditions.get("prompt")]
-        if not asked:
+        told, shown = _read(samples)
+        if not told:
             raise SuffuseError("no sample was made for a scene's prompt, so none can be read")
-        told, shown = _told(asked), [read(s.data) for s in asked]
-        real = [test[i] for i in evenly(len(test), len(asked))]
-        true, seen = _told(real), [read(s.data) for s in real]
+        true, seen = _read([test[i] for i in evenly(len(test), len(told))])
         metrics = []
         for name, parts in {
             "All as asked": lambda _: ("count", "colour", "shape"),
@@ -273,8 +273,11 @@ class Composition:
         return metrics
 
 
-def _told(examples: Sequence[Example]) -> list[Scene]:
-    return [Scene.parse(str(example.conditions["prompt"])) for example in examples]
+def _read(examples: Sequence[Example]) -> tuple[list[Scene], list[Scene | None]]:
+    """What prompts that say all of a scene ask for, and what the pictures show."""
+    whole = [e for e in examples if len(str(e.conditions.get("prompt") or "").split()) > 2]
+    told = [Scene.parse(str(example.conditions["prompt"])) for example in whole]
+    return told, [read(example.data) for example in whole]
 
 
 def _fits(asked: Scene, shown: Scene | None, parts: Sequence[str]) -> bool:
