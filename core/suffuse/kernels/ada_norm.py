@@ -18,7 +18,7 @@ from suffuse.kernels.dispatch import fused
 
 __all__ = ["ada_norm"]
 
-WIDEST = 8192
+WIDEST = 4096
 """Features of a token whose gradient a block still holds in registers."""
 
 

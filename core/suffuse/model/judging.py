@@ -24,10 +24,7 @@ from suffuse.errors import SuffuseError
 from suffuse.model.making import Making
 from suffuse.model.parts import PLANS
 from suffuse.model.rows import batches, repeated
-from suffuse.plugins.contracts import (
-    Example,
-    Metric,
-)
+from suffuse.plugins.contracts import Example, Metric, RaggedEncoder
 
 __all__ = ["Judging"]
 
@@ -90,7 +87,15 @@ class Judging(Making):
             seed: of the probes.
             batch: how many at once.
             settings: as for `suffuse.diffusion.likelihood.log_likelihood` (probes, steps, ...).
+
+        Raises:
+            SuffuseError: for a model of objects of several sizes, whose padding would count.
         """
+        if isinstance(self.encoder, RaggedEncoder):
+            raise SuffuseError(
+                "the density is that of a state, and this model's objects are of several sizes: "
+                "padding would count"
+            )
         found = []
         for rows in batches(len(objects), batch):
             x_0 = self.encode(objects[rows])

@@ -65,7 +65,7 @@ def launch(states: int) -> dict[str, int]:
     A thread has two of its elements, and up to eight where tokens have many values: they are
     float64, of which registers hold few.
     """
-    block = triton.next_power_of_2(states)
+    block = max(triton.next_power_of_2(states), 2)
     tokens = max(1, 256 // block)
     return {"TOKENS": tokens, "BLOCK": block, "num_warps": min(max(block // 128, 4), 16)}
 

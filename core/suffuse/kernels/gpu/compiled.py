@@ -29,7 +29,7 @@ from suffuse.kernels import ada_norm, categorical_step, norm_silu
 from suffuse.kernels.gpu import ada_norm as adas
 from suffuse.kernels.gpu import categorical_step as categoricals
 from suffuse.kernels.gpu import norm_silu as norms
-from suffuse.kernels.gpu.guided_step import MOMENTS_BLOCK, moments_kernel
+from suffuse.kernels.gpu.guided_step import MOMENTS, moments_kernel
 from suffuse.kernels.gpu.plan_step import BLOCK, plan_step_kernel
 
 S = TypeVar("S")
@@ -169,8 +169,8 @@ def _moments(terms: int, dtype: str = "fp32") -> Case:
     return Case(
         f"guided_step, moments of {terms}, {dtype}", moments_kernel,
         {"sums": "*fp32", "weights": "*fp32", "n": "i32"},
-        {"TERMS": terms, "BLOCK": MOMENTS_BLOCK}, ("estimates", terms), dtype,
-        reads=terms, writes=0, least=terms,
+        {"TERMS": terms, "BLOCK": MOMENTS["BLOCK"]}, ("estimates", terms), dtype,
+        reads=terms, writes=0, least=terms, warps=MOMENTS["num_warps"],
     )  # fmt: skip
 
 
