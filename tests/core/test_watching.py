@@ -91,6 +91,7 @@ def test_a_run_is_drawn_while_it_lasts_and_when_it_is_done(tmp_path: Path) -> No
     assert "at step 12 of 12" in text
     assert text.count("<svg") >= 3
     assert "After 12 steps" in text
+    assert "memory at most" in text
     (run / "run.json").write_text(json.dumps(record))
     assert watch.write(run, page)
     text = page.read_text()

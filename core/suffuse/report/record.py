@@ -28,6 +28,7 @@ class Log:
     Attributes:
         step: [N], rising.
         loss, learning_rate, examples_per_second, seconds: [N].
+        memory: the most that was used until then, in bytes, [N].
         levels: the loss in equal parts of t in [0, 1], [N, K]; K is 0 where none were logged.
     """
 
@@ -36,6 +37,7 @@ class Log:
     learning_rate: Array
     examples_per_second: Array
     seconds: Array
+    memory: Array
     levels: Array
 
     def __len__(self) -> int:
@@ -65,7 +67,8 @@ def log(run: Path) -> Log:
     return Log(
         **{
             name: np.array([_number(row.get(name)) for row in rows])
-            for name in ("step", "loss", "learning_rate", "examples_per_second", "seconds")
+            for name in (f.name for f in fields(Log))
+            if name != "levels"
         },
         levels=np.array([row + [math.nan] * (width - len(row)) for row in levels]).reshape(
             len(rows), width
