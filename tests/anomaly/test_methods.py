@@ -137,13 +137,13 @@ def test_thresholds_of_a_detector(rng):
     before = detector.offset_
     found = (detector.threshold_by_budget(20, per=400).predict(new) == -1).mean()
     assert abs(found - 0.05) < 6 * np.sqrt(0.05 * 0.95 * (1 / 400 + 1 / 4000))
+    assert detector.offset_ != before
     odd = rng.normal(size=(30, 3)) + 3
     costs = {"false_alarm": 1, "share": 0.1}
     dear = detector.threshold_by_cost(odd, miss=1000, **costs).predict(odd)
     cheap = detector.threshold_by_cost(odd, miss=1, **costs).predict(odd)
     assert (dear == -1).mean() >= (cheap == -1).mean()
     assert (dear == -1).mean() > 0.9
-    assert detector.offset_ != before
 
 
 @pytest.mark.parametrize("method", ["knn-time", "denoiser", "surprisal", "dte-c"])
