@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -24,11 +23,9 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-import suffuse
-from suffuse import storage
 from suffuse.diffusion.scores import Calibration, calibrate
 from suffuse.errors import unknown
-from suffuse_anomaly import decisions
+from suffuse_anomaly import decisions, keeping
 from suffuse_anomaly.counterfactual import nearest_usual
 from suffuse_anomaly.learned import LEARNED, Learned
 from suffuse_anomaly.member import Floats, Member, Rows
@@ -37,7 +34,7 @@ from suffuse_anomaly.surprisal import Surprisal
 from suffuse_anomaly.table import Table, TableError, columns_of
 from suffuse_anomaly.time_network import NETWORKS, TimeNetwork
 
-__all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "plain_settings", "table_columns"]
+__all__ = ["FORMAT", "KIND", "METHODS", "DiffusionDetector", "table_columns"]
 
 FORMAT = 2
 KIND = "anomaly/detector"
@@ -427,29 +424,24 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         if self._last is not None:
             tensors["last"] = self._last.table
         for name, member in self._members.items():
-            own = member.tensors() | {
+            named = member.tensors() | {
                 f"usual.{i}": usual.table for i, usual in enumerate(self._usual[name])
             }
-            tensors |= {f"{name}/{key}": value for key, value in own.items()}
-        config = {
-            "format": FORMAT,
-            "kind": KIND,
-            "suffuse": suffuse.__version__,
-            "settings": plain_settings(self),
-            "seed": self._seed,
+            tensors |= {f"{name}/{key}": value for key, value in named.items()}
+        own = {
             "method": self.method_,
             "why": self.why_,
             "offset": self.offset_,
             "calibration": {name: usual[0].kind for name, usual in self._usual.items()},
-            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
-            "columns": self.table_.to_json(),
         }
-        with storage.replacing_folder(path) as folder:
-            storage.save_tensors(
-                folder / "model.safetensors",
-                {k: torch.as_tensor(v) for k, v in tensors.items()},
-            )
-            storage.write_json(folder / "config.json", config)
+        keeping.save(
+            path,
+            self,
+            kind=KIND,
+            version=FORMAT,
+            tensors=tensors,
+            own=own,
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -458,23 +450,8 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         Raises:
             SuffuseError: where it is none, or of another format.
         """
-        folder = Path(path)
-        config = storage.read_json(folder / "config.json")
-        if not isinstance(config, dict) or config.get("kind") != KIND:
-            raise TableError(f"{str(folder)!r} is no detector of tables: its config.json says so")
-        if config["format"] != FORMAT:
-            raise TableError(
-                f"{str(folder)!r} has the format {config['format']}, and this version of "
-                f"suffuse-anomaly reads {FORMAT}; fit the detector again"
-            )
-        found = cls(**config["settings"])
-        tensors = storage.load_tensors(folder / "model.safetensors")
+        found, config, tensors = keeping.load(cls, path, kind=KIND, version=FORMAT)
         found.method_, found.why_, found.offset_ = config["method"], config["why"], config["offset"]
-        found._seed = config["seed"]
-        found.table_ = Table.from_json(config["columns"])
-        found.n_features_in_ = len(found.table_.columns)
-        if config["feature_names"]:
-            found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
         found._held, found._kept_rows = tensors["held"].numpy(), tensors["kept"].numpy()
         found._last = Calibration("quantile", tensors["last"]) if "last" in tensors else None
         found._members, found._usual = {}, {}
@@ -498,17 +475,6 @@ def _is_number(value: Any) -> bool:
 def _thinned(rows: Rows, n: int) -> Rows:
     """n of the rows, evenly spaced in their order."""
     return rows[np.linspace(0, len(rows) - 1, n).astype(int)]
-
-
-def plain_settings(estimator: BaseEstimator) -> dict[str, Any]:
-    """The settings of an estimator as JSON knows them; without a generator of random numbers."""
-    found = {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in estimator.get_params().items()
-    }
-    if not isinstance(found["random_state"], int | None):
-        found["random_state"] = None
-    return found
 
 
 def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:

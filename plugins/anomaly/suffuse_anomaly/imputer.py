@@ -11,21 +11,18 @@ same in any batch.
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-import suffuse
-from suffuse import storage
+from suffuse_anomaly import keeping
 from suffuse_anomaly.completion import Completion
-from suffuse_anomaly.detector import plain_settings, table_columns
+from suffuse_anomaly.detector import table_columns
 from suffuse_anomaly.table import Table, TableError, seconds
 from suffuse_anomaly.views import knots
 
@@ -193,24 +190,14 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for i, (values, scores) in self._knots.items():
             tensors |= {f"knots.{i}": values, f"scores.{i}": scores}
         tensors |= {f"repeated.{i}": values for i, values in self._repeated.items()}
-        config = {
-            "format": FORMAT,
-            "kind": KIND,
-            "suffuse": suffuse.__version__,
-            "settings": plain_settings(self),
-            "seed": self._seed,
-            "shrink": one.shrink,
-            "sigma": self.sigma_,
-            "omega": self.omega_,
-            "feature_names": getattr(self, "feature_names_in_", np.array([])).tolist(),
-            "columns": self.table_.to_json(),
-        }
-        with storage.replacing_folder(path) as folder:
-            storage.save_tensors(
-                folder / "model.safetensors",
-                {key: torch.as_tensor(value) for key, value in tensors.items()},
-            )
-            storage.write_json(folder / "config.json", config)
+        keeping.save(
+            path,
+            self,
+            kind=KIND,
+            version=FORMAT,
+            tensors=tensors,
+            own={"shrink": one.shrink, "sigma": self.sigma_, "omega": self.omega_},
+        )
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -219,22 +206,8 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises:
             SuffuseError: where it is none, or of another format.
         """
-        folder = Path(path)
-        config = storage.read_json(folder / "config.json")
-        if not isinstance(config, dict) or config.get("kind") != KIND:
-            raise TableError(f"{str(folder)!r} is no imputer of tables: its config.json says so")
-        if config["format"] != FORMAT:
-            raise TableError(
-                f"{str(folder)!r} has the format {config['format']}, and this version of "
-                f"suffuse-anomaly reads {FORMAT}; fit the imputer again"
-            )
-        found = cls(**config["settings"])
-        loaded = storage.load_tensors(folder / "model.safetensors")
-        tensors = {key: value.numpy() for key, value in loaded.items()}
-        found._seed, found.table_ = config["seed"], Table.from_json(config["columns"])
-        found.n_features_in_ = len(found.table_.columns)
-        if config["feature_names"]:
-            found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        found, config, loaded = keeping.load(cls, path, kind=KIND, version=FORMAT)
+        tensors = {name: value.numpy() for name, value in loaded.items()}
         places = range(found.n_features_in_)
         found._knots = {
             i: (tensors[f"knots.{i}"], tensors[f"scores.{i}"])
