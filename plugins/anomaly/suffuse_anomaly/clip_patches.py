@@ -35,6 +35,7 @@ class ClipPatchDetector(PatchDetector):
     """
 
     things = "clips"
+    settings = ("method", "stride", "n_neighbors", "steps", "seed")
 
     def __init__(
         self,

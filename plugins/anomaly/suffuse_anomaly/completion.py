@@ -39,14 +39,16 @@ learning" (2009), section 3.4.1 (degrees of freedom of ridge regression) and 7.1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy.special import logsumexp
+from torch import Tensor
 
 from suffuse.diffusion import Noise
 
@@ -126,6 +128,27 @@ class Completion:
         self.mean, self.covariance, self.examples, self.gaps = mean, covariance, examples, gaps
         self.shrink = shrink
         self.sigma, self.omega, self.log_prob = 1.0, 0.0, -np.inf
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """What was learned, as arrays by name; beside `choice` all that drawing needs."""
+        return {
+            "mean": self.mean,
+            "covariance": self.covariance,
+            "examples": self.examples,
+            "gaps": self.gaps,
+        }
+
+    def choice(self) -> dict[str, float]:
+        """What was chosen, by name."""
+        return {"shrink": self.shrink, "sigma": self.sigma, "omega": self.omega}
+
+    @classmethod
+    def load(cls, tensors: Mapping[str, Tensor], choice: Mapping[str, Any]) -> Self:
+        """What `tensors` and `choice` kept; it draws the same to the last bit."""
+        names = ("mean", "covariance", "examples", "gaps")
+        found = cls(*(tensors[name].numpy() for name in names), choice["shrink"])
+        found.sigma, found.omega = choice["sigma"], choice["omega"]
+        return found
 
     @classmethod
     def fit(

@@ -434,7 +434,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             "offset": self.offset_,
             "calibration": {name: usual[0].kind for name, usual in self._usual.items()},
         }
-        keeping.save(
+        keeping.save_tables(
             path,
             self,
             kind=KIND,
@@ -450,7 +450,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         Raises:
             SuffuseError: where it is none, or of another format.
         """
-        found, config, tensors = keeping.load(cls, path, kind=KIND, version=FORMAT)
+        found, config, tensors = keeping.load_tables(cls, path, kind=KIND, version=FORMAT)
         found.method_, found.why_, found.offset_ = config["method"], config["why"], config["offset"]
         found._held, found._kept_rows = tensors["held"].numpy(), tensors["kept"].numpy()
         found._last = Calibration("quantile", tensors["last"]) if "last" in tensors else None

@@ -180,24 +180,12 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def save(self, path: str | PathLike[str]) -> None:
         """Write a directory: model.safetensors and config.json. It holds training rows."""
         check_is_fitted(self, "sigma_")
-        one = self._completion
-        tensors = {
-            "mean": one.mean,
-            "covariance": one.covariance,
-            "examples": one.examples,
-            "gaps": one.gaps,
-        }
+        tensors = self._completion.tensors()
         for i, (values, scores) in self._knots.items():
             tensors |= {f"knots.{i}": values, f"scores.{i}": scores}
         tensors |= {f"repeated.{i}": values for i, values in self._repeated.items()}
-        keeping.save(
-            path,
-            self,
-            kind=KIND,
-            version=FORMAT,
-            tensors=tensors,
-            own={"shrink": one.shrink, "sigma": self.sigma_, "omega": self.omega_},
-        )
+        own = self._completion.choice()
+        keeping.save_tables(path, self, kind=KIND, version=FORMAT, tensors=tensors, own=own)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -206,7 +194,7 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises:
             SuffuseError: where it is none, or of another format.
         """
-        found, config, loaded = keeping.load(cls, path, kind=KIND, version=FORMAT)
+        found, config, loaded = keeping.load_tables(cls, path, kind=KIND, version=FORMAT)
         tensors = {name: value.numpy() for name, value in loaded.items()}
         places = range(found.n_features_in_)
         found._knots = {
@@ -218,15 +206,8 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             i: tensors[f"repeated.{i}"] for i in places if f"repeated.{i}" in tensors
         }
         found._owner = _owner(found.table_)
-        found._completion = Completion(
-            tensors["mean"],
-            tensors["covariance"],
-            tensors["examples"],
-            tensors["gaps"],
-            config["shrink"],
-        )
-        found.sigma_, found.omega_ = config["sigma"], config["omega"]
-        found._completion.sigma, found._completion.omega = found.sigma_, found.omega_
+        found._completion = Completion.load(loaded, config)
+        found.sigma_, found.omega_ = found._completion.sigma, found._completion.omega
         return found
 
     def _table(self, columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Fitted estimators of tables in a directory: model.safetensors and config.json."""
+"""Fitted detectors and imputers in a directory: model.safetensors and config.json."""
 
 from __future__ import annotations
 
@@ -9,33 +9,44 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 import suffuse
 from suffuse import storage
 from suffuse_anomaly.table import Table, TableError
 
-__all__ = ["load", "save"]
+__all__ = ["KINDS", "load", "load_tables", "plain", "save", "save_tables"]
 
 T = TypeVar("T")
+
+KINDS = {
+    "anomaly/detector": "detector of tables",
+    "anomaly/imputer": "imputer of tables",
+    "anomaly/series": "detector of series",
+    "anomaly/series-imputer": "imputer of series",
+    "anomaly/pictures": "detector of pictures",
+    "anomaly/sounds": "detector of sounds",
+    "anomaly/clips": "detector of clips",
+    "anomaly/model": "detector by a model",
+}
+"""What a directory may hold: the entry `kind` of its config.json, in words."""
 
 
 def save(
     path: str | PathLike[str],
-    fitted: Any,
     *,
     kind: str,
     version: int,
+    settings: Mapping[str, Any],
     tensors: Mapping[str, Any],
     own: Mapping[str, Any],
 ) -> None:
-    """Write the directory.
+    """Write the directory; one that is there is replaced as a whole.
 
     Args:
-        path: of the directory; one that is there is replaced as a whole.
-        fitted: on a table, with `table_`, `_seed` and perhaps `feature_names_in_`.
-        kind, version: of what is kept, and of its form.
+        path: of the directory.
+        kind, version: of what is kept (`KINDS`), and of its form.
+        settings: the arguments that made it, as JSON knows them.
         tensors: arrays or tensors by name.
         own: further entries of config.json.
     """
@@ -43,11 +54,8 @@ def save(
         "format": version,
         "kind": kind,
         "suffuse": suffuse.__version__,
-        "settings": _settings(fitted),
-        "seed": fitted._seed,
+        "settings": dict(settings),
         **own,
-        "feature_names": getattr(fitted, "feature_names_in_", np.array([])).tolist(),
-        "columns": fitted.table_.to_json(),
     }
     with storage.replacing_folder(path) as folder:
         storage.save_tensors(
@@ -58,36 +66,65 @@ def save(
 
 
 def load(
-    cls: type[T], path: str | PathLike[str], *, kind: str, version: int
-) -> tuple[T, dict[str, Any], dict[str, Tensor]]:
-    """An estimator as `save` was given it, less what its own tensors and entries hold; and these.
+    path: str | PathLike[str], *, kind: str, version: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The config and the tensors that `save` wrote.
 
     Raises:
         SuffuseError: where the directory holds none of this kind, or one of another format.
     """
-    folder, what = Path(path), kind.partition("/")[2]
+    folder, what = Path(path), KINDS[kind]
     config = storage.read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("kind") != kind:
-        raise TableError(f"{str(folder)!r} is no {what} of tables: its config.json says so")
+    given = config.get("kind") if isinstance(config, dict) else None
+    if given != kind:
+        held = f", but a {KINDS[given]}" if given in KINDS else ": its config.json says so"
+        raise TableError(f"{str(folder)!r} is no {what}{held}")
     if config["format"] != version:
         raise TableError(
             f"{str(folder)!r} has the format {config['format']}, and this version of "
-            f"suffuse-anomaly reads {version}; fit the {what} again"
+            f"suffuse-anomaly reads {version}; fit the {what.partition(' ')[0]} again"
         )
+    return config, storage.load_tensors(folder / "model.safetensors")
+
+
+def save_tables(
+    path: str | PathLike[str],
+    fitted: Any,
+    *,
+    kind: str,
+    version: int,
+    tensors: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> None:
+    """`save` an estimator of tables, with its `table_`, `_seed` and perhaps `feature_names_in_`."""
+    columns = {
+        "seed": fitted._seed,
+        "feature_names": getattr(fitted, "feature_names_in_", np.array([])).tolist(),
+        "columns": fitted.table_.to_json(),
+    }
+    settings = plain(fitted.get_params())
+    save(path, kind=kind, version=version, settings=settings, tensors=tensors, own=own | columns)
+
+
+def load_tables(
+    cls: type[T], path: str | PathLike[str], *, kind: str, version: int
+) -> tuple[T, dict[str, Any], dict[str, Tensor]]:
+    """An estimator as `save_tables` was given it, less what its own tensors and entries hold."""
+    config, tensors = load(path, kind=kind, version=version)
     found: Any = cls(**config["settings"])
     found._seed, found.table_ = config["seed"], Table.from_json(config["columns"])
     found.n_features_in_ = len(found.table_.columns)
     if config["feature_names"]:
         found.feature_names_in_ = np.array(config["feature_names"], dtype=object)
-    return found, config, storage.load_tensors(folder / "model.safetensors")
+    return found, config, tensors
 
 
-def _settings(estimator: BaseEstimator) -> dict[str, Any]:
-    """The settings of an estimator as JSON knows them; without a generator of random numbers."""
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON knows them; a generator of random numbers is left out."""
     found = {
         key: value.item() if isinstance(value, np.generic) else value
-        for key, value in estimator.get_params().items()
+        for key, value in settings.items()
     }
-    if not isinstance(found["random_state"], int | None):
+    if not isinstance(found.get("random_state"), int | None):
         found["random_state"] = None
     return found

@@ -34,7 +34,7 @@ from torch import Tensor
 from suffuse_anomaly.member import Floats, Member, Rows, even
 from suffuse_anomaly.search import Search
 from suffuse_anomaly.table import Table
-from suffuse_anomaly.views import Views
+from suffuse_anomaly.views import Plain, Views
 
 __all__ = ["KnnTime"]
 
@@ -94,7 +94,8 @@ class KnnTime(Member):
     @classmethod
     def load(cls, name: str, tensors: Mapping[str, Tensor], table: Table) -> Self:
         rows, k = tensors["rows"].numpy(), int(tensors["k"])
-        return cls(rows, k, Views.load(tensors), tensors["floor"].numpy())
+        kind = Views if any(name.startswith("views.") for name in tensors) else Plain
+        return cls(rows, k, kind.load(tensors), tensors["floor"].numpy())
 
     def tensors(self) -> dict[str, Any]:
         kept: dict[str, Any] = {f"views.{k}": v for k, v in self.views.tables.items()}

@@ -13,16 +13,18 @@ anomaly detection" (PatchCore, 2022), arXiv 2106.08265.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
-from suffuse.diffusion.scores import calibrate
+from suffuse.diffusion.scores import Calibration, calibrate
 from suffuse.errors import unknown
-from suffuse_anomaly import decisions
+from suffuse_anomaly import decisions, keeping
 from suffuse_anomaly.detector import MEMBERS
 from suffuse_anomaly.member import Floats, Member, Rows
 from suffuse_anomaly.neighbours import KnnTime
@@ -32,6 +34,7 @@ from suffuse_anomaly.views import Plain
 
 __all__ = ["PatchDetector"]
 
+FORMAT = 1
 MOST = 10_000
 """The most patches that are learned from."""
 FEWEST = 10
@@ -58,8 +61,17 @@ class PatchDetector:
     True
     """
 
-    things = "pictures"
-    """What is judged, for messages."""
+    things: ClassVar[str] = "pictures"
+    """What is judged."""
+    settings: ClassVar[tuple[str, ...]] = (
+        "method",
+        "features",
+        "stride",
+        "n_neighbors",
+        "steps",
+        "seed",
+    )
+    """The arguments, which are attributes of the same names."""
 
     def __init__(
         self,
@@ -134,9 +146,8 @@ class PatchDetector:
     def _fitted(self, rows: Rows) -> Member:
         if self.method == "knn-time":  # features are alike as they are: one view is enough
             return KnnTime(rows, self.n_neighbors, Plain.fit(rows))
-        table = Table([Column(f"x{i}", "number") for i in range(rows.shape[1])])
         how = {"seed": self.seed, "steps": self.steps, "k": self.n_neighbors}
-        return MEMBERS[self.method].fit(self.method, rows, table, **how)
+        return MEMBERS[self.method].fit(self.method, rows, _table(rows.shape[1]), **how)
 
     def _rows(self, picture: Floats) -> Floats:
         found = self._describe(picture, self.stride)
@@ -207,6 +218,63 @@ class PatchDetector:
             grid = np.meshgrid(*places, indexing="ij")
             found.append(ndimage.map_coordinates(heat, grid, order=1))
         return found
+
+
+    # Keeping
+
+    def _learned(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `_scale_up` learned: arrays by name, and plain values by name."""
+        return {}, {}
+
+    def _restore(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        """Take back what `_learned` gave."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory: model.safetensors and config.json. It holds training patches."""
+        if not hasattr(self, "held_"):
+            raise TableError(
+                f"the detector has learned nothing yet: call fit(normal {self.things})"
+            )
+        tensors, own = self._learned()
+        tensors |= {"mean": self._mean, "scale": self._scale, "held": self.held_}
+        tensors |= {f"usual.{i}": usual.table for i, usual in enumerate(self._usual)}
+        if self._last is not None:
+            tensors["last"] = self._last.table
+        tensors |= {f"member/{name}": value for name, value in self._member.tensors().items()}
+        keeping.save(
+            path,
+            kind=f"anomaly/{self.things}",
+            version=FORMAT,
+            settings=keeping.plain({name: getattr(self, name) for name in self.settings}),
+            tensors=tensors,
+            own=own | {"channels": self.channels_, "levels": len(self._usual)},
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The detector in a directory; its scores are the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, or of another format.
+        """
+        config, tensors = keeping.load(path, kind=f"anomaly/{cls.things}", version=FORMAT)
+        found = cls(**config["settings"])
+        found._restore(tensors, config)
+        found._mean, found._scale = tensors["mean"].numpy(), tensors["scale"].numpy()
+        found.held_, found.channels_ = tensors["held"].numpy(), config["channels"]
+        levels = [tensors[f"usual.{i}"] for i in range(config["levels"])]
+        found._usual = [Calibration("quantile", level) for level in levels]
+        found._last = Calibration("quantile", tensors["last"]) if "last" in tensors else None
+        start = "member/"
+        own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+        table = _table(len(found._mean))
+        found._member = MEMBERS[found.method].load(found.method, own, table)
+        return found
+
+
+def _table(n: int) -> Table:
+    """Of n columns of numbers."""
+    return Table([Column(f"x{i}", "number") for i in range(n)])
 
 
 def _channels(picture: Floats) -> int:

@@ -14,6 +14,7 @@ not learned from, and does not count in the score of a moment that lies in anoth
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -22,11 +23,14 @@ import pandas as pd
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from suffuse.diffusion.scores import calibrate
-from suffuse_anomaly import decisions
+from suffuse.diffusion.scores import Calibration, calibrate
+from suffuse_anomaly import decisions, keeping
 from suffuse_anomaly.table import TableError
 
-__all__ = ["SeriesDetector", "on_grid", "period"]
+__all__ = ["KIND", "SeriesDetector", "on_grid", "period"]
+
+FORMAT = 1
+KIND = "anomaly/series"
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,14 +97,17 @@ class SeriesDetector:
             if whole[starts].sum() >= 2 and whole.sum() >= FEWEST
             else np.ones(len(whole), bool)
         )
-        self._starts = starts[whole[starts]]
-        self._near = windows[self._starts]
-        self._tree = NearestNeighbors().fit(self._near)
+        self._search(windows, starts[whole[starts]])
         raw = self._raw(windows, len(windows))[0]
         self._usual = calibrate(torch.from_numpy(raw[whole, None]), "quantile")
         inside = np.convolve(whole, np.ones(self.window_)) > 0
         self.held_ = np.sort(self._moments(self._nats(raw), whole)[inside])
         return self
+
+    def _search(self, windows: Floats, starts: npt.NDArray[np.intp]) -> None:
+        """Make those of the windows that begin at `starts` the neighbours."""
+        self._starts, self._near = starts, windows[starts]
+        self._tree = NearestNeighbors().fit(self._near)
 
     def _windows(self, x: Floats) -> Floats:
         """Windows [N, W · C], one for each start."""
@@ -205,6 +212,47 @@ class SeriesDetector:
             for share in shares.T
         ]
         return pd.DataFrame(np.stack(parts, 1), columns=self.names_)
+
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory: model.safetensors and config.json. It holds the training series."""
+        if not hasattr(self, "held_"):
+            raise TableError("the detector has learned nothing yet: call fit(series)")
+        keeping.save(
+            path,
+            kind=KIND,
+            version=FORMAT,
+            settings=keeping.plain({"window": self.window, "n_neighbors": self.n_neighbors}),
+            tensors={
+                "centre": self.centre_,
+                "scale": self.scale_,
+                "fitted": self._fitted,
+                "starts": self._starts,
+                "usual": self._usual.table,
+                "held": self.held_,
+            },
+            own={"names": self.names_, "step": self.step_, "window": int(self.window_)},
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The detector in a directory; its scores are the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, or of another format.
+        """
+        config, tensors = keeping.load(path, kind=KIND, version=FORMAT)
+        found, arrays = cls(**config["settings"]), {k: v.numpy() for k, v in tensors.items()}
+        found.names_, found.step_, found.window_ = (
+            config["names"],
+            config["step"],
+            config["window"],
+        )
+        found.centre_, found.scale_ = arrays["centre"], arrays["scale"]
+        found._fitted, found.held_ = arrays["fitted"], arrays["held"]
+        found._search(found._windows(found._fitted), arrays["starts"])
+        found._usual = Calibration("quantile", tensors["usual"])
+        return found
 
 
 class _Scored(NamedTuple):

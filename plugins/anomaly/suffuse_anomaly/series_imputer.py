@@ -11,6 +11,7 @@ taken from what is known of the window, as in ordinary kriging.
 from __future__ import annotations
 
 from itertools import pairwise
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -20,11 +21,15 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from suffuse_anomaly import keeping
 from suffuse_anomaly.completion import Completion, numbers
 from suffuse_anomaly.series import Floats, on_grid, period
 from suffuse_anomaly.table import TableError
 
 __all__ = ["SeriesImputer"]
+
+FORMAT = 1
+KIND = "anomaly/series-imputer"
 
 WIDEST = 96
 """The most numbers, moments times channels, of a window that is chosen here."""
@@ -149,3 +154,32 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
         """`n_imputations` series like X [T, C], each completed by one draw."""
         known, found, _, places = self._completed(X, self.n_imputations)
         return [np.where(np.isnan(known), one, known)[places] for one in found]
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory: model.safetensors and config.json. It holds windows of training."""
+        check_is_fitted(self, "window_")
+        scales = {"centre": self._centre, "scale": self._scale}
+        own = {"seed": self._seed, "window": self.window_, "channels": self.n_features_in_}
+        keeping.save(
+            path,
+            kind=KIND,
+            version=FORMAT,
+            settings=keeping.plain(self.get_params()),
+            tensors=self._completion.tensors() | scales,
+            own=own | self._completion.choice(),
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The imputer in a directory; what it fills in is the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, or of another format.
+        """
+        config, tensors = keeping.load(path, kind=KIND, version=FORMAT)
+        found = cls(**config["settings"])
+        found._seed, found.window_ = config["seed"], config["window"]
+        found.n_features_in_ = config["channels"]
+        found._centre, found._scale = tensors["centre"].numpy(), tensors["scale"].numpy()
+        found._completion = Completion.load(tensors, config)
+        return found

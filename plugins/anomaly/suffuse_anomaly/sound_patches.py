@@ -8,12 +8,13 @@ its bands differ from what is usual in them; then it is judged as a patch of any
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
+from torch import Tensor
 
 from suffuse_anomaly.member import Floats
 from suffuse_anomaly.patches import PatchDetector
@@ -48,6 +49,7 @@ class SoundPatchDetector(PatchDetector):
     """
 
     things = "sounds"
+    settings = ("method", "stride", "n_neighbors", "steps", "seed")
 
     def __init__(
         self,
@@ -65,6 +67,14 @@ class SoundPatchDetector(PatchDetector):
         columns = np.concatenate([self._bands(thing) for thing in things], 1)
         self._usual_band = columns.mean(1, keepdims=True)
         self._band_scale = np.maximum(columns.std(1, keepdims=True), 1.0)  # dB
+
+    def _learned(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        bands = {"usual_band": self._usual_band, "band_scale": self._band_scale}
+        return bands, {"rate": self.rate_}
+
+    def _restore(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+        self._usual_band = tensors["usual_band"].numpy()
+        self._band_scale, self.rate_ = tensors["band_scale"].numpy(), config["rate"]
 
     def _bands(self, thing: Any) -> Floats:
         samples, rate = _sound(thing)
