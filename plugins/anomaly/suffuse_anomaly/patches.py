@@ -219,7 +219,6 @@ class PatchDetector:
             found.append(ndimage.map_coordinates(heat, grid, order=1))
         return found
 
-
     # Keeping
 
     def _learned(self) -> tuple[dict[str, Any], dict[str, Any]]:

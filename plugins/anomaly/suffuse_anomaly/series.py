@@ -213,7 +213,6 @@ class SeriesDetector:
         ]
         return pd.DataFrame(np.stack(parts, 1), columns=self.names_)
 
-
     def save(self, path: str | PathLike[str]) -> None:
         """Write a directory: model.safetensors and config.json. It holds the training series."""
         if not hasattr(self, "held_"):

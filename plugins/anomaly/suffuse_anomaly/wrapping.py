@@ -14,7 +14,7 @@ Gaussian noise, and with the loss elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -26,11 +26,14 @@ from torch.nn import functional
 from suffuse import plugins
 from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
-from suffuse.diffusion.process import Gaussian
-from suffuse.diffusion.scores import SCORES, calibrate
+from suffuse.diffusion.process import Gaussian, masked
+from suffuse.diffusion.scores import SCORES, Calibration, calibrate
 from suffuse.errors import SuffuseError, unknown
 from suffuse.model import Model
+from suffuse.plugins.contracts import RaggedEncoder
 from suffuse_anomaly import decisions
+from suffuse_anomaly.attribution import by_part, by_place, part_losses
+from suffuse_anomaly.member import even
 from suffuse_anomaly.neighbours import KnnTime
 from suffuse_anomaly.views import Plain
 
@@ -116,8 +119,8 @@ class AnomalyDetector:
     def _score(self, method: str, near: Sequence[Any]) -> Callable[[Sequence[Any]], Floats]:
         if method == "knn-time":
             rows = self.embed(near)
-            neighbours = KnnTime(rows, self.n_neighbors, Plain.fit(rows))
-            return lambda objects: neighbours.raw(self.embed(objects))
+            self._near = KnnTime(rows, self.n_neighbors, Plain.fit(rows))
+            return lambda objects: self._near.raw(self.embed(objects))
         if method == "loss":
             return self._loss
         scorer = plugins.build(
@@ -135,7 +138,8 @@ class AnomalyDetector:
         parts = [_numbers(self.model.encode(objects[rows])) for rows in self._rows(objects)]
         return torch.cat(parts).float().cpu().numpy()
 
-    def _loss(self, objects: Sequence[Any]) -> Floats:
+    def _loss(self, objects: Sequence[Any], parts: bool = False) -> Floats:
+        """The loss at each time, [N, L]; or what each part of an object adds to it, [N, L, n]."""
         process, network = self.model.process, self.model.network
 
         def losses(x: Any, given: dict[str, Any]) -> Tensor:
@@ -143,20 +147,25 @@ class AnomalyDetector:
             noise, columns = Noise([self.seed] * n, device=self.model.device), []
             for i, time in enumerate(TIMES):
                 t = process.levels(torch.full((n,), time, device=self.model.device))
-                draws = [
-                    process.loss(
-                        network,
-                        x,
-                        t,
-                        process.noise(noise, x, step=i * DRAWS + k, stream=Stream.CORRUPT),
-                        **given,
-                    )
-                    for k in range(DRAWS)
-                ]
+                draws = []
+                for k in range(DRAWS):
+                    step, stream = i * DRAWS + k, Stream.CORRUPT
+                    eps = process.noise(noise, x, step=step, stream=stream)
+                    if parts:
+                        draws.append(self._part_losses(x, t, eps, given))
+                    else:
+                        draws.append(process.loss(network, x, t, eps, **given))
                 columns.append(torch.stack(draws).mean(0))
             return torch.stack(columns, 1)
 
         return self._by_batch(objects, losses)
+
+    def _part_losses(self, x: Any, t: Any, eps: Any, given: dict[str, Any]) -> Tensor:
+        process, mask = self.model.process, given["mask"]
+        conditions = {name: value for name, value in given.items() if name != "mask"}
+        x_t = masked(process.given(conditions).corrupt(x, t, eps), mask)
+        raw = self.model.network(*process.present(x_t, t), **given)
+        return part_losses(lambda seen: process.error(raw, x, x_t, t, eps, seen), mask)
 
     def _by_batch(
         self, objects: Sequence[Any], score: Callable[[Any, dict[str, Any]], Tensor]
@@ -200,6 +209,77 @@ class AnomalyDetector:
     def select(self, objects: Sequence[Any], fdr: float = 0.1) -> npt.NDArray[np.bool_]:
         """Which objects to look at, [N]: on average at most the part `fdr` of them is normal."""
         return decisions.select(self.p_values(objects), fdr)
+
+    def explain(self, objects: Sequence[Any]) -> list[Floats]:
+        """What each place of an object adds to its score, in nats; an array sums to the score.
+
+        Returns:
+            An array for each object: [n] of its n parts where objects have several sizes, such as
+            the atoms of a molecule in their order; else [*size], the state's without channels, such
+            as the pixels of a picture.
+
+        Raises:
+            SuffuseError: where a method in use cannot be told by places.
+        """
+        objects = list(objects)
+        sizes = self.model.sizes(objects) if objects else None
+        ragged = isinstance(self.model.encoder, RaggedEncoder)
+        able = ("knn-time", "loss") if ragged else ("knn-time", *PLACES)
+        for method in self.methods:
+            if method not in able or not (ragged or isinstance(self.model.shape, tuple)):
+                raise SuffuseError(
+                    f"{method!r} does not say what each place of these objects adds; methods that "
+                    f"do: {', '.join(able)}"
+                )
+        if not self._scores:
+            self.fit()
+        if not objects:
+            return []
+        total: Any = 0.0
+        for method, score in self._scores.items():
+            raw, table = torch.from_numpy(score(objects)), self._usual[method].table
+            levels = [
+                Calibration("quantile", table[:, i : i + 1].contiguous())(raw[:, i : i + 1])
+                for i in range(raw.shape[1])
+            ]
+            nats = torch.stack(levels, 1).numpy() / raw.shape[1] / len(self._scores)
+            shares = self._shares(method, objects, sizes)
+            total = total + (nats.reshape(*nats.shape, *(1,) * (shares.ndim - 2)) * shares).sum(1)
+        if sizes is None:
+            return list(total)
+        return [row[:n] for row, n in zip(total, sizes.tolist(), strict=True)]
+
+    def _shares(self, method: str, objects: list[Any], sizes: Tensor | None) -> Floats:
+        """What part of each level's score each place has, [N, L, *size]."""
+        if sizes is None:
+            if method == "knn-time":
+                parts = self._near.shares(self.embed(objects))
+                return by_place(parts.reshape(len(objects), 1, *self.model.shape))
+            scorer = SCORES[method](self.model.denoiser(), self.model.schedule)
+            return by_place(
+                self._by_batch(
+                    objects, lambda x, given: scorer.elements(x, seed=self.seed, **given)
+                )
+            )
+        mask = self.model.mask(sizes)
+        masks = mask if isinstance(mask, Mapping) else {"": mask}
+        if method == "loss":
+            parts = np.maximum(self._loss(objects, parts=True), 0)
+        else:
+            state = self.model.encode(objects)
+            states = state if isinstance(state, Mapping) else {"": state}
+            widths = [_numbers(part).shape[1] for part in states.values()]
+            rows = self._near.shares(self.embed(objects))
+            blocks = np.split(rows, np.cumsum(widths)[:-1], axis=2)
+            shaped = {
+                name: block.reshape(*block.shape[:2], *part.shape[1 : masks[name].ndim], -1)
+                for (name, part), block in zip(states.items(), blocks, strict=True)
+            }
+            parts = by_part(shaped, masks)
+        own = np.arange(parts.shape[2]) < sizes.numpy()[:, None, None]
+        inside = np.where(own, parts, 0)
+        bare = ~(inside.sum(2, keepdims=True) > 0)  # nothing of it is inside: evenly
+        return even(np.where(bare & own, 1.0, inside))
 
     def heat_map(self, objects: Sequence[Any]) -> Floats:
         """Where each object is unusual, of the shape of its state without channels, [N, *size].
