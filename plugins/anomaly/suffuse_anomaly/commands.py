@@ -9,11 +9,11 @@ import click
 
 @click.group()
 def anomaly() -> None:
-    """Find what is unusual in tables."""
+    """Find what is unusual in tables, series, and folders of pictures, sounds or clips."""
 
 
 @anomaly.command()
-@click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("data", type=click.Path(path_type=Path, exists=True))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model directory.")
 @click.option(
     "--method",
@@ -30,6 +30,8 @@ def anomaly() -> None:
     metavar="COLUMN=VALUE",
     help="Learn from rows of this value alone, and leave the column out.",
 )
+@click.option("--series", is_flag=True, help="The rows are moments; one column may be their times.")
+@click.option("--window", type=int, help="Moments in a window of --series.  [the period]")
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(
     data: Path,
@@ -38,13 +40,47 @@ def fit(
     contamination: float | None,
     drop: tuple[str, ...],
     normal: str | None,
+    series: bool,
+    window: int | None,
     seed: int,
 ) -> None:
-    """Learn from the table DATA (CSV, or Parquet) what is usual; then use `suffuse score`.
+    """Learn from DATA what is usual; then use `suffuse score`.
+
+    DATA is a table (CSV, or Parquet); with --series its rows are moments; or a folder of normal
+    pictures, sounds or clips.
 
     \b
     suffuse anomaly fit transactions.csv --out runs/fraud --drop id --normal fraud=0
+    suffuse anomaly fit pulse.csv --series --out runs/heart
+    suffuse anomaly fit plates/ --out runs/plates
     """
+    from suffuse.errors import SuffuseError
+
+    if series or data.is_dir():
+        from suffuse_anomaly.scored import fit_folder, fit_series
+
+        given = {
+            "--contamination": contamination is not None,
+            "--normal": normal is not None,
+            "--method": series and bool(method),
+            "--drop": not series and bool(drop),
+            "--window": not series and window is not None,
+        }
+        what = "series" if series else "a folder"
+        for name, there in given.items():
+            if there:
+                raise SuffuseError(f"{name} is not for {what}: leave it out")
+        if series and data.is_dir():
+            raise SuffuseError(f"{data} is a folder, and --series is for one file: leave one out")
+        if len(method) > 1:
+            raise SuffuseError(f"of a folder one --method judges; given {', '.join(method)}")
+        if series:
+            click.echo(fit_series(data, out, window=window, drop=drop))
+        else:
+            click.echo(fit_folder(data, out, method=(*method, "knn-time")[0], seed=seed))
+        return
+    if window is not None:
+        raise SuffuseError("--window is for --series: leave it out, or add --series")
     from suffuse_anomaly.files import fit_file
 
     click.echo(

@@ -55,8 +55,17 @@ def open_scorer(model: Path) -> Callable[..., str] | None:
         config = json.loads((model / "config.json").read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(config, dict) or config.get("kind") != "anomaly/detector":
-        return None
-    from suffuse_anomaly.files import scorer
+    kind = config.get("kind") if isinstance(config, dict) else None
+    if kind == "anomaly/detector":
+        from suffuse_anomaly.files import scorer
 
-    return scorer(model)
+        return scorer(model)
+    if kind == "anomaly/series":
+        from suffuse_anomaly.scored import series_scorer
+
+        return series_scorer(model)
+    if kind in ("anomaly/pictures", "anomaly/sounds", "anomaly/clips"):
+        from suffuse_anomaly.scored import folder_scorer
+
+        return folder_scorer(model, kind.partition("/")[2])
+    return None

@@ -1,0 +1,84 @@
+"""Series and folders on the command line: fitted, scored, explained, reported."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from suffuse.cli import cli
+from suffuse.errors import SuffuseError
+
+
+def said(line):
+    result = CliRunner().invoke(cli, line.split())
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+@pytest.fixture
+def pulse(rng, tmp_path):
+    x = np.sin(np.arange(400) / 4) + 0.1 * rng.normal(size=400)
+    frame = pd.DataFrame({"when": pd.date_range("2026-01-01", periods=400, freq="min"), "v": x})
+    frame.to_csv(tmp_path / "pulse.csv", index=False)
+    frame.loc[300:320, "v"] = 4.0
+    frame.assign(note="x").to_csv(tmp_path / "new.csv", index=False)
+    frame.drop(columns="v").to_csv(tmp_path / "narrow.csv", index=False)
+    return tmp_path
+
+
+def test_a_series_is_learned_and_scored(pulse):
+    assert "400 moments of 1 channels" in said(
+        f"anomaly fit {pulse}/pulse.csv --series --out {pulse}/m"
+    )
+    line = f"score {pulse}/new.csv --model {pulse}/m -o {pulse}/s.csv --explain --report {pulse}/r"
+    assert "400 scores" in said(line)
+    scores = pd.read_csv(pulse / "s.csv")
+    assert list(scores) == ["moment", "time", "score", "p_value", "alarm", "from v"]
+    assert 280 < scores["score"].idxmax() < 340
+    assert "The most unusual moments" in (pulse / "r").read_text()
+
+
+def test_a_folder_of_pictures_is_learned_and_scored(rng, tmp_path):
+    pytest.importorskip("suffuse_image")
+    for name in ("plates", "new"):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            plate = rng.integers(100, 140, size=(32, 32)).astype(np.uint8)
+            if name == "new" and i == 7:
+                plate[4:12, 20:28] = 255
+            Image.fromarray(plate).save(tmp_path / name / f"{i:02}.png")
+    assert "12 pictures" in said(f"anomaly fit {tmp_path}/plates --out {tmp_path}/m")
+    said(f"score {tmp_path}/new --model {tmp_path}/m -o {tmp_path}/s.csv --explain")
+    scores = pd.read_csv(tmp_path / "s.csv")
+    odd = scores.loc[scores["score"].idxmax()]
+    assert odd["file"] == "07.png"
+    assert odd["row"] < 18
+    assert odd["column"] > 14
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("anomaly fit {f}/pulse.csv --out {f}/m --window 20", "--window is for --series"),
+        ("anomaly fit {f} --series --out {f}/m", "is a folder, and --series is for one file"),
+        ("anomaly fit {f}/pulse.csv --series --normal v=1 --out {f}/m", "--normal is not for"),
+        ("anomaly fit {f}/new.csv --series --out {f}/m", "leave out what is none with --drop"),
+        ("anomaly fit {f}/new.csv --series --drop z --out {f}/m", "has no column 'z'"),
+        ("anomaly fit {f}/pulse.csv --series --window 1 --out {f}/m", "2 moments or more"),
+        ("anomaly fit {f} --out {f}/m", "no installed plugin reads"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(line, words, pulse):
+    if "no installed plugin" in words:
+        for name in ("pulse", "new", "narrow"):
+            (pulse / f"{name}.csv").rename(pulse / f"{name}.zzz")
+    with pytest.raises(SuffuseError, match=words):
+        said(line.format(f=pulse))
+
+
+def test_a_series_without_its_channels_is_refused(pulse):
+    said(f"anomaly fit {pulse}/pulse.csv --series --out {pulse}/m")
+    with pytest.raises(SuffuseError, match="lacks channels that the model was fitted on: v"):
+        said(f"score {pulse}/narrow.csv --model {pulse}/m -o {pulse}/s.csv")
