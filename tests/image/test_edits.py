@@ -253,6 +253,11 @@ def test_a_tile_keeps_all_but_its_seam(model):
     made = np.asarray(filling.Tile(model, seam=0.5)([image], steps=8)[0])
     assert (made[4:12, 4:12] == np.asarray(image)[4:12, 4:12]).all()
     assert (made[:3] != np.asarray(image)[:3]).any()
+    rows = []
+    handle = model.network.register_forward_pre_hook(lambda m, args: rows.append(len(args[0])))
+    filling.Tile(model)([image], steps=3)
+    handle.remove()
+    assert sum(rows) == 3 * 4  # as it is, and turned sideways, up, and both
     with pytest.raises(SuffuseError, match="seam"):
         filling.Tile(model, seam=1.0)
 
@@ -352,7 +357,7 @@ def test_a_folder_keeps_its_names(model, tmp_path, capsys):
     ("words", "says"),
     [
         (("inpant", "a.png"), "did you mean 'inpaint'"),
-        (("inpaint", "a.png"), "edit.mask is missing"),
+        (("inpaint", "a.png"), "edit.mask is missing: give it by --mask"),
         (("vary", "a.png", "--strenth", "1"), "did you mean 'strength'"),
         (("vary", "a.png", "--strength", "x"), "expected a number"),
         (("vary", "a.png", "--style", "not"), "did you mean 'noto'"),

@@ -399,3 +399,11 @@ def test_damaged_metadata_is_named(tmp_path, name, text, words):
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SuffuseError, match=words):
         Folder("train", str(tmp_path))
+
+
+def test_prompts_need_captions(tmp_path):
+    picture(tmp_path / "a.png")
+    with pytest.raises(SuffuseError, match=r"no captions: put a metadata\.csv"):
+        Folder(path=str(tmp_path), captions=True)
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,a fox\n", encoding="utf-8")
+    assert Folder(path=str(tmp_path), captions=True)[0].conditions["text"] == "a fox"

@@ -26,7 +26,9 @@ from suffuse_text.prompts import LONGEST, MOST, parse, words
         ("Ein Füchslein", [("ein", 1), ("füchslein", 1)]),
         ("ＦＯＸ", [("fox", 1)]),
         ("лиса 狐 ثعلب", [("лиса", 1), ("狐", 1), ("ثعلب", 1)]),
-        ("🦊", []),
+        ("🦊", [("fox", 1)]),
+        ("(🍎:2) 🐍", [("red", 2), ("apple", 2), ("snake", 1)]),
+        ("\ue000", []),
     ],
 )
 def test_prompts(prompt, expected):

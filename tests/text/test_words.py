@@ -41,6 +41,12 @@ def test_nothing_is_the_null_embedding_and_an_empty_prompt_is_nothing(encoder):
     assert not slots["concat"].any()
 
 
+@pytest.mark.parametrize("prompt", ["a the of", "()", "(fox:0)", "?!"])
+def test_a_prompt_without_words_is_told_of(encoder, caplog, prompt):
+    assert (encoder.prepare([prompt, None]) == 0).all()
+    assert "no words that count" in caplog.text
+
+
 def test_order_batch_and_padding_do_not_matter(encoder):
     with torch.no_grad():
         alone = encoder(encoder.prepare(["red fox"]))

@@ -73,7 +73,7 @@ def check(model: type[M], data: Mapping[str, Any], where: str = "") -> M:
 
 
 _MISSING = {"dataset.path": ": name a file or a folder of yours by --data"}
-"""What to do about keys that a command has an option for."""
+"""What to do about keys that a command has an option for; of edits each is one."""
 
 
 def _sentences(
@@ -86,7 +86,9 @@ def _sentences(
         kind, context = problem["type"], problem.get("ctx", {})
         if kind == "missing":
             name = _dotted(where, (*path, problem["loc"][-1]))
-            yield f"{name} is missing" + _MISSING.get(name, "")
+            edit = name.removeprefix("edit.")
+            advice = "" if edit == name else f": give it by --{edit.replace('_', '-')}"
+            yield f"{name} is missing" + _MISSING.get(name, advice)
         elif kind == "extra_forbidden":
             yield _unknown_key(where, path, _keys(model, path[:-1]))
         elif kind in ("value_error", "assertion_error"):

@@ -20,18 +20,21 @@ from suffuse.bench import Case, Context, Result
 from suffuse.plugins.contracts import Example, Metric
 
 from .alignment import Alignment, StyleAccuracy
+from .bench_budget import BUDGETS, Budget, samplers
 from .bench_inner import ATTRIBUTES, Slider
 from .bench_restoring import DAMAGES, Restoring, noisy, ways
 from .bench_scenes import SCENES_MODEL, Composing
 from .bench_shared import CODE, MODEL, data, mean, share, shipped
 from .emoji import Emoji
-from .evaluators import KID
+from .emoji.variants import COLOURS, hue, named
 from .modes import eight_bit
 from .nearest import nearest
 
 __all__ = ["image", "quick"]
 
 AMOUNTS = (0.5, 1.0, 1.5)
+PLAIN = "fluent-high-contrast"
+"""The style without colours."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Wishes:
         """The share of blue pixels among coloured ones."""
         from .emoji import STYLES
 
-        styles = [s for s in STYLES if s != "fluent-high-contrast"]
+        styles = [s for s in STYLES if s != PLAIN]
         words: dict[str, Any] = {"prompt": f"heart (blue:{self.weight})", "style": styles}
         if self.negative:
             words |= {"prompt": "heart", "negative": {"prompt": "blue"}}
@@ -92,28 +95,34 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """KID of samples for held-out prompts by a sampler, for a number of network calls."""
+class Coloured:
+    """Whether a thing whose prompt names a colour has it, as the template "a blue fox" asks."""
 
     task: str
     model: str
     seed: int
-    solver: str
-    steps: int
-    n: int = 137
+    guidance: float
+    n: int = 240
     measures: ClassVar[Sequence[str]] = CODE
 
     def run(self, context: Context) -> Result:
-        """KID on pixels, and the own prompt picked among 100."""
-        test, train = data(context, "test"), data(context, "train")
-        asked = [test[i].conditions for i in range(min(self.n, len(test)))]
-        words: dict[str, Any] = {k: [c[k] for c in asked] for k in ("prompt", "style")}
+        """How often the most frequent hue is nearest to the colour's, all in all and by colour."""
+        test = data(context, "test")
+        pairs = [test[i] for i in range(len(test)) if test[i].conditions["style"] != PLAIN]
+        pairs = [e for e in pairs if not set(COLOURS) & set(e.conditions["prompt"].split())]
+        names = [list(COLOURS)[i % len(COLOURS)] for i in range(self.n)]
+        chosen = [pairs[(i // len(COLOURS)) % len(pairs)].conditions for i in range(self.n)]
+        prompts = [f"a {c} {e['prompt']}" for c, e in zip(names, chosen, strict=True)]
+        styles = [e["style"] for e in chosen]
         made = shipped(context).sample(
-            len(asked), seed=self.seed, solver=self.solver, steps=self.steps, **words
+            self.n, seed=self.seed, guidance=self.guidance, prompt=prompts, style=styles
         )
-        samples = [Example(m, c) for m, c in zip(made, asked, strict=True)]
-        metrics = KID("pixels").evaluate(samples, test=test, train=train, seed=self.seed)
-        metrics += Alignment().evaluate(samples, test=test, train=train, seed=self.seed)
+        found = [None if (h := hue(picture)) is None else named(h) for picture in made]
+        hits = sum(a == b for a, b in zip(found, names, strict=True))
+        metrics = [share("in its colour", hits, self.n)]
+        for name in COLOURS:
+            own = [a for a, b in zip(found, names, strict=True) if b == name]
+            metrics.append(share(f"in {name}", own.count(name), len(own)))
         return Result(metrics)
 
 
@@ -251,8 +260,10 @@ def image(seeds: int = 1) -> Iterator[Case]:
         for damage in DAMAGES:
             for way in ways(damage):
                 yield Restoring(f"restoring/{damage}", way, seed, damage, way)
-        for solver in ("multistep", "dpmpp-2m", "unipc"):
-            for steps in (5, 8, 10, 20, 35):
+        for guidance in (1.0, 2.5):
+            yield Coloured("colours/templates", f"guidance {guidance:g}", seed, guidance)
+        for steps in BUDGETS:
+            for solver in samplers(steps):
                 yield Budget(f"budget/{steps} calls", solver, seed, solver, steps)
     for attribute in ATTRIBUTES:
         for amount in AMOUNTS:

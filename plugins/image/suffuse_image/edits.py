@@ -159,7 +159,7 @@ class Rephrase(Edit):
             raise SuffuseError(f"--{self.words} says what the picture is to become")
         model, count = self.model, len(objects)
         steps = settings.pop("steps", None) or max(24, model.recipe.sampling.steps)
-        guidance = settings.pop("guidance", None) or 1.5
+        guidance = settings.pop("guidance", 1.5)
         how = {"solver": "ddim", "steps": steps, "begin": self.strength}
         others = {k: v for k, v in settings.items() if k in model.conditions and k != self.words}
         told = model.prepare({self.words: [self.source] * count, **_repeated(others, count)}, count)

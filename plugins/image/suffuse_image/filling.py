@@ -233,7 +233,9 @@ class Tile(Filling):
     """Make a picture that repeats without a seam, sideways and up and down.
 
     The picture is turned by half of its sides, so that its borders meet in the middle; a cross
-    there is made anew; and it is turned back.
+    there is made anew; and it is turned back. The model looks at both, the picture as it is and as
+    it is turned (`suffuse.diffusion.windows` on a circle): it knows what the whole shows, and what
+    goes over the seam.
 
     Args:
         model: of pixels.
@@ -261,7 +263,8 @@ class Tile(Filling):
             mask[half[0] - reach : half[0] + reach] = True
             mask[:, half[1] - reach : half[1] + reach] = True
             turned = Image.fromarray(np.roll(picture, half, (0, 1)))
-            for made in self.filled(turned, mask, n, partial(seeds, seed, k), settings):
+            words = {**settings, "circular": True}
+            for made in self.filled(turned, mask, n, partial(seeds, seed, k), words):
                 back = np.roll(np.asarray(made), (-half[0], -half[1]), (0, 1))
                 out.append(Image.fromarray(back))
         return out

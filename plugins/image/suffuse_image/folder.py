@@ -75,6 +75,7 @@ class Folder:
         test_fraction: share of the pictures in the test split, in [0, 1), where the folder has no
             official split. Above 0, each split of a folder with two pictures or more gets at least
             one.
+        captions: whether pictures have to have captions, for models of prompts.
         reduce_to: a picture whose shorter side is at least twice this many pixels is shrunk upon
             reading, by a whole factor, to no less than this; 0 keeps all pixels.
 
@@ -82,8 +83,8 @@ class Folder:
         skipped: for each file that was left out, its name and why.
 
     Raises:
-        SuffuseError: if no path is given, it is no folder, holds no readable picture, or its
-            metadata cannot be read.
+        SuffuseError: if no path is given, it is no folder, holds no readable picture, or no
+            captions where they are asked for, or its metadata cannot be read.
     """
 
     licence = "not stated"
@@ -95,6 +96,7 @@ class Folder:
         path: str | None = None,
         test_fraction: float = 0.1,
         reduce_to: int = 512,
+        captions: bool = False,
     ) -> None:
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
@@ -118,6 +120,11 @@ class Folder:
         self._unlabelled = None if labels else _ONE_CLASS
         if any(p.text is not None for p in listing.pictures):
             self._conditions["text"] = Condition("text")
+        elif captions:
+            raise SuffuseError(
+                f"the pictures in {self.root} have no captions: put a metadata.csv with the "
+                "columns file_name and text beside them (image/folder trains without captions)"
+            )
 
     @property
     def conditions(self) -> Mapping[str, Condition]:

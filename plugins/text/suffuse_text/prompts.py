@@ -4,8 +4,9 @@
     a (red:1.5) fox           one word, or several, with a weight of their own, 0 or below too
     a (red fox:0.5)
 
-Words are runs of letters and digits after NFKC and case folding. A bracket that opens no weight,
-or is never closed, is read as a blank: a prompt is a sentence, and no mistake in it is an error.
+Words are runs of letters and digits after NFKC and case folding; a pictograph stands for its name
+in Unicode, so that "🦊" is a fox. A bracket that opens no weight, or is never closed, is read as a
+blank: a prompt is a sentence, and no mistake in it is an error.
 Weights are held within ±`MOST`.
 """
 
@@ -44,10 +45,19 @@ def words(text: str) -> list[str]:
 
     >>> words("A red FOX, in the snow!")
     ['red', 'fox', 'snow']
+    >>> words("🍎")
+    ['red', 'apple']
     """
-    folded = unicodedata.normalize("NFKC", text[:LONGEST]).casefold()
-    found = _WORD.findall(folded)
+    named = "".join(
+        f" {_name(c)} " if unicodedata.category(c) == "So" else c for c in text[:LONGEST]
+    )
+    found = _WORD.findall(unicodedata.normalize("NFKC", named).casefold())
     return [word for word in found if word not in STOP]
+
+
+def _name(pictograph: str) -> str:
+    """Of a face only what it is of: "FOX FACE" is a fox."""
+    return unicodedata.name(pictograph, "").removesuffix(" FACE")
 
 
 def segments(prompt: str) -> list[tuple[str, float]]:

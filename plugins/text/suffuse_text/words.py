@@ -140,6 +140,8 @@ class Words(nn.Module):
             raise SuffuseError(f"a prompt is text, and {prompt!r} is none")
         found = [word for word in parse(prompt) if word.weight]
         shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}..."
+        if not found and prompt.strip():
+            logger.warning("%r has no words that count: it is as no prompt", shown)
         if self.names:
             unknown = sorted({word.text for word in found if word.text not in self.rows})
             known = [word for word in found if word.text in self.rows]
