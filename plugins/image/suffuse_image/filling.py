@@ -240,11 +240,14 @@ class Tile(Filling):
     Args:
         model: of pixels.
         seam: the width of what is made anew, as a part of the shorter side.
+        strength: how much of what is there is made anew, above 0; 1 forgets it.
         method: of posterior sampling.
     """
 
-    def __init__(self, model: Any, *, seam: float = 0.25, method: str = "ddrm") -> None:
-        super().__init__(model, context=1.0, method=method)
+    def __init__(
+        self, model: Any, *, seam: float = 0.25, strength: float = 0.6, method: str = "ddrm"
+    ) -> None:
+        super().__init__(model, context=1.0, strength=strength, method=method)
         if not 0 < seam < 1:
             raise SuffuseError(f"seam is between 0 and 1, and {seam} is not")
         self.seam = seam
