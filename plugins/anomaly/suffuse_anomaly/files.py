@@ -19,7 +19,7 @@ __all__ = ["fit_file", "impute_file", "read_table", "refresh_file", "scorer", "t
 def read_table(path: Path) -> pd.DataFrame:
     """The table in a CSV (also gzipped) or Parquet file.
 
-    Columns of text whose values all read as ISO dates become dates.
+    Columns of text whose values all read as ISO dates become dates, in UTC where they have offsets.
 
     Raises:
         TableError: naming the file, where it holds no table.
@@ -36,7 +36,9 @@ def read_table(path: Path) -> pd.DataFrame:
     frame.columns = frame.columns.map(str)  # those of Parquet may be numbers
     for name in frame.columns:
         if pd.api.types.is_string_dtype(frame[name]) and _are_dates(frame[name]):
-            frame[name] = pd.to_datetime(frame[name], format="ISO8601")
+            # in UTC: summer time changes the offset within a column
+            dates = pd.to_datetime(frame[name], format="ISO8601", utc=True)
+            frame[name] = dates.dt.tz_localize(None)
     return frame
 
 
@@ -45,7 +47,7 @@ def _are_dates(values: pd.Series) -> bool:
     if not len(known) or not known.str.match(r"\d{4}-\d{2}-\d{2}").all():
         return False
     try:
-        pd.to_datetime(known, format="ISO8601")
+        pd.to_datetime(known, format="ISO8601", utc=True)
     except ValueError:
         return False
     return True

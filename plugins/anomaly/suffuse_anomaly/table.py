@@ -50,7 +50,7 @@ class Column:
     Attributes:
         name: of the column.
         kind: what it is.
-        centre, scale: of numbers and dates.
+        centre, scale: of numbers and dates; the scale 0 is of a column that never held a value.
         values: the categories, as text, in the order of their dimensions.
         weights: the length of each category's dimension; the last is for unseen values.
         gaps: the length of the dimension "is missing"; 0 where training had no gaps.
@@ -175,8 +175,8 @@ def _typed(series: pd.Series) -> npt.NDArray[Any]:
 def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     gaps = pd.isna(values)
     if gaps.all():
-        # Nothing is known of it but that it is missing.
-        return Column(name, "number", gaps=UNSEEN)
+        # Nothing is known of it but that it is missing: whatever it will hold is unusual.
+        return Column(name, "number", scale=0.0, gaps=UNSEEN)
     share = float(gaps.mean())
     indicator = min(1 / np.sqrt(share * (1 - share)), UNSEEN) if share else 0.0
     known = values[~gaps]
@@ -200,6 +200,8 @@ def _spread(known: Floats, least: float) -> tuple[float, float]:
     """The centre and the scale of numbers; a constant's is `least`, or that part of its size."""
     with np.errstate(over="ignore"):
         centre, scale = float(np.median(known)), float(np.std(known))
+    if not np.isfinite(centre):  # the mean of the middle two is beyond the largest number
+        centre = 4 * float(np.median(known / 4))
     if not np.isfinite(scale):
         scale = float(np.std(known / np.abs(known).max()) * np.abs(known).max())
     if scale <= 1e-12 * abs(centre) or not scale:  # what never varied stands out when it does
@@ -219,6 +221,10 @@ def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
     kinds = {"M": "date", "f": "number", "O": "category"}
     gaps = pd.isna(values)
     given = kinds[values.dtype.kind]
+    if not column.scale:
+        out = np.zeros((len(values), column.size))
+        out[~gaps, 0], out[gaps, -1] = UNSEEN, column.gaps
+        return out
     if column.kind == "category" and given == "number":
         values, given = _as_text(values, gaps), "category"
     if given != column.kind and not gaps.all():
@@ -243,7 +249,8 @@ def _encoded(column: Column, values: npt.NDArray[Any]) -> Floats:
                 f"the column {column.name!r} holds inf; numbers must be finite or missing (NaN)"
             )
         # float32 holds what follows; differences of numbers this far out are not told apart
-        out[rows, 0] = np.clip((numbers - column.centre) / column.scale, -1e15, 1e15)
+        with np.errstate(over="ignore"):
+            out[rows, 0] = np.clip((numbers - column.centre) / column.scale, -1e15, 1e15)
         if column.kind == "date":
             for i, period in enumerate((_DAY, 7 * _DAY)):
                 angle = 2 * np.pi * (numbers / period)
