@@ -11,6 +11,7 @@ import click
 from suffuse.plugins import Register, hookimpl
 
 suffuse_api = 1
+suffuse_conformance = "suffuse_anomaly.conformance:CONFORMANCE"
 
 
 @hookimpl
@@ -39,6 +40,30 @@ def register_benchmarks(register: Register) -> None:
         "anomaly/series",
         "suffuse_anomaly.series_benchmark:series",
         summary="detectors of anomalies in series, by VUS-PR on labelled series (NAB)",
+    )
+
+
+@hookimpl
+def register_evaluators(register: Register) -> None:
+    register(
+        "anomaly/detection",
+        "suffuse_anomaly.evaluators:Detection",
+        summary="of scored things: AUROC, average precision, F1 at k, recall, beside baselines",
+    )
+    register(
+        "anomaly/moments",
+        "suffuse_anomaly.evaluators:Moments",
+        summary="of scored series with labels: VUS-PR",
+    )
+    register(
+        "anomaly/localisation",
+        "suffuse_anomaly.evaluators:Localisation",
+        summary="of heat maps with masks of defects: PRO",
+    )
+    register(
+        "anomaly/uniformity",
+        "suffuse_anomaly.evaluators:Uniformity",
+        summary="of p-values of normal things: how far from uniform",
     )
 
 
