@@ -40,6 +40,20 @@ def test_a_series_is_learned_and_scored(pulse):
     assert "The most unusual moments" in (pulse / "r").read_text()
 
 
+def test_gaps_of_a_series_are_filled(pulse):
+    frame = pd.read_csv(pulse / "pulse.csv")
+    holed = frame.copy()
+    holed.loc[100:104, "v"] = np.nan
+    holed.to_csv(pulse / "holed.csv", index=False)
+    line = f"anomaly impute {pulse}/holed.csv --series -o {pulse}/filled.csv"
+    assert "5 gaps filled" in said(line)
+    filled = pd.read_csv(pulse / "filled.csv")
+    assert list(filled["when"]) == list(frame["when"])
+    assert np.abs(filled["v"] - frame["v"]).max() < 0.8
+    said(f"{line} --draws 2")
+    assert (pulse / "filled-1.csv").is_file()
+
+
 def test_a_folder_of_pictures_is_learned_and_scored(rng, tmp_path):
     pytest.importorskip("suffuse_image")
     for name in ("plates", "new"):

@@ -147,13 +147,20 @@ def threshold(
 @click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A CSV file.")
 @click.option("--draws", type=int, default=0, help="Write so many drawn tables, numbered.  [none]")
+@click.option("--series", is_flag=True, help="The rows are moments; one column may be their times.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def impute(data: Path, out: Path, draws: int, seed: int) -> None:
-    """Fill the gaps of the table DATA by what its other rows let one expect.
+def impute(data: Path, out: Path, draws: int, series: bool, seed: int) -> None:
+    """Fill the gaps of the table or series DATA by what the rest of it lets one expect.
 
     \b
     suffuse anomaly impute patients.csv -o filled.csv
+    suffuse anomaly impute pulse.csv --series -o filled.csv
     """
+    if series:
+        from suffuse_anomaly.scored import fill_series
+
+        click.echo(fill_series(data, out, draws=draws, seed=seed))
+        return
     from suffuse_anomaly.files import impute_file
 
     click.echo(impute_file(data, out, draws=draws, seed=seed))

@@ -22,10 +22,18 @@ from suffuse_anomaly.clip_patches import ClipPatchDetector
 from suffuse_anomaly.files import read_table
 from suffuse_anomaly.patches import PatchDetector
 from suffuse_anomaly.series import SeriesDetector
+from suffuse_anomaly.series_imputer import SeriesImputer
 from suffuse_anomaly.sound_patches import SoundPatchDetector
 from suffuse_anomaly.table import TableError
 
-__all__ = ["fit_folder", "fit_series", "folder_scorer", "read_series", "series_scorer"]
+__all__ = [
+    "fill_series",
+    "fit_folder",
+    "fit_series",
+    "folder_scorer",
+    "read_series",
+    "series_scorer",
+]
 
 KINDS: dict[str, type[PatchDetector]] = {
     "pictures": PatchDetector,
@@ -78,6 +86,22 @@ def fit_series(data: Path, out: Path, *, window: int | None = None, drop: Sequen
         f"learned from {len(series)} moments of {series.shape[1]} channels, in windows of "
         f"{detector.window_}; saved in {out}"
     )
+
+
+def fill_series(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
+    """Fill the gaps of the series in a file by the series itself; what was done, in a sentence."""
+    if draws < 0:
+        raise TableError(f"--draws is 0 or more; given {draws}")
+    series = read_series(data)
+    gaps = int(series.isna().sum().sum())
+    imputer = SeriesImputer(n_imputations=max(1, draws), random_state=seed).fit(series)
+    found = imputer.impute(series) if draws else [imputer.transform(series)]
+    for i, values in enumerate(found):
+        path = out.with_name(f"{out.stem}-{i}{out.suffix}") if draws else out
+        filled = pd.DataFrame(values, index=series.index, columns=series.columns)
+        timed = isinstance(series.index, pd.DatetimeIndex)
+        storage.write_text(path, filled.to_csv(index=timed))
+    return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered" if draws else "")
 
 
 def series_scorer(model: Path) -> Callable[..., str]:
