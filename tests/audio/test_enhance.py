@@ -37,7 +37,16 @@ def model() -> Model:
     made = Model(
         recipes.load(
             "audio/enhance",
-            {"encoder.std": 1.0, "denoiser.width": 32, "denoiser.dilations": [1, 2, 4]},
+            {
+                "encoder.std": 1.0,
+                "encoder.rate": 8000,
+                "encoder.window": 256,
+                "encoder.hop": 80,
+                "process.start": 0.0,
+                "process.narrow": 0.0,
+                "denoiser.width": 32,
+                "denoiser.dilations": [1, 2, 4],
+            },
         ),
         {"noisy": Condition("state")},
     )
@@ -235,12 +244,12 @@ def test_no_voice_and_no_noise_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) 
         for i in (0, 7)
     ]
     sounds = [Recording(np.ones(800, np.float32), "rain", fold) for fold in "1234"]
-    monkeypatch.setattr(corpora, "digits", lambda: tuple(clips))
-    monkeypatch.setattr(corpora, "noises", lambda: tuple(sounds))
+    monkeypatch.setattr(corpora, "digits", lambda rate: tuple(clips))
+    monkeypatch.setattr(corpora, "noises", lambda rate: tuple(sounds))
     voices, folds = {}, {}
     for part in ("train", "test", "fitting", "validation"):
-        found, noises = mixtures._parts(part)  # type: ignore[arg-type]
-        voices[part], folds[part] = set(found), {clip.group for clip in noises}
+        found: Any = mixtures.sources(part)  # type: ignore[arg-type]
+        voices[part], folds[part] = set(found.voices), {clip.group for clip in found.noises}
     assert voices["test"] == {"theo"}
     assert folds["test"] == {"4"}
     assert voices["validation"] == {"nicolas"}
@@ -248,7 +257,52 @@ def test_no_voice_and_no_noise_is_in_two_parts(monkeypatch: pytest.MonkeyPatch) 
     for parts in (voices, folds):
         assert not parts["fitting"] & (parts["test"] | parts["validation"])
         assert parts["fitting"] | parts["validation"] == parts["train"]
-    assert [clip.index for clip in mixtures._parts("test")[0]["theo"]] == [0]
+    test: Any = mixtures.sources("test")
+    assert [clip.index for clip in test.voices["theo"]] == [0]
+
+
+def test_folders_of_speech_and_noise_take_the_place_of_collections(tmp_path: Path) -> None:
+    from suffuse_audio.mixtures import NoisySpeech
+
+    random = np.random.default_rng(0)
+    for name in ("speech/anna", "speech/ben", "speech/cleo", "noise"):
+        for i in range(3):
+            sound = Sound(0.1 * random.standard_normal(4000 + i).astype(np.float32), 8000)
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+            files.write(tmp_path / name / f"{i}.wav", sound)
+    (tmp_path / "noise" / "broken.wav").write_bytes(b"text")
+    given: Any = {
+        "speech": str(tmp_path / "speech"),
+        "noise": str(tmp_path / "noise"),
+        "collections": False,
+        "count": 20,
+        "rate": 16000,
+    }
+    train, test = NoisySpeech("train", **given), NoisySpeech("test", **given)
+    split: Any = [set(k._sources.voices) for k in (train, test)]
+    assert not split[0] & split[1]
+    assert split[0] | split[1] == {"speech/anna", "speech/ben", "speech/cleo"}
+    example = train[3]
+    noisy: Any = example.conditions["noisy"]
+    assert example.data.rate == noisy.rate == 16000
+    assert len(noisy) == len(example.data) == round(1.28 * 16000)
+    again: Any = train[3].conditions["noisy"]
+    assert (again.samples == noisy.samples).all()
+    with pytest.raises(SuffuseError, match="there is no folder"):
+        NoisySpeech("train", **{**given, "noise": str(tmp_path / "none")})
+    with pytest.raises(SuffuseError, match="there is no speech in the test split"):
+        NoisySpeech("test", **{**given, "test_fraction": 0.0, "speech": None, "noise": None})
+
+
+def test_narrow_mixtures_have_nothing_above_half_the_band(model: Model) -> None:
+    process: Any = dataclasses.replace(model.process, remix=True, narrow=1.0)
+    x_0 = torch.randn(4, 258, 50)
+    given = torch.cat([x_0 + torch.randn(4, 258, 50), torch.rand(4, 129, 50)], 1)
+    x, c = process._remixed(x_0, given, Noise(3, 4).normal((258, 50), step=0))
+    for state in (x, c[:, :258]):
+        size = spectrum.complex_frames(state).abs()
+        assert float(size[:, 65:].max()) < 1e-5
+        assert float(size[:, :65].amax((1, 2)).min()) > 0.1
 
 
 def test_a_regressor_is_trained_where_the_state_is_noisy(model: Model) -> None:
@@ -256,6 +310,8 @@ def test_a_regressor_is_trained_where_the_state_is_noisy(model: Model) -> None:
     u = torch.rand(50)
     assert bool((process.levels(u) == 1).all())
     assert not bool((model.process.levels(u) == 1).any())
+    half: Any = dataclasses.replace(model.process, start=0.5)
+    assert half.levels(torch.tensor([0.2, 0.5, 0.75])).tolist() == [1.0, 0.0, 0.5]
 
 
 def test_the_film_begins_noisy_and_ends_as_the_network_has_it(model: Model, noise: Sound) -> None:

@@ -66,8 +66,7 @@ _METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
     "deepfilternet": lambda _: baselines.deepfilternet,
     "gtcrn": lambda _: baselines.gtcrn,
     "suffuse": _ours,
-    "suffuse, network alone": lambda c: _ours(c, trust=1.0),
-    "suffuse, one draw": lambda c: _ours(c, trust=1.0, steps=2),
+    "suffuse, one draw": lambda c: _ours(c, steps=2),
 }
 
 
@@ -85,8 +84,9 @@ class Enhancement:
     def run(self, context: Context) -> Result:
         """SI-SDR, PESQ, STOI, ESTOI, log-spectral distance, and the real-time factor."""
         try:
+            given = mixtures.sources("test")
             mixed = [
-                mixtures.mix("test", 1000 * self.seed + i, SECONDS, self.snr) for i in range(self.n)
+                mixtures.mix(given, 1000 * self.seed + i, SECONDS, self.snr) for i in range(self.n)
             ]
             work = _METHODS[self.model](context)
             work(Sound(mixed[0].noisy, 8000))
@@ -130,9 +130,10 @@ class Uncertainty:
     def run(self, context: Context) -> Result:
         """Spearman's correlation of spread and error of spectra, by sound."""
         try:
-            worker = _ours(context, steps=2, trust=1.0)
+            worker = _ours(context, steps=2)
+            given = mixtures.sources("test")
             mixed = [
-                mixtures.mix("test", 1000 * self.seed + i, SECONDS, SNRS[i % 3])
+                mixtures.mix(given, 1000 * self.seed + i, SECONDS, SNRS[i % 3])
                 for i in range(self.n)
             ]
         except SuffuseError as error:
@@ -169,8 +170,9 @@ class OnSpeech(ABC):
     def run(self, context: Context) -> Result:
         """The figures; a note where the clips are not here."""
         try:
+            given = mixtures.sources("test")
             clips = [
-                mixtures.mix("test", 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
+                mixtures.mix(given, 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
             ]
         except SuffuseError as error:
             return Result([], note=str(error))

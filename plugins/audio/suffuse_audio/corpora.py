@@ -65,9 +65,9 @@ def available(name: str) -> bool:
     return True
 
 
-def digits() -> tuple[Recording, ...]:
-    """The spoken digits, 8 kHz, sorted by name. Read once a process."""
-    return _digits(_path(DIGITS))
+def digits(rate: int = 8000) -> tuple[Recording, ...]:
+    """The spoken digits, brought to a rate in Hz, sorted by name. Read once a process."""
+    return _digits(_path(DIGITS), rate)
 
 
 def noises(rate: int = 8000) -> tuple[Recording, ...]:
@@ -75,10 +75,10 @@ def noises(rate: int = 8000) -> tuple[Recording, ...]:
     return _noises(_path(NOISES), rate)
 
 
-@lru_cache(maxsize=1)
-def _digits(path: Path) -> tuple[Recording, ...]:
+@lru_cache(maxsize=2)
+def _digits(path: Path, rate: int) -> tuple[Recording, ...]:
     found = []
-    for name, samples in _read(path, ".flac"):
+    for name, samples in _read(path, ".flac", rate):
         digit, speaker, index = PurePosixPath(name).stem.split("_")
         found.append(Recording(samples, NAMES[int(digit)], speaker, int(index)))
     return tuple(found)
@@ -93,7 +93,7 @@ def _noises(path: Path, rate: int) -> tuple[Recording, ...]:
     return tuple(found)
 
 
-def _read(path: Path, suffix: str, to: int = 8000) -> list[tuple[str, Floats]]:
+def _read(path: Path, suffix: str, to: int) -> list[tuple[str, Floats]]:
     import soundfile
 
     found = []

@@ -1,7 +1,7 @@
 r"""Enhancing sounds of any length, rate and number of channels with a model of `audio/enhance`.
 
 Frames are 32 ms long and 10 ms apart at every rate, so bin k is the same frequency everywhere: the
-network does the bins that it knows, up to 4 kHz, and the classical gain those above. Stereo is done
+network does the bins that it knows, up to 8 kHz, and the classical gain those above. Stereo is done
 as middle and side, under the same noise; more channels one by one.
 
 A frame of the result depends on `radius` frames to each side and on (seed, frame): sounds are done
@@ -81,15 +81,14 @@ class Enhancer:
         steps: network calls; 1 answers with the mean, more draw a sample.
         seed: of the noise of these draws.
         strength: 1 is the result, 0 the original, between them their mixture.
-        trust: the network's share of the result; the rest is the classical one. Their mean is
-            better than either by PESQ, since they err in different places (docs/audio.md).
+        trust: the network's share of the result; the rest is the classical one.
     """
 
     model: Any
     steps: int = 1
     seed: int = 0
     strength: float = 1.0
-    trust: float = 0.7
+    trust: float = 1.0
 
     def __post_init__(self) -> None:
         network, process = self.model.network.backbone, self.model.process
@@ -130,7 +129,7 @@ class Enhancer:
         """The root mean square of what the network hears, of the loudest channel; 0 for silence."""
         bins = self.model.network.backbone.bins
         # by frame, so that pauses do not count
-        powers = [(np.abs(c[:, :bins]).astype(np.float64) ** 2).mean(1) for c in chunks]
+        powers = [(np.abs(c[:, :bins]).astype(np.float64) ** 2).sum(1) / bins for c in chunks]
         if not powers:
             return 0.0
         power = np.concatenate(powers, axis=1)
@@ -205,7 +204,7 @@ class Enhancer:
         network, process = self.model.network, self.model.process
         bins = network.backbone.bins
         missing = bins - noisy.shape[1]
-        if missing > 0:  # a rate below 8 kHz
+        if missing > 0:  # a rate below the model's
             noisy = np.pad(noisy, ((0, 0), (0, missing), (0, 0)))
             gains = np.pad(gains, ((0, 0), (0, missing), (0, 0)), constant_values=1.0)
         std = self.model.encoder.std

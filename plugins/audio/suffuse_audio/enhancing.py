@@ -198,6 +198,9 @@ class MaskBridge(Bridge):
             to distortion in bels, turned round. "spectrum" leaves that out.
         remix: in training, put every clean sound under the noise of another example, at
             another level and through other filters, so that no mixture is seen twice.
+        narrow: with `remix`, the share of mixtures of which nothing above half the band is left, as
+            of sounds of half the rate; those whose clean sound has nothing there are always such.
+        start: share of the training at t = 1, where every way back begins and one call ends.
         regression: train at t = 1 alone, where the state is y: a plain regressor on the same
             network, that answers in one call and draws nothing.
     """
@@ -205,11 +208,15 @@ class MaskBridge(Bridge):
     channels: int = 0
     objective: Literal["both", "spectrum"] = "both"
     remix: bool = False
+    narrow: float = 0.0
+    start: float = 0.0
     regression: bool = False
 
     def levels(self, u: Tensor) -> Tensor:
         """Training times from uniform numbers."""
-        return torch.ones_like(u, dtype=torch.float64) if self.regression else super().levels(u)
+        start = 1.0 if self.regression else self.start
+        rest = super().levels((u - start).clamp(min=0) / max(1 - start, 1e-9))
+        return torch.where(u < start, torch.ones_like(rest), rest)
 
     def loss(
         self,
@@ -245,6 +252,12 @@ class MaskBridge(Bridge):
         filters = 10 ** (torch.randn(2, n, 4, generator=generator) * 3 @ waves / 20)
         level = noisy.abs().square().mean((1, 2), keepdim=True)
         clean, sound = clean * filters[0][..., None], sound * filters[1][..., None]
+        if self.narrow:
+            above = f // 2 + 1
+            powers = [k.abs().square().sum((1, 2)) for k in (clean[:, above:], clean)]
+            cut = (uniform(0, 1, n) < self.narrow) | (powers[0] < 1e-4 * powers[1])
+            for k in (clean, sound):
+                k[cut, above:] = 0
         powers = [k.abs().square().mean((1, 2), keepdim=True) + 1e-9 for k in (clean, sound)]
         ratio = 10 ** (uniform(-5, 14, n, 1, 1) / 10)
         noisy = clean + sound * (powers[0] / powers[1] / ratio).sqrt()
@@ -282,6 +295,8 @@ def mask_bridge(
     condition: str = "noisy",
     objective: Literal["both", "spectrum"] = "both",
     remix: bool = True,
+    narrow: float = 0.0,
+    start: float = 0.0,
     regression: bool = False,
 ) -> MaskBridge:
     """The process, for recipes: see `MaskBridge` for the options."""
@@ -291,5 +306,7 @@ def mask_bridge(
         channels=encoder.shape[0],
         objective=objective,
         remix=remix,
+        narrow=narrow,
+        start=start,
         regression=regression,
     )

@@ -16,7 +16,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 from suffuse_audio.files import SUFFIXES, opened, read
 
-__all__ = ["Folder", "sounds_in"]
+__all__ = ["Folder", "fraction", "readable", "sounds_in"]
 
 logger = logging.getLogger("suffuse_audio")
 
@@ -34,6 +34,43 @@ def sounds_in(folder: Path) -> list[Path]:
     )
 
 
+def fraction(name: str) -> float:
+    """A number in [0, 1) that follows from a name alone: its SHA-256 digest."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def readable(folder: Path, tell: bool = True) -> list[Path]:
+    """The sounds below a folder that can be read and are not empty, sorted.
+
+    Args:
+        folder: its path.
+        tell: name those that were left out in a warning of "suffuse_audio".
+
+    Raises:
+        SuffuseError: where it is no folder, or holds no readable sound.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise SuffuseError(f"there is no folder {folder}")
+    found, skipped = [], []
+    for path in sounds_in(folder):
+        try:
+            with opened(path) as sound:
+                if not sound.frames:
+                    raise SuffuseError(f"{path} holds no samples: its length is zero")
+        except SuffuseError as error:
+            skipped.append(str(error))
+        else:
+            found.append(path)
+    if skipped and tell:
+        named = "\n".join(f"  {why}" for why in skipped[:20])
+        logger.warning("left out %d files of %s:\n%s", len(skipped), folder, named)
+    if not found:
+        raise SuffuseError(f"there is no readable sound in {folder}")
+    return found
+
+
 class Folder:
     """One split of the sounds in a folder, sorted by name.
 
@@ -43,9 +80,6 @@ class Folder:
         split: "train" or "test".
         path: the folder.
         test_fraction: share of the sounds in the test split, in [0, 1).
-
-    Attributes:
-        skipped: for each file that was left out, its name and why.
 
     Raises:
         SuffuseError: if no path is given, it is no folder, or holds no readable sound.
@@ -67,26 +101,11 @@ class Folder:
         if not 0 <= test_fraction < 1:
             raise SuffuseError(f"test_fraction is at least 0 and below 1, not {test_fraction:g}")
         self.root = Path(path).expanduser()
-        if not self.root.is_dir():
-            raise SuffuseError(f"there is no folder {self.root}")
-        self.skipped: dict[str, str] = {}
-        found: list[tuple[float, str]] = []
-        for file in sounds_in(self.root):
-            name = file.relative_to(self.root).as_posix()
-            try:
-                with opened(file) as sound:
-                    if not sound.frames:
-                        raise SuffuseError(f"{file} holds no samples: its length is zero")
-            except SuffuseError as error:
-                self.skipped[name] = str(error)
-                continue
-            digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-            found.append((int.from_bytes(digest[:8], "big") / 2**64, name))
-        if self.skipped and split == "train":
-            named = "\n".join(f"  {why}" for why in [*self.skipped.values()][:20])
-            logger.warning("left out %d files of %s:\n%s", len(self.skipped), self.root, named)
-        if not found:
-            raise SuffuseError(f"there is no readable sound in {self.root}")
+        names = [
+            file.relative_to(self.root).as_posix()
+            for file in readable(self.root, tell=split == "train")
+        ]
+        found = [(fraction(name), name) for name in names]
         ranked = sorted(found)
         inside = max(sum(u < test_fraction for u, _ in ranked), 1 if test_fraction else 0)
         inside = min(inside, len(ranked) - 1)

@@ -21,7 +21,7 @@ def register_datasets(register: Register) -> None:
     register(
         "audio/noisy-speech",
         "suffuse_audio.mixtures:NoisySpeech",
-        summary="spoken digits in environmental noise, with the clean original (SUFFUSE_DATA)",
+        summary="speech in noise, with the clean original: SUFFUSE_DATA, or folders",
     )
     register(
         "audio/notes",
@@ -163,7 +163,7 @@ def register_recipes(register: Register) -> None:
     register(
         "audio/enhance",
         _RECIPES / "enhance.toml",
-        summary="speech out of noise, 8 kHz: a bridge on the classical gain",
+        summary="speech out of noise, 8 and 16 kHz: a bridge on the classical gain",
     )
     register(
         "audio/notes",
@@ -189,7 +189,7 @@ def register_recipes(register: Register) -> None:
 
 _MODELS = {
     "digits": "spoken digits by digit and speaker, 8 kHz; sentences of them with --text",
-    "enhance": "speech out of noise, 8 kHz",
+    "enhance": "speech out of noise, 8 and 16 kHz",
     "notes": "notes by instrument and pitch, 16 kHz",
 }
 
