@@ -22,15 +22,17 @@ CHUNK = 4096
 
 
 @triton.jit
-def _places(group, sample, s, channels, spatial, CHANNELS: tl.constexpr, LAST: tl.constexpr,
+def _places(group, s, channels, spatial, CHANNELS: tl.constexpr, LAST: tl.constexpr,
             ROWS: tl.constexpr):  # fmt: skip
-    """Where the elements [ROWS, len(s)] of a group lie, and which of them there are."""
+    """Where the elements [ROWS, len(s)] of a group lie in their sample, and which there are.
+
+    In 32 bits: a sample has fewer than 2^31 elements, and these places are kept in registers.
+    """
     c = tl.arange(0, ROWS)[:, None]
     inside = (c < CHANNELS) & (s[None, :] < spatial)
-    start = sample.to(tl.int64) * channels * spatial
     if LAST:
-        return start + group * CHANNELS + s[None, :] * channels + c, inside
-    return start + (group * CHANNELS + c) * spatial + s[None, :], inside
+        return group * CHANNELS + s[None, :] * channels + c, inside
+    return (group * CHANNELS + c) * spatial + s[None, :], inside
 
 
 @triton.jit
@@ -53,13 +55,15 @@ def norm_silu_kernel(
     """
     groups = channels // CHANNELS
     sample, group = tl.program_id(0) // groups, tl.program_id(0) % groups
+    start = sample.to(tl.int64) * channels * spatial
+    x, out = x + start, out + start
     mean, square, count = 0.0, 0.0, 0.0
     v = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
-        s = start + tl.arange(0, COLUMNS)
-        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+    for i in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = i + tl.arange(0, COLUMNS)
+        at, inside = _places(group, s, channels, spatial, CHANNELS, LAST, ROWS)
         v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-        n = (tl.minimum(spatial - start, COLUMNS) * CHANNELS).to(tl.float32)
+        n = (tl.minimum(spatial - i, COLUMNS) * CHANNELS).to(tl.float32)
         if CENTRE:
             own = tl.sum(v) / n
             off = tl.where(inside, v - own, 0.0)
@@ -77,9 +81,9 @@ def norm_silu_kernel(
     tl.store(place + 1, scale)
     w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
     b = _steer(bias, group, sample, rows, CHANNELS, ROWS)
-    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
-        s = start + tl.arange(0, COLUMNS)
-        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+    for i in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = i + tl.arange(0, COLUMNS)
+        at, inside = _places(group, s, channels, spatial, CHANNELS, LAST, ROWS)
         if not ONCE:
             v = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         u = (v - mean) * scale * w + b
@@ -107,6 +111,8 @@ def norm_silu_backward_kernel(
     """As the kernel above; the gradients of weight and bias are those of each state, [B, C]."""
     groups = channels // CHANNELS
     sample, group = tl.program_id(0) // groups, tl.program_id(0) % groups
+    start = sample.to(tl.int64) * channels * spatial
+    x, dy, dx = x + start, dy + start, dx + start
     place = stats + tl.program_id(0) * 2
     mean, scale = tl.load(place), tl.load(place + 1)
     w = _steer(weight, group, sample, rows, CHANNELS, ROWS)
@@ -115,9 +121,9 @@ def norm_silu_backward_kernel(
     db = tl.zeros((ROWS,), tl.float32)
     normed = tl.zeros((ROWS, COLUMNS), tl.float32)
     g = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
-        s = start + tl.arange(0, COLUMNS)
-        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+    for i in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = i + tl.arange(0, COLUMNS)
+        at, inside = _places(group, s, channels, spatial, CHANNELS, LAST, ROWS)
         normed = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - mean) * scale
         g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
         g = _gradient(g, normed, w, b, SILU)
@@ -132,9 +138,9 @@ def norm_silu_backward_kernel(
     total = 0.0
     if CENTRE:
         total = tl.sum(w * db[:, None]) / size
-    for start in range(0, COLUMNS if ONCE else spatial, COLUMNS):
-        s = start + tl.arange(0, COLUMNS)
-        at, inside = _places(group, sample, s, channels, spatial, CHANNELS, LAST, ROWS)
+    for i in range(0, COLUMNS if ONCE else spatial, COLUMNS):
+        s = i + tl.arange(0, COLUMNS)
+        at, inside = _places(group, s, channels, spatial, CHANNELS, LAST, ROWS)
         if not ONCE:
             normed = (tl.load(x + at, mask=inside, other=0.0).to(tl.float32) - mean) * scale
             g = tl.load(dy + at, mask=inside, other=0.0).to(tl.float32)
