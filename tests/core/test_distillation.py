@@ -8,6 +8,7 @@ import torch
 from suffuse.diffusion import Gaussian, oracle, sample, schedules, solvers
 from suffuse.diffusion import distillation as few
 from suffuse.errors import SuffuseError
+from suffuse.nn.attention import attend
 
 F = torch.float64
 VARIANCE = 0.3
@@ -138,6 +139,14 @@ def test_the_end_of_the_flow_has_no_derivative_along_it(schedule):
     exact = objective(lambda x, t: flow_end(x, t, schedule), x_0, t, noise)
     assert exact.max() < 1e-18
     assert objective(lambda x, t: teacher(x, t), x_0, t, noise).mean() > 1e-4
+
+
+def test_the_forward_derivative_goes_through_attention():
+    """Over one token attention is the identity, so its derivative is the direction itself."""
+    x, v = torch.randn(2, 3, 1, 4), torch.randn(2, 3, 1, 4)
+    found, moved = few._along(lambda q: attend(q, q, q), (x,), (v,))
+    torch.testing.assert_close(found, x)
+    torch.testing.assert_close(moved, v)
 
 
 @gauges

@@ -29,7 +29,7 @@ FINE = 16
 
 @click.command()
 @click.argument("model")
-@click.option("--method", default="consistency", show_default=True, help="A registered objective.")
+@click.option("--method", default="progressive", show_default=True, help="A registered objective.")
 @click.option("--calls", type=click.IntRange(min=1), default=4, show_default=True,
               help="Network calls that the student is sampled with.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory.")
@@ -53,7 +53,7 @@ def distill(
     so the student is sampled without.
 
     \b
-    suffuse distill runs/a --method consistency --calls 4 --out runs/fast
+    suffuse distill runs/a --calls 4 --out runs/fast
     suffuse sample runs/fast -n 16 -o out/
     """
     import suffuse

@@ -34,6 +34,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.func import jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from suffuse.diffusion.process import Denoiser, Gaussian, Network, align, masked, mean_over
 from suffuse.diffusion.sampling import sample
@@ -68,8 +69,12 @@ def _gaussian(process: Any) -> Gaussian:
 
 
 def _along(function: Any, at: tuple[Any, ...], move: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-    """The value of a function and its derivative in a direction, forward."""
-    found: Any = jvp(function, at, move)
+    """The value of a function and its derivative in a direction, forward.
+
+    torch's fused attention has no forward derivative, so attention is made of plain products.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        found: Any = jvp(function, at, move)
     return found[0], found[1]
 
 

@@ -152,15 +152,15 @@ def norm_silu_backward_kernel(
 def launch(channels: int, spatial: int, last: bool) -> dict[str, Any]:
     """The tile for groups of so many channels, and the warps for it; `last`: channels last.
 
-    A thread has 16 elements of a tile, with channels last 8. Tiles of one warp are the smallest, so
-    that fewer have to be compiled.
+    A thread has 16 elements of a tile, and 8 with channels last or where a group is walked chunk by
+    chunk. Tiles of one warp are the smallest, so that fewer have to be compiled.
     """
     rows = triton.next_power_of_2(channels)
     columns = max(triton.next_power_of_2(spatial), 512 // rows)
     once = rows * columns <= (WHOLE // 2 if last else WHOLE)
     if not once:
         columns = max(CHUNK // rows, 2)
-    warps = min(max(rows * columns // (256 if last else 512), 1), 32)
+    warps = min(max(rows * columns // (512 if once and not last else 256), 1), 32)
     return {"ROWS": rows, "COLUMNS": columns, "ONCE": once, "num_warps": warps}
 
 
