@@ -294,6 +294,24 @@ def test_folders_of_speech_and_noise_take_the_place_of_collections(tmp_path: Pat
         NoisySpeech("test", **{**given, "test_fraction": 0.0, "speech": None, "noise": None})
 
 
+def test_folders_of_speech_may_be_at_home_and_are_not_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suffuse_audio.mixtures import NoisySpeech
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sounds = {"noise": 0.1 * np.sin(np.arange(4000, dtype=np.float32)), "speech": np.zeros(4000)}
+    for name, samples in sounds.items():
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            sound = Sound(samples.astype(np.float32), 8000)
+            files.write(tmp_path / name / f"{i}.wav", sound)
+    given: Any = {"noise": "~/noise", "collections": False, "count": 10}
+    assert len(NoisySpeech("train", speech="~/noise", **given)[0].data) == round(1.28 * 8000)
+    with pytest.raises(SuffuseError, match="that are to be speech are silent"):
+        NoisySpeech("train", speech="~/speech", **given)[0]
+
+
 def test_narrow_mixtures_have_nothing_above_half_the_band(model: Model) -> None:
     process: Any = dataclasses.replace(model.process, remix=True, narrow=1.0)
     x_0 = torch.randn(4, 258, 50)

@@ -35,7 +35,6 @@ class ClipPatchDetector(PatchDetector):
     """
 
     things = "clips"
-    settings = ("method", "stride", "n_neighbors", "steps", "seed")
 
     def __init__(
         self,

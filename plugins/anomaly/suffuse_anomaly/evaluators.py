@@ -58,12 +58,7 @@ class Detection:
             )
         if not all(np.isfinite(column).all() for column in scores.values()):
             raise SuffuseError("a score is NaN or inf; scores must be finite")
-        rng = np.random.default_rng(seed)
-        groups = [np.flatnonzero(labels == value) for value in (False, True)]
-        draws = [
-            np.concatenate([rng.choice(group, len(group)) for group in groups])
-            for _ in range(self.resamples)
-        ]
+        draws = _resampled(labels, self.resamples, seed)
         judged, *others = scores
         found = []
         for name, figure in FIGURES.items():
@@ -131,12 +126,8 @@ class Localisation:
         if len({x.shape for x in (*masks, *maps)}) != 1 or maps[0].ndim != 2:
             raise SuffuseError("PRO needs maps and masks of one shape [H, W]")
         stacked, defects = np.stack(maps), np.stack(masks)
-        odd = defects.any((1, 2))
-        groups = [np.flatnonzero(odd == value) for value in (False, True)]
-        rng, drawn = np.random.default_rng(seed), []
-        for _ in range(self.resamples):
-            rows = np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)])
-            drawn.append(pro(defects[rows], stacked[rows], self.alarms))
+        draws = _resampled(defects.any((1, 2)), self.resamples, seed)
+        drawn = [pro(defects[rows], stacked[rows], self.alarms) for rows in draws]
         value = pro(defects, stacked, self.alarms)
         return [_metric("PRO", value, np.array(drawn), len(samples))]
 
@@ -172,6 +163,13 @@ class Uniformity:
         distance = _metric("distance from uniform", uniformity(p), drawn, len(p), "lower")
         alarms = _mean("p-values up to 0.05", list(p <= 0.05), "lower", self.resamples, seed)
         return [distance, *alarms]
+
+
+def _resampled(odd: npt.NDArray[Any], times: int, seed: int) -> list[npt.NDArray[np.intp]]:
+    """The rows of each resample, anomalies and others apart."""
+    rng = np.random.default_rng(seed)
+    groups = [rows for rows in map(np.flatnonzero, (~odd, odd)) if len(rows)]
+    return [np.concatenate([rng.choice(rows, len(rows)) for rows in groups]) for _ in range(times)]
 
 
 def _label(sample: Example) -> Any:

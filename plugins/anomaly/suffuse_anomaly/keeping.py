@@ -27,7 +27,6 @@ KINDS = {
     "anomaly/pictures": "detector of pictures",
     "anomaly/sounds": "detector of sounds",
     "anomaly/clips": "detector of clips",
-    "anomaly/model": "detector by a model",
 }
 """What a directory may hold: the entry `kind` of its config.json, in words."""
 

@@ -13,6 +13,7 @@ anomaly detection" (PatchCore, 2022), arXiv 2106.08265.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -63,15 +64,6 @@ class PatchDetector:
 
     things: ClassVar[str] = "pictures"
     """What is judged."""
-    settings: ClassVar[tuple[str, ...]] = (
-        "method",
-        "features",
-        "stride",
-        "n_neighbors",
-        "steps",
-        "seed",
-    )
-    """The arguments, which are attributes of the same names."""
 
     def __init__(
         self,
@@ -234,6 +226,7 @@ class PatchDetector:
             raise TableError(
                 f"the detector has learned nothing yet: call fit(normal {self.things})"
             )
+        given = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         tensors, own = self._learned()
         tensors |= {"mean": self._mean, "scale": self._scale, "held": self.held_}
         tensors |= {f"usual.{i}": usual.table for i, usual in enumerate(self._usual)}
@@ -244,7 +237,7 @@ class PatchDetector:
             path,
             kind=f"anomaly/{self.things}",
             version=FORMAT,
-            settings=keeping.plain({name: getattr(self, name) for name in self.settings}),
+            settings=keeping.plain(given),
             tensors=tensors,
             own=own | {"channels": self.channels_, "levels": len(self._usual)},
         )

@@ -49,7 +49,6 @@ class SoundPatchDetector(PatchDetector):
     """
 
     things = "sounds"
-    settings = ("method", "stride", "n_neighbors", "steps", "seed")
 
     def __init__(
         self,

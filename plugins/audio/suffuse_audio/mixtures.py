@@ -35,6 +35,7 @@ FOLD, VALIDATION_FOLD = "4", "3"
 Part = Literal["train", "test", "fitting", "validation"]
 _SPEEDS = (17, 18, 19, 20, 21, 22, 23, 24)  # over 20: by so much a clip is stretched
 _QUIET = 1e-3  # of the root mean square of a part that is not worth taking
+_TRIES = 1000  # draws of a part, after which the sounds are held to be silent
 
 
 class Clip(Protocol):
@@ -113,7 +114,7 @@ def _string(
     clips: Sequence[Clip], n: int, rate: int, speed: int, random: np.random.Generator
 ) -> tuple[Floats, tuple[str, ...]]:
     """Clips one after the other with short pauses, [n], and the labels of those that are whole."""
-    while True:
+    for _ in range(_TRIES):
         clean = np.zeros(n, dtype=np.float32)
         at, said = int(random.uniform(0.0, 0.3) * rate), []
         while at < n:
@@ -130,6 +131,7 @@ def _string(
             at += len(voice) + int(random.uniform(0.03, 0.3) * rate)
         if np.sqrt(np.mean(clean**2)) > _QUIET:
             return clean, tuple(said)
+    raise SuffuseError("the sounds that are to be speech are silent")
 
 
 def sources(
@@ -150,7 +152,7 @@ def sources(
         noises += [clip for clip in corpora.noises(rate) if wanted(clip.group)]
     held_out = part in ("test", "validation")
     if speech is not None:
-        voices |= _voices(Path(speech), rate, held_out, test_fraction)
+        voices |= _voices(Path(speech).expanduser(), rate, held_out, test_fraction)
     if noise is not None:
         found = readable(Path(noise))
         noises += [_File(path, rate) for path in _share(found, held_out, test_fraction)]
@@ -216,7 +218,7 @@ def _share(paths: Sequence[Path], held_out: bool, test_fraction: float) -> list[
 
 def _noise(sounds: Sequence[Clip], n: int, random: np.random.Generator) -> Floats:
     """A part of a clip, repeated where it is too short; one in which there is something."""
-    for _ in range(1000):
+    for _ in range(_TRIES):
         clip = sounds[int(random.integers(len(sounds)))].samples
         start = int(random.integers(len(clip)))
         part = np.take(clip, np.arange(start, start + n), mode="wrap")
