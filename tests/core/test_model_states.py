@@ -269,6 +269,12 @@ def test_what_is_beyond_a_ragged_state_changes_nothing(trained: Path) -> None:
     assert losses[0] == losses[1]
 
 
+def test_scores_of_states_that_are_no_numbers_are_refused(trained: Path) -> None:
+    model = load(trained)
+    with pytest.raises(SuffuseError, match="are for states of numbers"):
+        model.score([[(1, 0.0)] * 3], reference=[[(0, 0.0)] * 2])
+
+
 def test_variations_keep_the_size(trained: Path) -> None:
     chain = [(2, 0.5)] * 3
     varied = load(trained).vary([chain, chain], 0.3, seed=1)

@@ -180,6 +180,35 @@ def test_higher_is_more_unusual(name, kind):
     assert normal.shape == (300,)
 
 
+@pytest.mark.parametrize("name", ["reconstruction", "score-norm", "curvature"])
+def test_padding_does_not_count(name):
+    """A padded state has the score of the same state without padding."""
+    data, schedule = gaussian(), schedules.cosine()
+    exact = data.denoiser(schedule)
+
+    def padded(x, t, mask):
+        own = exact(x[:, :D], t)
+        return torch.cat([own, 100 * torch.ones(len(x), 2, dtype=F)], 1)
+
+    x = drawn(data, 5)
+    mask = (torch.arange(D + 2) < D).expand(5, -1)
+    garbage = torch.cat([x, torch.randn(5, 2, dtype=F)], 1)
+    if name == "reconstruction":  # its noise is drawn for the whole state
+        alone = SCORES[name](padded, schedule).elements(garbage, seed=1, mask=mask)
+        alone = alone[..., :D].mean(2)
+    else:
+        alone = SCORES[name](exact, schedule)(x)
+    found = SCORES[name](padded, schedule)(garbage, seed=1, mask=mask)
+    torch.testing.assert_close(found, alone)
+
+
+@pytest.mark.parametrize("name", ["likelihood", "diffusion-time"])
+def test_scores_of_whole_states_refuse_padding(name):
+    score = SCORES[name](lambda x, t, mask: x, schedules.cosine())
+    with pytest.raises(SuffuseError, match="padding would count"):
+        score(torch.zeros(2, 3), mask=torch.ones(2, 3, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("name", ["likelihood", "diffusion-time"])
 def test_scores_of_whole_states_have_no_elements(name):
     score = SCORES[name](lambda x, t: x, schedules.cosine())

@@ -8,9 +8,10 @@ is usual at each level, and joins the columns to one number:
     usual = calibrate(score(held_out))
     usual(score(x))                                  # [B]
 
-The noise that a score draws depends on the seed alone: a datum has the same score in any batch, and
-scores differ by the data, not by luck. Costs are declared for a datum: `calls` of the network, and
-`pullbacks`, passes backward through it.
+What the condition "mask" says is padding counts for nothing in a mean over elements; scores of
+whole states refuse it. The noise that a score draws depends on the seed alone: a datum has the same
+score in any batch, and scores differ by the data, not by luck. Costs are declared for a datum:
+`calls` of the network, and `pullbacks`, passes backward through it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import Tensor
 from suffuse.diffusion.derivatives import pullback, trace
 from suffuse.diffusion.likelihood import log_likelihood, signs
 from suffuse.diffusion.noise import Noise, Stream
-from suffuse.diffusion.process import Denoiser, align
+from suffuse.diffusion.process import Denoiser, align, mean_over
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError, unknown
 
@@ -72,7 +73,9 @@ class Score:
 
     def __call__(self, x_0: Tensor, *, seed: int = 0, **conditions: Any) -> Tensor:
         """The score at each level, [B, L]; higher is more unusual."""
-        return self.elements(x_0, seed=seed, **conditions).flatten(2).mean(2)
+        found, mask = self.elements(x_0, seed=seed, **conditions), conditions.get("mask")
+        columns = [mean_over(found[:, i], mask) for i in range(found.shape[1])]
+        return torch.stack(columns, 1)
 
     def estimate(self, x: Tensor, lam: float, conditions: dict[str, Any]) -> Tensor:
         """The clean estimate of x = x_t / α [B, *shape] at the level λ."""
@@ -168,6 +171,7 @@ class DiffusionTime(Score):
 
     def slopes(self, x_0: Tensor, *, seed: int = 0, **conditions: Any) -> Tensor:
         """∂ log p_λ(x) / ∂λ at the levels, [B, L], float64."""
+        _whole(conditions)
         probes, columns = None, []
         if self.probes:
             drawn = signs(Noise([seed], device=x_0.device), x_0.shape[1:], self.probes, x_0.dtype)
@@ -217,11 +221,20 @@ class NegativeLogLikelihood(Score):
 
     def __call__(self, x_0: Tensor, *, seed: int = 0, **conditions: Any) -> Tensor:
         """[B, 1], float64."""
+        _whole(conditions)
         how: dict[str, Any] = {"method": "heun", "steps": self.steps, "lam": self.lams}
         how |= {"probes": self.probes, "sigma_data": self.sigma_data, **conditions}
         noise = Noise([seed] * len(x_0), device=x_0.device)
         found = log_likelihood(self.denoiser, self.schedule, x_0, noise=noise, **how)
         return -found.log_prob[:, None] / x_0[0].numel()
+
+
+def _whole(conditions: dict[str, Any]) -> None:
+    if conditions.get("mask") is not None:
+        raise SuffuseError(
+            "the density is that of a state, and these are padded: padding would count; take "
+            "'reconstruction', 'score-norm' or 'curvature'"
+        )
 
 
 SCORES: dict[str, type[Score]] = {

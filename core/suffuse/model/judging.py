@@ -57,6 +57,10 @@ class Judging(Making):
 
         Returns:
             [B], float64, on the CPU.
+
+        Raises:
+            SuffuseError: for a model whose states are no tensors of numbers, and for objects of
+                several sizes with a score of whole states.
         """
         part = {"name": scorer} if isinstance(scorer, str) else scorer
         score = plugins.build("scorer", part, denoiser=self.denoiser(), schedule=self.schedule)
@@ -67,8 +71,16 @@ class Judging(Making):
             found = []
             for rows in batches(len(seen), batch):
                 own = {name: value[rows] for name, value in prepared.items()}
+                x = self.encode(seen[rows])
+                if not isinstance(x, Tensor) or not x.is_floating_point():
+                    raise SuffuseError(
+                        "scores are for states of numbers, and those of this model are not: take "
+                        "suffuse_anomaly.AnomalyDetector"
+                    )
+                if isinstance(self.encoder, RaggedEncoder):
+                    own["mask"] = self.mask(self.encoder.sizes(seen[rows]).to(self.device))
                 with torch.no_grad():
-                    found.append(score(self.encode(seen[rows]), seed=seed, **own).cpu())
+                    found.append(score(x, seed=seed, **own).cpu())
             return torch.cat(found).double()
 
         if reference is None:
