@@ -27,7 +27,7 @@ def register_benchmarks(register: Register) -> None:
     register(
         "benchmarks/training",
         "suffuse_benchmarks.throughput:suite",
-        summary="a training step, and trainings until digits are good, beside other libraries",
+        summary="a training step, and trainings until pictures are good, beside other libraries",
     )
     register(
         "benchmarks/scaling",

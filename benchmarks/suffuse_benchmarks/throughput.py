@@ -75,7 +75,12 @@ PEERS: dict[str, Callable[[], nn.Module]] = {"U-Net": _peer_unet, "DiT": _peer_d
 
 @dataclass(frozen=True)
 class Step:
-    """The time of a training step of one kind of network, in float32 and under bf16 autocast."""
+    """The time of a training step of one kind of network, in float32 and under bf16 autocast.
+
+    Attributes:
+        cores: whether it is the time of the processor's cores.
+        compiled: whether bf16 is timed through torch.compile as well.
+    """
 
     task: str
     model: str
@@ -84,6 +89,7 @@ class Step:
     peer: bool
     seconds: float = 60.0
     cores: bool = False
+    compiled: bool = False
     measures: ClassVar = ("suffuse.nn", "suffuse.kernels", "diffusers")
 
     def run(self, context: Context) -> Result:
@@ -99,10 +105,12 @@ class Step:
         torch.manual_seed(self.seed)
         ours = OURS[self.model]()
         networks = {"suffuse": ours} | ({"diffusers": PEERS[self.model]()} if self.peer else {})
-        subjects: dict[str, Callable[[], object]] = {}
-        for name, network in networks.items():
-            for half in (False, True):
-                subjects[f"{name}, {'bf16' if half else 'fp32'}"] = _step(name, network, half)
+        kinds = ("fp32", "bf16", "bf16 compiled")[: 3 if self.compiled else 2]
+        subjects: dict[str, Callable[[], object]] = {
+            f"{name}, {kind}": _step(name, network, kind)
+            for name, network in networks.items()
+            for kind in kinds
+        }
         a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
         low, high = a.bfloat16(), b.bfloat16()
         subjects["product, fp32"] = lambda: a @ b
@@ -113,36 +121,37 @@ class Step:
         )
         every = {name: np.array(times) for name, times in rounds.items()}
         work = 3 * ours.flops(BATCH) if isinstance(ours, UNet | DiT) else 0
-        for kind in ("fp32", "bf16"):
-            peak = 2 * SIDE**3 / every[f"product, {kind}"]
+        for kind in kinds:
+            peak = 2 * SIDE**3 / every[f"product, {kind[:4]}"]
             share = work / every[f"suffuse, {kind}"] / peak
             metrics.append(median(f"share of the peak, {kind}", share, "higher"))
         if self.peer:
-            for one, other in (("fp32", "fp32"), ("bf16", "bf16"), ("bf16", "fp32")):
+            for one, other in (*zip(kinds, kinds, strict=True), ("bf16", "fp32")):
                 ratio = every[f"suffuse, {one}"] / every[f"diffusers, {other}"]
                 metrics.append(median(f"suffuse {one} / diffusers {other}", ratio))
         sizes = {name: sum(p.numel() for p in n.parameters()) for name, n in networks.items()}
         return Result(metrics, {"parameters": sizes, "FLOP a step, ours": work})
 
 
-def _step(name: str, network: nn.Module, half: bool) -> Callable[[], object]:
+def _step(name: str, network: nn.Module, kind: str) -> Callable[[], object]:
     x, target = torch.randn(BATCH, *SHAPE), torch.randn(BATCH, *SHAPE)
     level = torch.randn(BATCH)
     label = torch.randint(10, (BATCH,))
     fused = {"fused": True} if name == "suffuse" else {}
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, **fused)
+    called: Callable[..., Any] = torch.compile(network) if "compiled" in kind else network
 
     def forward() -> Tensor:
         if name == "suffuse":
-            return network(x, level)  # type: ignore[no-any-return]
+            return called(x, level)  # type: ignore[no-any-return]
         given: dict[str, Any] = {"timestep": (level.abs() * 300).long()}
         if "DiT" in type(network).__name__:
             given["class_labels"] = label
-        return network(x, **given).sample  # type: ignore[no-any-return]
+        return called(x, **given).sample  # type: ignore[no-any-return]
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind != "fp32"):
             found = forward()
         (found.float() - target).square().mean().backward()
         optimizer.step()
@@ -155,11 +164,12 @@ def suite(
     seconds: float = 60.0,
     with_peers: bool = True,
     cores: bool = False,
+    compiled: bool = False,
     seeds: int = 3,
     level: float = 0.0,
-    limit: float = 120.0,
+    limit: float = 0.0,
 ) -> Iterator[Case]:
-    """A step of a U-Net and of a DiT; and how long it takes until digits are good.
+    """A step of a U-Net and of a DiT; and how long it takes until digits and emoji are good.
 
     Args:
         threads: of torch.
@@ -167,13 +177,16 @@ def suite(
         with_peers: whether other libraries take part, where they are installed.
         cores: whether a step's time is that of the processor's cores, for a machine that does other
             things as well; take one thread then.
-        seeds: of the trainings until digits are good.
-        level: of KID, at or below which they are; 0 for the target of the recipe image/digits.
-        limit: core-seconds after which the other libraries' trainings are given up.
+        compiled: whether steps in bf16 are timed through torch.compile too, which takes minutes.
+        seeds: of the trainings until pictures are good.
+        level: of KID, at or below which they are; 0 for what `quality` says of each set.
+        limit: core-seconds after which the other libraries' trainings are given up; 0 as above.
     """
     peer = with_peers and importlib.util.find_spec("diffusers") is not None
     for model in OURS:
-        yield Step("training/a step at 32x32, batch 32", model, 0, threads, peer, seconds, cores)
+        yield Step(
+            "training/a step at 32x32, batch 32", model, 0, threads, peer, seconds, cores, compiled
+        )
     yield from quality.cases(seeds, threads, level, limit, with_peers)
 
 

@@ -1,16 +1,16 @@
 """Three libraries' own ways to train on small pictures, each brought to one form at the edge.
 
-A trainer is a function (pictures, seed, looks) -> a generator that trains for so many core-seconds,
-and yields what it has spent on training so far and how to draw samples. Setting up and drawing are
-no training. All learn without labels; each has its own defaults for what a user
-would not set (rates, batches, schedules of noise and of the rate, averaging), in float32, and
-networks of about half a million parameters.
+A trainer is a function (subject, pictures, seed, looks) -> a generator that trains for so many
+core-seconds, and yields what it has spent on training so far and how to draw samples. Setting up
+and drawing are no training. All learn without labels or words; each has its own defaults for what a
+user would not set (rates, batches, schedules of noise and of the rate, averaging), in float32, and
+a network of the size that the subject says.
 
-    suffuse                       the recipe image/digits, without its labels, in `STEPS` steps
+    suffuse                       the subject's recipe, without its conditions
     diffusers                     the loop of examples/unconditional_image_generation with its
                                   default arguments, UNet2DModel
     denoising-diffusion-pytorch   its Trainer with its default arguments, without mirroring, which
-                                  digits do not bear; Unet and GaussianDiffusion
+                                  digits do not bear, for all subjects; Unet and GaussianDiffusion
 
 The other libraries' examples draw in 1,000 steps; here they draw by DDIM, each its own, in `CALLS`.
 """
@@ -22,30 +22,93 @@ import io
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from suffuse import recipe as recipes
 from suffuse import training
 from suffuse.model import Model
+from suffuse.recipe import Recipe
 from suffuse.training import checkpoint
 
-__all__ = ["TRAINERS", "Look"]
+__all__ = ["DIGITS", "EMOJI", "TRAINERS", "Look", "Subject"]
 
 CALLS = 50
 """Steps in which the other libraries' models are sampled."""
 
-STEPS, EVERY = 1000, 50
-"""Of ours: how many it plans, after which its learning rate is 0, and between checkpoints, of which
-the last ten are looked at."""
 
-SIZE = 8
+@dataclass(frozen=True)
+class Subject:
+    """What is to be learned, and by which networks.
+
+    Attributes:
+        name: in words.
+        recipe: ours; its data set is what all are given.
+        changes: to the recipe.
+        features: of `image/kid`, on which pictures are compared.
+        steps: of ours, after which its learning rate is 0; the last ten of twenty checkpoints are
+            looked at.
+        level: of KID, at or below which pictures are good unless another is asked for.
+        limit: core-seconds after which the other libraries are given up, unless others are.
+        widths: of the levels of diffusers' UNet2DModel, with attention from level `attention` on.
+        dim, multipliers: of denoising-diffusion-pytorch's Unet.
+    """
+
+    name: str
+    recipe: str
+    changes: Mapping[str, Any]
+    features: str
+    steps: int
+    level: float
+    limit: float
+    widths: tuple[int, ...]
+    attention: int
+    dim: int
+    multipliers: tuple[int, ...]
+
+    def asked(self, **training: Any) -> Recipe:
+        """The recipe without conditions, with these settings of training."""
+        changes = {"evaluators": [], "sampling.guidance": 1.0} | dict(self.changes)
+        changes |= {f"training.{name}": value for name, value in training.items()}
+        return recipes.load(self.recipe, changes).model_copy(update={"conditions": {}})
+
+
+DIGITS = Subject(
+    "digits",
+    "image/digits",
+    {},
+    features="classifier",
+    steps=1000,
+    level=0.2,
+    limit=250.0,
+    widths=(24, 48),
+    attention=1,
+    dim=24,
+    multipliers=(1, 2),
+)
+"""1,258 pictures, 8x8; about half a million parameters."""
+
+EMOJI = Subject(
+    "emoji",
+    "image/emoji",
+    {"dataset.concepts": "all", "dataset.views": 1, "denoiser.context": 0},
+    features="dual",
+    steps=1500,
+    level=0.0,
+    limit=330.0,
+    widths=(32, 64, 96),
+    attention=2,
+    dim=32,
+    multipliers=(1, 2, 3),
+)
+"""6,233 pictures, RGB, 32x32; two to three million parameters."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +118,7 @@ class Look:
     Attributes:
         seconds: of training until now, by the clock.
         cores: the same in seconds of processor cores.
-        draw: n -> pictures [n, 1, 8, 8] in [0, 1].
+        draw: n -> pictures [n, C, H, W] in [0, 1].
     """
 
     seconds: float
@@ -77,24 +140,19 @@ class _Watch:
         self.cores += time.process_time() - self._since[1]
 
 
-def ours(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
+def ours(subject: Subject, pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
     """`suffuse.training.train`, looked at afterwards by its checkpoints; the data are the recipe's.
 
     Writing checkpoints is in its core-seconds.
     """
-    asked = recipes.load(
-        "image/digits",
-        {
-            "evaluators": [],
-            "sampling.guidance": 1.0,
-            "training.steps": STEPS,
-            "training.seed": seed,
-            "training.precision": "fp32",
-            "training.sample_every": 0,
-            "training.checkpoint_every": EVERY,
-            "training.keep": STEPS,
-        },
-    ).model_copy(update={"conditions": {}})
+    asked = subject.asked(
+        steps=subject.steps,
+        seed=seed,
+        precision="fp32",
+        sample_every=0,
+        checkpoint_every=max(1, subject.steps // 20),
+        keep=20,
+    )
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         model = training.train(asked, run, progress=False)
@@ -106,25 +164,28 @@ def ours(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
 
 
 def _drawn(model: Model, n: int, seed: int) -> Tensor:
-    made = model.sample(n, seed=seed, batch=n)
-    return torch.stack([torch.from_numpy(np.array(picture))[None] for picture in made]) / 255
+    return as_tensor(model.sample(n, seed=seed, batch=128))
 
 
-def diffusers(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
+def diffusers(
+    subject: Subject, pictures: Tensor, seed: int, looks: Sequence[float]
+) -> Iterator[Look]:
     """The unconditional example of diffusers, which plans 100 epochs."""
     from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(seed)
+    channels, size = pictures.shape[1:3]
+    levels, plain = len(subject.widths), subject.attention
     network = UNet2DModel(
-        sample_size=SIZE,
-        in_channels=1,
-        out_channels=1,
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
         layers_per_block=2,
-        block_out_channels=(24, 48),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=subject.widths,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * (levels - plain),
+        up_block_types=("AttnUpBlock2D",) * (levels - plain) + ("UpBlock2D",) * plain,
         norm_num_groups=8,
     )
     average = EMAModel(
@@ -170,18 +231,19 @@ def diffusers(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[L
     yield from _looked(step, draw, looks)
 
 
-def lucidrains(pictures: Tensor, seed: int, looks: Sequence[float]) -> Iterator[Look]:
+def lucidrains(
+    subject: Subject, pictures: Tensor, seed: int, looks: Sequence[float]
+) -> Iterator[Look]:
     """The Trainer of denoising-diffusion-pytorch, which goes on where it stopped."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Trainer, Unet
-    from PIL import Image
 
     torch.manual_seed(seed)
-    network = Unet(dim=24, dim_mults=(1, 2), channels=1)
-    diffusion = GaussianDiffusion(network, image_size=SIZE, sampling_timesteps=CALLS)
+    channels, size = pictures.shape[1:3]
+    network = Unet(dim=subject.dim, dim_mults=subject.multipliers, channels=channels)
+    diffusion = GaussianDiffusion(network, image_size=size, sampling_timesteps=CALLS)
     with tempfile.TemporaryDirectory() as folder:
         for i, picture in enumerate(pictures):
-            values = (picture[0] * 255).round().to(torch.uint8).numpy()
-            Image.fromarray(values).save(Path(folder, f"{i:05d}.png"))
+            as_image(picture).save(Path(folder, f"{i:05d}.png"))
         trainer = Trainer(
             diffusion,
             folder,
@@ -234,7 +296,20 @@ def _batches(pictures: Tensor, size: int) -> Iterator[Tensor]:
         yield from pictures[torch.randperm(len(pictures))].split(size)
 
 
-TRAINERS: dict[str, Callable[[Tensor, int, Sequence[float]], Iterator[Look]]] = {
+def as_tensor(images: Sequence[Image.Image]) -> Tensor:
+    """Pictures as float32 [N, C, H, W] in [0, 1]."""
+    values = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    values = values[..., None] if values.ndim == 3 else values
+    return values.permute(0, 3, 1, 2).float() / 255
+
+
+def as_image(picture: Tensor) -> Image.Image:
+    """A picture [C, H, W] in [0, 1], which it is held to, in 8 bits."""
+    values = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
+
+
+TRAINERS: dict[str, Callable[[Subject, Tensor, int, Sequence[float]], Iterator[Look]]] = {
     "suffuse": ours,
     "diffusers": diffusers,
     "denoising-diffusion-pytorch": lucidrains,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from suffuse.errors import SuffuseError
-from suffuse_text.prompts import segments
+from suffuse_text.prompts import mixed, segments
 
 __all__ = ["Encoder", "Frozen"]
 
@@ -104,17 +104,11 @@ class Frozen(nn.Module):
         Raises:
             SuffuseError: for a prompt that is no text.
         """
-        out, encoder = self.null(len(values)), self.encoder
+        out = self.null(len(values))
         for i, value in enumerate(values):
-            found = [] if value is None else self._pieces(value)
-            if found:
-                ids = [*encoder.begin, *(piece for piece, _ in found), *encoder.end]
-                weights = [*(w for _, w in found), *(1.0 for _ in encoder.end)]
-                states = encoder.states(
-                    torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool)
-                )
-                out[i, : len(ids), :-1] = states[0]
-                out[i, : len(ids), -1] = torch.tensor([*(1.0 for _ in encoder.begin), *weights])
+            if value is not None:
+                told = self._told(value)
+                out[i, : len(told)] = told
         return out
 
     def forward(self, prepared: Tensor) -> dict[str, Tensor]:
@@ -139,11 +133,45 @@ class Frozen(nn.Module):
         """What `prepare` makes of n values that are not given."""
         return torch.zeros(n, self.length + self.ends, self.encoder.features + 1, device=device)
 
-    def _pieces(self, prompt: Any) -> list[tuple[int, float]]:
-        """The word pieces of a prompt, with their weights; those of weight 0 are left out."""
+    def _told(self, prompt: Any) -> Tensor:
+        """What `prepare` says of one prompt, without padding, [L, features + 1].
+
+        Of several that are mixed the weights are such that the mean over all tokens is that of the
+        prompts by their shares.
+        """
         if not isinstance(prompt, str):
             raise SuffuseError(f"a prompt is text, and {prompt!r} is none")
-        found = [(p, w) for text, w in segments(prompt) if w for p in self.encoder.tokens(text)]
-        if len(found) > self.length:
-            logger.warning("only the first %d word pieces of a prompt are used", self.length)
-        return found[: self.length]
+        encoder, parts, left = self.encoder, [], self.length
+        for text, share in mixed(prompt):
+            # What stands before the first token that counts is kept of the first prompt alone.
+            skipped = encoder.pooled if parts else 0
+            room = left - (self.ends - skipped if parts else 0)
+            pieces = self._pieces(text)
+            if len(pieces) > room:
+                logger.warning("only the first %d word pieces of a prompt are used", self.length)
+                pieces = pieces[: max(0, room)]
+            if not pieces:
+                continue
+            ids = [*encoder.begin, *(piece for piece, _ in pieces), *encoder.end]
+            states = encoder.states(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))
+            weights = torch.tensor(
+                [
+                    *(1.0 for _ in encoder.begin),
+                    *(w for _, w in pieces),
+                    *(1.0 for _ in encoder.end),
+                ]
+            )
+            counted = len(ids) - encoder.pooled
+            told = torch.cat([states[0].float().cpu(), weights[:, None]], 1)[skipped:]
+            parts.append((share, counted, told))
+            left = room - len(pieces)
+        if not parts:
+            return self.null(1)[0, :0]
+        total = sum(counted for _, counted, _ in parts)
+        for share, counted, told in parts:
+            told[:, -1] *= share * total / counted
+        return torch.cat([told for _, _, told in parts])
+
+    def _pieces(self, text: str) -> list[tuple[int, float]]:
+        """The word pieces of a text, with their weights; those of weight 0 are left out."""
+        return [(p, w) for part, w in segments(text) if w for p in self.encoder.tokens(part)]

@@ -3,11 +3,14 @@
     a red fox                 each word with the weight 1
     a (red:1.5) fox           one word, or several, with a weight of their own, 0 or below too
     a (red fox:0.5)
+    a fox :: a cat            two prompts, read apart and mixed half and half
+    a fox ::3 a cat           the first counts three times as much
 
 Words are runs of letters and digits after NFKC and case folding; a pictograph stands for its name
 in Unicode, so that "🦊" is a fox. A bracket that opens no weight, or is never closed, is read as a
 blank: a prompt is a sentence, and no mistake in it is an error.
-Weights are held within ±`MOST`.
+Weights are held within ±`MOST`; those of prompts that are mixed say only how much each counts
+beside the others.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-__all__ = ["MOST", "STOP", "Word", "parse", "segments", "words"]
+__all__ = ["MOST", "STOP", "Word", "mixed", "parse", "segments", "words"]
 
 MOST = 4.0
 """The largest weight."""
@@ -30,6 +33,7 @@ STOP = frozenset(
 """Words that say nothing of what is to be seen."""
 
 _WEIGHTED = re.compile(r"\(([^()]*):\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s*\)")
+_MIXED = re.compile(r"::\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)?")
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -58,6 +62,21 @@ def words(text: str) -> list[str]:
 def _name(pictograph: str) -> str:
     """Of a face only what it is of: "FOX FACE" is a fox."""
     return unicodedata.name(pictograph, "").removesuffix(" FACE")
+
+
+def mixed(prompt: str) -> list[tuple[str, float]]:
+    """The prompts that a prompt mixes, each with its share; the sizes of the shares sum to 1.
+
+    >>> mixed("a fox ::3 a cat")
+    [('a fox ', 0.75), (' a cat', 0.25)]
+    >>> mixed("a fox")
+    [('a fox', 1.0)]
+    """
+    texts = _MIXED.split(prompt[:LONGEST])  # text, weight, text, weight, ..., text
+    weights = [1.0 if weight is None else float(weight) for weight in [*texts[1::2], None]]
+    found = [(t, w) for t, w in zip(texts[::2], weights, strict=True) if t.strip() and w]
+    total = sum(abs(weight) for _, weight in found)
+    return [(text, weight / total) for text, weight in found]
 
 
 def segments(prompt: str) -> list[tuple[str, float]]:

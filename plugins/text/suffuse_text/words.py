@@ -5,7 +5,9 @@ layer lets words see each other ("hot" beside "dog"), and with the weights w_i o
 
     h = mean_i w_i · layer(e)_i
 
-goes through a perceptron to the vector that is added to the noise level's embedding. Asked for
+goes through a perceptron to the vector that is added to the noise level's embedding. Where a prompt
+mixes several (`prompts.mixed`), words see those of their own alone, and h is the mean of theirs by
+their shares. Asked for
 `sketch` channels, the encoder also lays a learned picture of the prompt, a quarter of the state's
 resolution, beside the input: a network that sees where things belong learns many concepts in a
 fraction of the steps that the vector alone takes.
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from suffuse.errors import SuffuseError
-from suffuse_text.prompts import parse
+from suffuse_text.prompts import Word, mixed, parse
 
 __all__ = ["Words"]
 
@@ -94,6 +96,9 @@ class Words(nn.Module):
     def prepare(self, values: Sequence[Any]) -> Tensor:
         """[n, length, 2] float32: the row of each word and its weight; weight 0 is padding.
 
+        The words of the k-th of several prompts that are mixed have k times the number of rows
+        added to theirs.
+
         Raises:
             SuffuseError: for a prompt that is no text, or has no word that the model knows.
         """
@@ -112,11 +117,14 @@ class Words(nn.Module):
         These are "concat" [n, sketch, H, W], and "tokens" [n, length, features], each times its
         weight, with "token_mask" [n, length].
         """
-        rows, weights = prepared[..., 0].long(), prepared[..., 1]
+        told, weights = prepared[..., 0].long(), prepared[..., 1]
+        rows, part = told % self.embedding.num_embeddings, told // self.embedding.num_embeddings
         real = weights != 0
         given = real.any(1)
         # A row that is given nothing attends to its padding: what comes of it is not used.
-        h = self.layer(self.embedding(rows), src_key_padding_mask=~(real | ~given[:, None]))
+        seen = (real | ~given[:, None])[:, None, :] & (part[:, :, None] == part[:, None, :])
+        hidden = ~seen.repeat_interleave(self.layer.self_attn.num_heads, 0)
+        h = self.layer(self.embedding(rows), src_mask=hidden)
         weights = weights.to(h.dtype)
         h = h * weights[..., None]
         pooled = h.sum(1) / real.sum(1, keepdim=True).clamp(min=1)
@@ -138,7 +146,10 @@ class Words(nn.Module):
     def _known(self, prompt: Any) -> list[tuple[int, float]]:
         if not isinstance(prompt, str):
             raise SuffuseError(f"a prompt is text, and {prompt!r} is none")
-        found = [word for word in parse(prompt) if word.weight]
+        several = [
+            (share, [word for word in parse(text) if word.weight]) for text, share in mixed(prompt)
+        ]
+        found = [word for _, part in several for word in part]
         shown = prompt if len(prompt) <= 60 else f"{prompt[:60]}..."
         if not found and prompt.strip():
             logger.warning("%r has no words that count: it is as no prompt", shown)
@@ -152,10 +163,26 @@ class Words(nn.Module):
             if unknown:
                 names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
                 logger.warning("the model does not know %s; left out of %r", names, shown)
+            several = [(s, [w for w in part if w.text in self.rows]) for s, part in several]
             found = known
         if len(found) > self.length:
             logger.warning("only the first %d words of %r are used", self.length, shown)
-        return [(self._row(word.text), word.weight) for word in found[: self.length]]
+        return self._rows([(share, part) for share, part in several if part])
+
+    def _rows(self, several: Sequence[tuple[float, Sequence[Word]]]) -> list[tuple[int, float]]:
+        """Rows and weights, by which the mean over all words is that of the parts by shares."""
+        left = self.length
+        kept: list[tuple[float, Sequence[Word]]] = []
+        for share, part in several:
+            if part[:left]:
+                kept.append((share, part[:left]))
+            left -= len(part[:left])
+        total, size = sum(len(part) for _, part in kept), self.embedding.num_embeddings
+        return [
+            (k * size + self._row(word.text), word.weight * share * total / len(part))
+            for k, (share, part) in enumerate(kept)
+            for word in part
+        ]
 
     def _row(self, word: str) -> int:
         return self.rows[word] if self.names else zlib.crc32(word.encode()) % self.buckets
