@@ -1,6 +1,6 @@
 """How long a training takes until what it makes is good: ours beside that of other libraries.
 
-Good is a KID at or below a level, of as many samples as the test split has, on stated features.
+Good is a KID at or below a level, against the test split, on stated features.
 Time is that of training alone, in core-seconds, which what else the machine does moves less than
 seconds.
 """
@@ -34,8 +34,6 @@ __all__ = ["TimeToQuality", "cases", "table"]
 
 SUBJECTS = {f"training/core-seconds until {s.name} are good": s for s in (DIGITS, EMOJI)}
 """By the task's name."""
-LOOKS = (0.25, 0.5, 0.75, 1.0)
-"""Shares of `limit` after which the other libraries' models are looked at."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,13 @@ class TimeToQuality:
         judge: Any = plugins.build("evaluator", {"name": "image/kid", "features": subject.features})
 
         def kid(look: Look) -> Metric:
-            made = [Example(as_image(picture)) for picture in look.draw(len(test))]
+            made = [Example(as_image(picture)) for picture in look.draw(subject.samples)]
             found: Metric = judge.evaluate(made, test=test, train=train, seed=0)[0]
             return found
 
         if limit < 0:
             raise SuffuseError(f"limit is a number of core-seconds above 0; given {limit:g}")
-        looks = [share * limit for share in LOOKS]
+        looks = [share * limit for share in subject.looks]
         curve, reached = [], False
         for look in TRAINERS[self.model](subject, pictures, self.seed, looks):
             figure = kid(look)
@@ -90,8 +88,8 @@ class TimeToQuality:
         cores, seconds, value = curve[-1]
         return Result(
             [
-                Metric("core-seconds", cores, cores, cores, "lower", n=len(test)),
-                Metric("seconds", seconds, seconds, seconds, "lower", n=len(test), unit="s"),
+                Metric("core-seconds", cores, cores, cores, "lower", n=subject.samples),
+                Metric("seconds", seconds, seconds, seconds, "lower", n=subject.samples, unit="s"),
                 figure,
             ],
             {"reached": reached, "curve": curve, "level": level},

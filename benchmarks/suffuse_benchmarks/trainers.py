@@ -3,8 +3,8 @@
 A trainer is a function (subject, pictures, seed, looks) -> a generator that trains for so many
 core-seconds, and yields what it has spent on training so far and how to draw samples. Setting up
 and drawing are no training. All learn without labels or words; each has its own defaults for what a
-user would not set (rates, batches, schedules of noise and of the rate, averaging), in float32, and
-a network of the size that the subject says.
+user would not set (rates, batches, precision, schedules of noise and of the rate, averaging), and a
+network of the size that the subject says.
 
     suffuse                       the subject's recipe, without its conditions
     diffusers                     the loop of examples/unconditional_image_generation with its
@@ -53,8 +53,10 @@ class Subject:
         recipe: ours; its data set is what all are given.
         changes: to the recipe.
         features: of `image/kid`, on which pictures are compared.
-        steps: of ours, after which its learning rate is 0; the last ten of twenty checkpoints are
+        samples: that are judged, beside the test split.
+        steps: of ours, after which its learning rate is 0; the last `checkpoints` of twenty are
             looked at.
+        looks: shares of `limit` after which the other libraries' models are.
         level: of KID, at or below which pictures are good unless another is asked for.
         limit: core-seconds after which the other libraries are given up, unless others are.
         widths: of the levels of diffusers' UNet2DModel, with attention from level `attention` on.
@@ -65,7 +67,10 @@ class Subject:
     recipe: str
     changes: Mapping[str, Any]
     features: str
+    samples: int
     steps: int
+    checkpoints: int
+    looks: tuple[float, ...]
     level: float
     limit: float
     widths: tuple[int, ...]
@@ -83,9 +88,12 @@ class Subject:
 DIGITS = Subject(
     "digits",
     "image/digits",
-    {},
+    {"training.precision": "fp32"},
     features="classifier",
+    samples=539,
     steps=1000,
+    checkpoints=10,
+    looks=(0.25, 0.5, 0.75, 1.0),
     level=0.2,
     limit=250.0,
     widths=(24, 48),
@@ -98,17 +106,25 @@ DIGITS = Subject(
 EMOJI = Subject(
     "emoji",
     "image/emoji",
-    {"dataset.concepts": "all", "dataset.views": 1, "denoiser.context": 0},
+    {
+        "dataset.concepts": "all",
+        "dataset.views": 1,
+        "denoiser.context": 0,
+        "training.precision": "bf16",
+    },
     features="dual",
-    steps=1500,
-    level=0.0,
-    limit=330.0,
+    samples=256,
+    steps=600,
+    checkpoints=4,
+    looks=(0.5, 1.0),
+    level=0.006,
+    limit=400.0,
     widths=(32, 64, 96),
     attention=2,
     dim=32,
     multipliers=(1, 2, 3),
 )
-"""6,233 pictures, RGB, 32x32; two to three million parameters."""
+"""6,244 pictures, RGB, 32x32; two to three million parameters. Ours in bf16, as it would choose."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +164,6 @@ def ours(subject: Subject, pictures: Tensor, seed: int, looks: Sequence[float]) 
     asked = subject.asked(
         steps=subject.steps,
         seed=seed,
-        precision="fp32",
         sample_every=0,
         checkpoint_every=max(1, subject.steps // 20),
         keep=20,
@@ -156,7 +171,7 @@ def ours(subject: Subject, pictures: Tensor, seed: int, looks: Sequence[float]) 
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         model = training.train(asked, run, progress=False)
-        for path in sorted((run / "checkpoints").iterdir())[-10:]:
+        for path in sorted((run / "checkpoints").iterdir())[-subject.checkpoints :]:
             found = checkpoint.load(path)
             model.network.load_state_dict(dict(found.ema))
             facts = found.facts

@@ -67,7 +67,7 @@ def test_the_first_look_at_the_level_counts(
 ) -> None:
     found = case(level, limit).run(Context())
     cores, seconds, _ = found.metrics
-    assert cores.value == (limit or DIGITS.limit) * quality.LOOKS[looks - 1]
+    assert cores.value == (limit or DIGITS.limit) * DIGITS.looks[looks - 1]
     assert seconds.value == cores.value / 2
     assert found.detail["reached"] is reached
     assert len(found.detail["curve"]) == looks

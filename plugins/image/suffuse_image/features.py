@@ -82,7 +82,5 @@ def features(name: str, samples: Sequence[Example], *, test: Dataset, train: Dat
         embed, told, origin = vision, vision.name, f"the vectors of the model in {name}"
     else:
         raise unknown("feature (or folder with a vision model)", name, NAMES)
-    train_x, test_x = (
-        embed([look.again(split[i].data) for i in range(len(split))]) for split in (train, test)
-    )
+    train_x, test_x = (look.embedded(split, name, embed) for split in (train, test))
     return Features(told, origin, train_x, test_x, embed)

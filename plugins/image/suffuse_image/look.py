@@ -8,7 +8,7 @@ pixels a side at most.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,20 @@ class Look:
         """A picture in the size and channels of the made ones."""
         _, height, width = self.encoder.shape
         return crop_to(eight_bit(image, self.encoder.channels), (height, width))
+
+    def embedded(
+        self, dataset: Dataset, name: str, embed: Callable[[Sequence[Image.Image]], Tensor]
+    ) -> Tensor:
+        """The vectors [N, D] of a split's pictures, by the encoder of that name or path.
+
+        They are made once per process, as long as the data set lives.
+        """
+        key = ("embedded", name, *self.encoder.shape)
+        kept = _kept(dataset)
+        if key not in kept:
+            kept[key] = embed([self.again(dataset[i].data) for i in range(len(dataset))])
+        found: Tensor = kept[key]
+        return found
 
     def split(self, dataset: Dataset) -> tuple[Tensor, tuple[Any, ...]]:
         """Pictures and labels of a split: all, or 10,000 of them evenly spaced.
