@@ -122,6 +122,16 @@ def test_print_config_is_a_recipe_that_trains(toy, tmp_path):
     assert json.loads((out / "config.json").read_text())["recipe"]["training"]["seed"] == 5
 
 
+def test_pairs_behind_set_need_no_second_one(toy):
+    words = ["train", "toy/spiral", "--print-config"]
+    apart = run(*words, "--set", "training.steps=7", "--set", "training.batch=3")
+    pairs = ["training.steps=7", "training.batch=3"]
+    assert run(*words, "--set", *pairs)[:2] == apart[:2]
+    assert run(*words, *pairs)[:2] == apart[:2]
+    assert "steps = 7" in apart[1]
+    assert "batch = 3" in apart[1]
+
+
 def test_sampling_into_a_folder_and_making_one_again(made, tmp_path):
     out = tmp_path / "out"
     code, text, _ = run("sample", str(made), "-n", "3", "--arm", "left,right", "-o", str(out))
@@ -238,6 +248,7 @@ MISTAKES = [
     (["train", "toy/spirl"], "did you mean 'toy/spiral'"),
     (["train", "toy/spiral", "--set", "training.stepz=1"], "did you mean 'training.steps'"),
     (["train", "toy/spiral", "--set", "training.steps"], "key=value"),
+    (["train", "toy/spiral", "training"], "key=value"),
     (["train", "toy/spiral", "--data", "x", "--print-config"], "dataset.path"),
     (["solvers", "show", "dimm"], "did you mean 'ddim'"),
     (["solvers", "show", "ddim", "--schedule", "cosin"], "did you mean 'cosine'"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
+@click.argument("more", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory.  [runs/RECIPE]")
 @click.option("--data", type=click.Path(), help="The data set's path (dataset.path).")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change the recipe.")
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--print-config", is_flag=True, help="Print the resolved recipe and stop.")
 def train(
     recipe: str,
+    more: tuple[str, ...],
     out: Path | None,
     data: str | None,
     changes: tuple[str, ...],
@@ -38,6 +40,8 @@ def train(
 ) -> None:
     """Train a model by RECIPE: a registered name, or a path that ends in .toml.
 
+    KEY=VALUE changes the recipe, with --set before it or without.
+
     \b
     suffuse train image/digits --out runs/a --set training.steps=2000
     suffuse train image/digits --out runs/a --resume
@@ -48,7 +52,7 @@ def train(
     """
     from suffuse import recipe as recipes
 
-    assignments = recipes.overrides(changes)
+    assignments = recipes.overrides([*changes, *more])
     if data is not None:
         assignments["dataset.path"] = str(Path(data).resolve())
     if seed is not None:
