@@ -101,8 +101,13 @@ def test_each_pattern_of_training_levels_is_what_it_is_called():
     assert (torch.where(unknown, t, u[:, :1]) == u[:, :1]).all()
     assert unknown.any(1).all()
     assert 0.3 < unknown.double().mean() < 0.9
-    prefix = (unknown.long().diff(dim=1) >= 0).all(1)
-    assert 0.4 < prefix.double().mean() < 0.9
+    assert (~unknown).any(1).double().mean() > 0.8
+    for how in (
+        (unknown.long().diff(dim=1) >= 0).all(1),  # what follows
+        (unknown.long().diff(dim=1).abs().sum(1) == 2) & ~unknown[:, 0] & ~unknown[:, -1],  # a gap
+        (unknown[:, ::2] == ~unknown[:, 1::2]).all(1) & (unknown.long().diff(dim=1) != 0).all(1),
+    ):
+        assert 0.05 < how.double().mean() < 0.8
     t = forcing(together=0, known=0, rising=1.0).levels(u)
     assert (t.diff(dim=1) >= 0).all()
     t = forcing(together=0, known=0, rising=0).levels(u)
@@ -134,6 +139,22 @@ def test_known_frames_do_not_count_in_the_loss():
 
     loss = process.loss(network, x, t, noise)
     torch.testing.assert_close(loss, torch.tensor([0.5, 0.0], dtype=loss.dtype))
+
+
+def test_details_count_more_by_the_signal_to_noise_ratio_up_to_a_bound():
+    x = torch.randn(1, 3, 1, 2, 2)
+    t = torch.tensor([[0.01, 0.5, 0.9]], dtype=torch.float64)
+    c = schedules.cosine().at(t)
+    ratio = (4.0 * (c.alpha / c.sigma).square()).clamp(max=10.0)
+    assert ratio[0, 0] == 10.0 and ratio[0, 1] > ratio[0, 2]
+    answer = lambda x_t, level: x + 1.0  # noqa: E731
+    found = forcing(details=4.0).loss(answer, x, t, torch.randn_like(x))
+    torch.testing.assert_close(found.double(), (1 + ratio).mean(1))
+    t = torch.tensor([[0.0, 0.9, 0.0]], dtype=torch.float64)  # the middle is nearly sure
+    found = forcing(details=4.0).loss(answer, x, t, torch.randn_like(x))
+    torch.testing.assert_close(found, torch.tensor([11.0]))
+    with pytest.raises(SuffuseError, match="details is 0 or more"):
+        forcing(details=-1.0)
 
 
 def test_one_level_for_all_frames_is_the_gaussian_process():

@@ -7,8 +7,10 @@ frames, fills gaps or walks through time, by the matrix of levels that the sampl
 `levels`).
 
 Training draws, for each clip, one of four patterns: one level for all frames; known frames at level
-0 (the first ones, or some at random) and one level for the others; levels that rise along the clip;
-independent levels. Known frames do not count in the loss.
+0 and one level for the others; levels that rise along the clip; independent levels. Known are the
+first frames, all but a gap, some at random, or every second, third and so on: what is asked of a
+model later is to go on, to fill, and to make more frames between. Known frames do not count in the
+loss.
 
 Sources: independent levels: Chen et al., "Diffusion forcing: next-token prediction meets
 full-sequence diffusion" (2024), arXiv 2407.01392; levels that do not fall: Sun et al.,
@@ -24,12 +26,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from suffuse.diffusion.process import Gaussian, State, mean_over
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
 __all__ = ["Forcing", "forcing"]
+
+
+MOST = 10.0
+"""So many times more a frame's error counts at most, by `Forcing.details`."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,20 @@ class Forcing(Gaussian):
     Attributes:
         together, known, rising: the shares of clips with these patterns; the rest has independent
             levels.
+        details: a frame's error counts 1 + min(details · SNR, 10) times, so that what is still
+            unsure where there is little noise is learned as well. SNR is the frame's own, or the
+            lesser one of its two neighbours where that is more.
     """
 
     together: float = 0.4
     known: float = 0.3
     rising: float = 0.15
+    details: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.details < 0:
+            raise SuffuseError(f"details is 0 or more, and {self.details} is not")
         shares = (self.together, self.known, self.rising)
         if min(shares) < 0 or sum(shares) > 1:
             raise SuffuseError(
@@ -66,13 +79,7 @@ class Forcing(Gaussian):
         own, chance = u[:, 2:].chunk(2, dim=1)
         frames = own.shape[1]
         t = super().levels(shared).expand(-1, frames)
-        # Known: the first k frames, or each with the chance p; k and p themselves by chance.
-        index = torch.arange(frames, device=u.device, dtype=u.dtype) / frames
-        first = index < own[:, :1] ** 3
-        some = chance < own[:, 1:2] if frames > 1 else first
-        seen = torch.where(own[:, -1:] < 0.5, first, some)
-        seen = seen & ~seen.all(1, keepdim=True)
-        t_known = torch.where(seen, 0.0, t)
+        t_known = torch.where(_seen(own, chance), 0.0, t)
         independent = super().levels(own)
         rising = independent.sort(1).values
         edges = (self.together, self.together + self.known)
@@ -92,7 +99,33 @@ class Forcing(Gaussian):
         each = t[:, None].expand(b, frames) if t.ndim == 1 else t
         parts = [x.reshape(rows) for x in (raw, x_0, x_t)]
         flat = super().error(*parts, each.reshape(-1), noise.reshape(rows), None)
-        return mean_over(flat.reshape(b, frames), mask)
+        found = flat.reshape(b, frames)
+        if self.details:
+            c = self.schedule.at(each)
+            ratio = self.details * (c.alpha / c.sigma.clamp(min=1e-6)).square()
+            ratio = ratio.clamp(max=MOST)
+            between = torch.minimum(ratio[:, :-2], ratio[:, 2:])
+            ratio = torch.maximum(ratio, pad(between, (1, 1)))
+            found = found * (1 + ratio.to(found))
+        return mean_over(found, mask)
+
+
+def _seen(own: Tensor, chance: Tensor) -> Tensor:
+    """Which frames are known, [B, F], by uniform numbers [B, F] each; never all of a clip."""
+    frames = own.shape[1]
+    i = torch.arange(frames, device=own.device)
+    how, size, place = own[:, -1:], own[:, :1], chance[:, :1]
+    first = i < frames * size**3
+    gap = 1 + torch.floor(size * (frames - 1))
+    begin = torch.floor(place * (frames - gap + 1))
+    around = (i < begin) | (i >= begin + gap)
+    some = chance < size
+    apart = 2 + torch.floor(6 * size**2)
+    every = (i + torch.floor(place * apart)) % apart == 0
+    seen = torch.where(how < 0.75, some, every)
+    seen = torch.where(how < 0.55, around, seen)
+    seen = torch.where(how < 0.35, first, seen)
+    return seen & ~seen.all(1, keepdim=True)
 
 
 def forcing(
@@ -102,6 +135,7 @@ def forcing(
     together: float = 0.4,
     known: float = 0.3,
     rising: float = 0.15,
+    details: float = 0.0,
 ) -> Forcing:
     """The process, for recipes.
 
@@ -115,4 +149,5 @@ def forcing(
         together=together,
         known=known,
         rising=rising,
+        details=details,
     )

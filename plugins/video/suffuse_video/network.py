@@ -91,6 +91,22 @@ class Cache:
         return k, v
 
 
+class _Residual(nn.Module):
+    """h + conv(SiLU(modulate(conv(SiLU(h))))), by e [n, 1, width]; a fresh one is h."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.conv_0 = convolution(2, features, features)
+        self.conv_1 = zeroed(convolution(2, features, features))
+        self.modulation = zeroed(nn.Linear(width, 2 * features))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """The same shape [n, features, h, w]."""
+        scale, shift = self.modulation(e).transpose(1, 2)[..., None].chunk(2, dim=1)
+        added: Tensor = self.conv_1(silu(torch.addcmul(shift, self.conv_0(silu(h)), 1 + scale)))
+        return h + added
+
+
 class _Refine(nn.Module):
     """Pixels from what tokens say of them and from the noisy frames, by convolutions.
 
@@ -101,14 +117,17 @@ class _Refine(nn.Module):
 
         h = enter(x, before, after, said);   h += conv(SiLU(modulate(conv(SiLU(h)))))
         out = leave(SiLU(h)) + skip · x
+
+    The middle is done `depth` times, with weights of its own each time.
     """
 
-    def __init__(self, channels: int, features: int, width: int) -> None:
+    def __init__(self, channels: int, features: int, width: int, depth: int) -> None:
         super().__init__()
         self.enter = convolution(2, 12 * channels + features // SAID, features)
         self.conv_0 = convolution(2, features, features)
         self.conv_1 = convolution(2, features, features)
         self.modulation = zeroed(nn.Linear(width, 2 * features))
+        self.more = nn.ModuleList(_Residual(features, width) for _ in range(depth - 1))
         self.leave = zeroed(convolution(2, features, 4 * channels))
         self.skip = zeroed(nn.Linear(width, channels))
         self.hand = nn.Linear(width, channels)
@@ -134,6 +153,8 @@ class _Refine(nn.Module):
         h = torch.cat([seen, said], dim=1).contiguous(memory_format=torch.channels_last)
         h = self.enter(h)
         h = h + self.conv_1(silu(torch.addcmul(shift, self.conv_0(silu(h)), 1 + scale)))
+        for block in self.more:
+            h = block(h, e)
         h = pixel_shuffle(self.leave(silu(h)), 2)
         kept = self.skip(e).transpose(1, 2)[..., None]
         return torch.addcmul(h, kept, x.to(h.dtype))
@@ -156,6 +177,7 @@ class SpaceTime(Network):
             alone; 1 is a network that never does anything else.
         refine: channels of the convolutions that draw the pixels from what the tokens say and from
             the noisy frame, for an even patch; 0 leaves the pixels to the tokens.
+        refine_depth: how many blocks of two convolutions draw.
 
     The output of a fresh network is zero.
 
@@ -177,13 +199,14 @@ class SpaceTime(Network):
         mlp_ratio: float = 4.0,
         causal: float = 0.0,
         refine: int = 0,
+        refine_depth: int = 1,
     ) -> None:
         super().__init__(shape, width)
-        if min(patch, depth) < 1 or width < 4 or refine < 0 or not 0 <= causal <= 1:
+        if min(patch, depth, refine_depth) < 1 or width < 4 or refine < 0 or not 0 <= causal <= 1:
             raise SuffuseError(
-                "patch and depth of a space-time transformer are 1 or more, its width 4 or more, "
-                f"refine 0 or more and causal a share; given {patch}, {depth}, {width}, {refine} "
-                f"and {causal}"
+                "patch, depth and refine_depth of a space-time transformer are 1 or more, its "
+                "width 4 or more, refine 0 or more and causal a share; given "
+                f"{patch}, {depth}, {refine_depth}, {width}, {refine} and {causal}"
             )
         if refine and (patch % 2 or refine % SAID):
             raise SuffuseError(
@@ -205,7 +228,7 @@ class SpaceTime(Network):
         self.leave = nn.Linear(
             width, refine // SAID * (patch // 2) ** 2 if refine else channels * patch**2
         )
-        self.refine = _Refine(channels, refine, width) if refine else None
+        self.refine = _Refine(channels, refine, width, refine_depth) if refine else None
         if not refine:
             zeroed(self.leave)
 
