@@ -60,16 +60,17 @@ def test_every_kind_of_case_has_figures(context):
     cases = [bench.Words("t", "m", 0, steps=1, n=8, source="tiny")]
     for how in ("full", "rolling", "copy last", "linear blend"):
         cases.append(bench.Frames("t", how, 0, "interpolation", how, steps=1, n=4, source="tiny"))
-    cases.append(bench.Frames("t", "c", 0, "prediction", "cached", False, 1, 4, source="tiny"))
+    cases.append(bench.Frames("t", "c", 0, "prediction", "cached", True, 1, 4, source="tiny"))
     for how in ("full", "cached"):
-        prompted = how == "full"
-        cases.append(bench.Long("t", how, 0, how, prompted, 1, times=2, n=4, source="tiny"))
+        cases.append(bench.Long("t", how, 0, how, steps=1, times=2, n=4, source="tiny"))
     cases.append(bench.Pace("t", "cached", 0, steps=1, source="tiny"))
     for case in cases:
         metrics = {m.name: m for m in case.run(context).metrics}
         assert all(np.isfinite(m.value) for m in metrics.values())
         if case.model == "full" and "calls for a frame" in metrics:
             assert metrics["calls for a frame"].value == pytest.approx(1 / 4)
+        if isinstance(case, bench.Pace):
+            assert metrics["memory, frame 256"].value == metrics["memory, frame 16"].value
         if case.model == "copy last":
             assert metrics["calls for a frame"].value == 0
             assert metrics["PSNR"].value > 15

@@ -146,7 +146,8 @@ def test_details_count_more_by_the_signal_to_noise_ratio_up_to_a_bound():
     t = torch.tensor([[0.01, 0.5, 0.9]], dtype=torch.float64)
     c = schedules.cosine().at(t)
     ratio = (4.0 * (c.alpha / c.sigma).square()).clamp(max=10.0)
-    assert ratio[0, 0] == 10.0 and ratio[0, 1] > ratio[0, 2]
+    assert ratio[0, 0] == 10.0
+    assert ratio[0, 1] > ratio[0, 2]
     answer = lambda x_t, level: x + 1.0  # noqa: E731
     found = forcing(details=4.0).loss(answer, x, t, torch.randn_like(x))
     torch.testing.assert_close(found.double(), (1 + ratio).mean(1))

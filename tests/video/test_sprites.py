@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from suffuse import plugins
 from suffuse.errors import SuffuseError
 from suffuse_video.conformance import _emoji, _sprites
 from suffuse_video.emoji import Emoji, named
@@ -120,3 +121,22 @@ def test_packages_that_are_none_are_refused(tmp_path):
     (tmp_path / "1f9a1.webp").write_bytes(b"no picture")
     with pytest.raises(SuffuseError, match="cannot read 1f9a1"):
         Emoji("train", str(tmp_path))[0]
+
+
+def test_pictures_in_their_styles_may_stand_beside_the_animations(tmp_path):
+    _emoji(tmp_path)
+    plain, train, test = (
+        Emoji(split, str(tmp_path), frames=4, size=16, stills=stills)
+        for split, stills in (("train", False), ("train", True), ("test", True))
+    )
+    pictures = plugins.build("dataset", {"name": "image/emoji"}, split="train")
+    assert len(train) == len(plain) + len(pictures)
+    assert {test[i].conditions["style"] for i in range(len(test))} == {"fluent"}
+    assert train[0].conditions == {**plain[0].conditions, "style": "fluent"}
+    assert set(train.conditions["style"].names) > {"fluent", "noto"}
+    still, picture = train[len(plain)], pictures[0]
+    assert still.conditions == picture.conditions
+    assert (still.data.frames == still.data.frames[:1]).all()
+    assert abs(still.data.frames[0].mean() - np.asarray(picture.data).mean()) < 3
+    with pytest.raises(IndexError):
+        train[len(train)]

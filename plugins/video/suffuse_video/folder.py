@@ -12,7 +12,6 @@ The test split is of whole files: those whose name's SHA-256 digest, as a fracti
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from suffuse.plugins.contracts import Condition, Example, Split
 
 from .clip import Clip, fitted
 from .reading import PICTURES, VIDEOS, length, shown, stream
+from .splits import checked, fraction
 
 __all__ = ["Folder"]
 
@@ -83,8 +83,6 @@ class Folder:
         side: int = 128,
         test_fraction: float = 0.1,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
         if not path:
             raise SuffuseError("video/folder needs a folder: --data DIR, or dataset.path=DIR")
         if frames < 1 or stride < 0 or side < 1 or not fps > 0 or not 0 <= test_fraction < 1:
@@ -96,7 +94,7 @@ class Folder:
         root = Path(path)
         if not root.is_dir():
             raise SuffuseError(f"there is no folder {str(root)!r}")
-        self.split, self.frames, self.fps, self.side = split, frames, fps, side
+        self.split, self.frames, self.fps, self.side = checked(split), frames, fps, side
         # A clip of one frame is as long as that frame is shown: nothing.
         files = _scan(root.resolve(), (frames - 1) / fps)
         # Without subfolders all clips are of one kind, so that recipes with labels serve them too.
@@ -167,13 +165,10 @@ class Folder:
 
 
 def _held_out(files: tuple[_File, ...], test_fraction: float) -> set[str]:
-    def fraction(file: _File) -> float:
-        return int.from_bytes(hashlib.sha256(file.name.encode()).digest()[:8], "big") / 2**64
-
-    ranked = sorted(files, key=fraction)
-    chosen = {file.name for file in ranked if fraction(file) < test_fraction}
+    ranked = sorted((file.name for file in files), key=fraction)
+    chosen = {name for name in ranked if fraction(name) < test_fraction}
     if test_fraction and len(ranked) > 1:
-        chosen = (chosen or {ranked[0].name}) - {ranked[-1].name}
+        chosen = (chosen or {ranked[0]}) - {ranked[-1]}
     elif len(ranked) == 1:
         chosen = set()
     return chosen

@@ -16,7 +16,7 @@ from suffuse.errors import SuffuseError
 
 from . import levels
 from .forcing import Forcing
-from .network import Cache, SpaceTime
+from .network import Cache, SpaceTime, each_frames, spread
 
 __all__ = ["How", "complete", "following", "window"]
 
@@ -83,9 +83,6 @@ def complete(
                 "with the cache, frames follow those that are known, and here some are known "
                 "further on: choose another --how"
             )
-        given = dict(settings)
-        if given.pop("guidance", 1.0) not in (None, 1.0):
-            raise SuffuseError("with the cache there is no guidance: give --guidance 1")
         new = following(
             model,
             states[:, :count],
@@ -94,7 +91,7 @@ def complete(
             seed=seed,
             first=first,
             counted=counted,
-            **given,
+            **settings,
         )
         return torch.cat([states[:, :count].float().cpu(), new], dim=1)
     padded = max(total, length)
@@ -161,6 +158,7 @@ def following(
     solver: Any = None,
     seed: int | Sequence[int] = 0,
     first: int = 0,
+    guidance: float | None = None,
     counted: Callable[[int], None] | None = None,
     told: Callable[[int], None] | None = None,
     on_step: Callable[[Any], None] | None = None,
@@ -169,17 +167,19 @@ def following(
     """The frames that follow, one after the other, each in the same time and memory.
 
     What the network made of the frames before is kept (`network.Cache`) for as many frames as it
-    was trained with, so that a call computes one frame alone.
+    was trained with, so that a call computes one frame alone. What a prompt asks of the parts of a
+    clip is told to the frames in turn; what it asks of the last part, to all that follow.
 
     Args:
         model: whose network was trained with a share of causal batches (denoiser.causal).
         states: the frames before, [B, K, C, h, w]; K may be 0.
         frames: how many follow.
-        steps, solver, seed, first: as for `Model.sample`.
+        steps, solver, seed, first, guidance: as for `Model.sample`; with guidance a network call
+            is of twice the size.
         counted: told the network calls of each frame.
         told: told the number of each frame as it is done.
         on_step: called after each row of each frame.
-        conditions: of the model; a prompt speaks of one clip, and is refused.
+        conditions: of the model.
 
     Returns:
         [B, frames, C, h, w], float32 on the CPU.
@@ -193,22 +193,32 @@ def following(
             "the cache needs a network that looks at the past alone: train video/spacetime with "
             "--set denoiser.causal=0.2"
         )
-    b = len(states)
-    for name, condition in model.conditions.items():
-        if condition.kind == "text" and conditions.get(name) is not None:
-            raise SuffuseError(f"with the cache, clips go on without a {name}: leave it out")
+    b, length = len(states), model.shape[0]
     values = {k: v if isinstance(v, list) else [v] * b for k, v in conditions.items()}
-    cache = Cache(model.shape[0] - 1)
+    given = any(v is not None for each in values.values() for v in each)
+    weight = (model.recipe.sampling.guidance if guidance is None else guidance) if given else 1.0
+    cache = Cache(length - 1)
     plan = model.plan(solver, steps)
     made: list[Tensor] = []
     with torch.inference_mode():
-        slots = model.network.slots(model.prepare(values, b))
-        if "moments" in slots:
-            slots["moments"] = slots["moments"][:, :1]
+        prepared = model.prepare(values, b)
+        if weight != 1:
+            nothing = model.prepare({name: [None] * b for name in values}, b)
+            prepared = {k: torch.cat([v, nothing[k]]) for k, v in prepared.items()}
+        slots = model.network.slots(prepared)
+        asked = spread(slots.pop("moments"), length) if "moments" in slots else None
 
         def call(x: Tensor, level: Tensor) -> Tensor:
-            answer: Tensor = network(x, level, causal=True, cache=cache, **slots)
-            return answer
+            begin, there = cache.frames, x.shape[1]
+            if asked is not None:
+                places = torch.arange(begin, begin + there).clamp(max=length - 1)
+                slots["moments"] = asked[:, places.to(asked.device)]
+            level = each_frames(level, x, x.shape[2])
+            if weight == 1:
+                return network(x, level, causal=True, cache=cache, **slots)
+            twice = (torch.cat([k, k]) for k in (x, level))
+            to, away = network(*twice, causal=True, cache=cache, **slots).chunk(2)
+            return away + weight * (to - away)
 
         def remember(x: Tensor) -> None:
             cache.writing = True

@@ -172,12 +172,15 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise SuffuseError(f"cannot read {path}: it is no video ({error.args[-1]})") from None
+        why = getattr(error, "strerror", None) or error
+        raise SuffuseError(f"cannot read {path}: it is no video ({why})") from None
     with container:
         if not container.streams.video:
-            kinds = sorted({stream.type for stream in container.streams})
+            kinds = sorted({stream.type for stream in container.streams} - {"data"})
             raise SuffuseError(
-                f"cannot read {path}: it has no pictures, only {', '.join(kinds) or 'nothing'}"
+                f"cannot read {path}: it has no pictures, only {', '.join(kinds)}"
+                if kinds
+                else f"cannot read {path}: there are no pictures in it; its end may be missing"
             )
         yield container, container.streams.video[0]
 

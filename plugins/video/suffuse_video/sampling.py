@@ -77,7 +77,7 @@ class Sized:
             SuffuseError: for a length or a rate that cannot be.
         """
         told = [
-            (_one(frames, i) or self.model.shape[0], _one(fps, i) or 0, _one(longer, i))
+            (_told(frames, i, self.model.shape[0]), _told(fps, i), _one(longer, i))
             for i in range(n)
         ]
         own = {k: v for k, v in settings.items() if k in self.model.conditions}
@@ -106,12 +106,13 @@ class Sized:
         if longer not in _OWN["longer"].names:
             raise SuffuseError(f"longer is between or on, and {longer!r} is neither")
         most = own * (own - 1)
-        if total != int(total) or total < 1 or fps < 0 or (longer == "between" and total > most):
+        if total != int(total) or total < 1 or (longer == "between" and total > most):
             raise SuffuseError(
                 f"a clip has 1 frame or more, up to {most} between the {own} of this model (and "
-                f"any number with --longer on), at a rate above 0; given {total:g} frames and "
-                f"{fps:g} a second"
+                f"any number with --longer on); given {total:g} frames"
             )
+        if fps is not None and not fps > 0:
+            raise SuffuseError(f"fps is above 0, and {fps:g} is not")
         total = int(total)
         made = self.model.sample(len(run), seed=seed, first=first, batch=batch, **settings)
         if total > own:
@@ -159,6 +160,11 @@ def composed(model: Any, names: Iterable[str]) -> Any:
     """What makes clips of another length or rate, where that is asked for; else the model."""
     asked = {name for name in names if name in _OWN and name not in model.conditions}
     return Sized(model) if asked else model
+
+
+def _told(value: Any, i: int, usual: Any = None) -> Any:
+    found = _one(value, i)
+    return usual if found is None else found
 
 
 def _one(value: Any, i: int) -> Any:

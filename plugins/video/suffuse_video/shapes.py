@@ -20,7 +20,6 @@ the test split alone: they show whether a model has learned the words or the sen
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +32,7 @@ from suffuse.plugins.contracts import Condition, Example, Split
 
 from . import drawing
 from .clip import Clip
+from .splits import Generated, fraction
 
 __all__ = [
     "CAMERAS",
@@ -180,11 +180,9 @@ def captions(split: Split) -> tuple[str, ...]:
         for motion in MOTIONS
     ]
 
-    def held_out(caption: str) -> bool:
-        digest = hashlib.sha256(f"video/shapes/{caption}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32
-
-    return tuple(c for c in every if held_out(c) == (split == "test"))
+    return tuple(
+        c for c in every if (fraction(f"video/shapes/{c}") < TEST_SHARE) == (split == "test")
+    )
 
 
 @cache
@@ -266,7 +264,7 @@ def reflected(start: Array, velocity: Array, frames: int, low: Array, high: Arra
     return np.asarray(low + span - abs(way - span))
 
 
-class Shapes:
+class Shapes(Generated):
     """One split of the captioned clips. Clip i of a seed is always the same.
 
     Args:
@@ -302,8 +300,7 @@ class Shapes:
         test_clips: int = 512,
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
+        super().__init__(split, clips, test_clips, seed)
         if frames < 1 or size < 8 or min(clips, test_clips) < 1 or not fps > 0:
             raise SuffuseError(
                 "shapes take 1 frame or more of 8 pixels or more, 1 clip or more, and a rate above "
@@ -314,24 +311,17 @@ class Shapes:
                 "digits, bounces and strengths are shares of clips, 0 to 1; given "
                 f"{digits}, {bounces} and {strengths}"
             )
-        self.split, self.frames, self.size, self.fps, self.seed = split, frames, size, fps, seed
+        self.frames, self.size, self.fps = frames, size, fps
         self.digits, self.bounces, self.strengths = digits, bounces, strengths
         self._still = PACE * size * (frames - 1) > size - 1 - 2 * (3.5 * CELL * size + MARGIN)
-        self._length = clips if split == "train" else test_clips
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return {"prompt": Condition("text", VOCABULARY), "strength": Condition("number")}
 
-    def __len__(self) -> int:
-        return self._length
-
     def scene(self, index: int) -> Scene:
         """What clip `index` shows."""
-        if not -self._length <= index < self._length:
-            raise IndexError(index)
-        key = [self.seed, index % self._length, self.split == "test"]
-        random = np.random.default_rng(key)
+        random = self.random(index)
         digit, bounce = random.uniform(size=2) < (self.digits, self.bounces)
         said = _kinds(self.split, self._still)[2 * digit + bounce]
         motion = parse(said[int(random.integers(len(said)))])

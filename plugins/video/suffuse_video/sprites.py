@@ -17,7 +17,6 @@ A fifth of the characters, by the SHA-256 digest of their parts, are the test sp
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
 from .clip import Clip
+from .splits import checked, fraction
 
 __all__ = ["ACTIONS", "Sprites"]
 
@@ -66,8 +66,6 @@ class Sprites:
     def __init__(
         self, split: Split = "train", path: str | None = None, frames: int = 8, fps: float = 8.0
     ) -> None:
-        if split not in ("train", "test"):
-            raise ValueError(f"split is 'train' or 'test', not {split!r}")
         if not path:
             raise SuffuseError(
                 "video/sprites needs the sheets of the Liberated Pixel Cup, which are not part of "
@@ -77,7 +75,8 @@ class Sprites:
             raise SuffuseError(
                 f"a clip has 1 frame or more at a rate above 0; given {frames} and {fps}"
             )
-        self.split, self.path, self.frames, self.fps = split, str(Path(path).resolve()), frames, fps
+        self.split, self.frames, self.fps = checked(split), frames, fps
+        self.path = str(Path(path).resolve())
         names = _names(self.path)
         characters = [
             (a, b, c, d)
@@ -122,8 +121,7 @@ class Sprites:
 
 
 def _held_out(character: tuple[str, ...]) -> bool:
-    digest = hashlib.sha256("/".join(character).encode()).digest()
-    return int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32
+    return fraction("/".join(character)) < TEST_SHARE
 
 
 @cache
