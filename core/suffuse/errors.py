@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["MissingExtra", "SuffuseError", "unknown"]
+__all__ = ["MissingExtra", "SuffuseError", "out_of_memory", "unknown"]
 
 
 class SuffuseError(Exception):
@@ -17,6 +17,19 @@ class SuffuseError(Exception):
 
 class MissingExtra(SuffuseError):  # noqa: N818 - it says what is wrong
     """Something needs packages that an extra of its distribution installs, and that are absent."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: of the interpreter, of a GPU, or of torch's tensors on a host.
+
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    (True, False)
+    """
+    # torch has a class of it for GPUs alone, and that is a RuntimeError
+    said = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )
 
 
 def unknown(kind: str, name: object, choices: Iterable[str]) -> SuffuseError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +51,62 @@ def test_a_batch_in_parts_teaches_the_same(micro: int, tmp_path: Path) -> None:
     )
 
 
+def too_large_for_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def too_large_for_a_host() -> None:
+    torch.empty(10**15)  # torch says of it what it says when memory runs out
+
+
+@pytest.mark.parametrize("too_large", [too_large_for_a_gpu, too_large_for_a_host])
 def test_where_memory_runs_out_the_batch_is_halved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    too_large: Callable[[], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     genuine = engine._Run.losses
 
     def cramped(self: Any, forward: Any, batch: Any) -> Any:
         if len(batch.u) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return genuine(self, forward, batch)
+            torch.rand(1)  # as dropout draws
+            too_large()
+        found = genuine(self, forward, batch)
+        drawn.append(float(torch.rand(1)))
+        return found
 
     monkeypatch.setattr(engine._Run, "losses", cramped)
-    run = tmp_path / "run"
+    run, drawn = tmp_path / "run", list[float]()
     train(small(), run)
     assert "going on with 2 examples at once" in capsys.readouterr().err
     assert Record.read(run).micro_batch == 2
-    monkeypatch.undo()
+    first, drawn = drawn, []
     train(small(micro_batch=2), tmp_path / "other", progress=False)
     assert torch.equal(weights(run), weights(tmp_path / "other"))
+    assert first == drawn  # dropout is that of a run which always had so small parts
+
+
+def test_parts_may_get_smaller_when_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the sentence for several processes that run out of memory says to do."""
+    sizes, genuine = list[int](), engine._Run.losses
+
+    def seen(self: Any, forward: Any, batch: Any) -> Any:
+        sizes.append(len(batch.u))
+        return genuine(self, forward, batch)
+
+    monkeypatch.setattr(engine._Run, "losses", seen)
+    for steps, micro in ((2, 0), (3, 5), (4, 2)):
+        sizes.clear()
+        train(small(steps=steps, micro_batch=micro), tmp_path / "run", resume=True, progress=False)
+        assert max(sizes) == (micro or 10)
+    record = Record.read(tmp_path / "run")
+    record.model_copy(update={"micro_batch": 1}).write(tmp_path / "run")
+    sizes.clear()
+    train(small(steps=5, micro_batch=2), tmp_path / "run", resume=True, progress=False)
+    assert max(sizes) == 1
 
 
 def test_where_one_example_is_too_much_it_is_said(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import suffuse
-from suffuse.errors import SuffuseError
+from suffuse.errors import SuffuseError, out_of_memory
 
 __all__ = ["cli", "main"]
 
@@ -109,11 +109,7 @@ def _sentence(error: Exception) -> str | None:
     """What to say of an error that the user can mend; None for those of the program."""
     if isinstance(error, SuffuseError):
         return str(error)
-    text = str(error)
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)  # torch's own class of it is one, for a GPU
-        and ("out of memory" in text or "can't allocate memory" in text)
-    ):
+    if out_of_memory(error):
         return (
             "there is not enough memory; give a smaller --batch, or in training a smaller "
             "training.batch"

@@ -44,6 +44,7 @@ CHANGEABLE = frozenset(
         "patience",
         "sharded",
         "recompute",
+        "micro_batch",
     )
 )
 """What a run may be given anew when it goes on; `training.steps` only if it grows."""

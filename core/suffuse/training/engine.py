@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from suffuse import plugins, storage
-from suffuse.errors import SuffuseError
+from suffuse.errors import SuffuseError, out_of_memory
 from suffuse.model import Model
 from suffuse.recipe import Recipe
 from suffuse.training import card, divergence, importance, looks, setup
@@ -159,7 +159,6 @@ class _Run(Session):
     def _step(self) -> None:
         step = self.done
         batch = self._drawn(step)
-        _seed(self.device, _mixed(self.training.seed, step, self.ranks.index))
         rate = self._rate(step)
         for group in self.learner.optimizer.param_groups:
             group["lr"] = rate
@@ -193,11 +192,12 @@ class _Run(Session):
     def _gradient(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Leave the gradient of a batch in the weights; the loss and the time of each example."""
         while True:
-            self.learner.optimizer.zero_grad()
+            _seed(self.device, _mixed(self.training.seed, self.done, self.ranks.index))
+            self.learner.begin()
             try:
                 return self._summed(batch)
-            except RuntimeError as error:
-                if not _out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
             if self.ranks.count > 1 or self.micro_batch == 1:
                 raise SuffuseError(
@@ -372,10 +372,6 @@ class _Run(Session):
         self.report.step(self.done)
         self.report.stop()
         self.report.say(f"{self.out}: {self.done} steps in {duration(self.clock.seconds())}")
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
 def _due(done: int, every: int) -> bool:

@@ -92,6 +92,10 @@ class Learner:
             losses = self.uncertainty(losses, u)
         return losses if weight is None else losses * weight
 
+    def begin(self) -> None:
+        """Make ready for a step: no gradients."""
+        self.optimizer.zero_grad()
+
     @contextmanager
     def part_of_batch(self, last: bool) -> Iterator[None]:
         """Gradients are only exchanged after the last part of a batch."""

@@ -94,7 +94,8 @@ class Session:
         self.averages = Averages(self.model.network, self.learner.network, self.training)
         self.forward = precision.autocast(self.learner.prepared, self.device, self.precision)
         share = len(self.ranks.share(self.training.batch))
-        self.micro_batch = min(record.micro_batch or self.training.micro_batch or share, share)
+        asked_for = [n for n in (record.micro_batch, self.training.micro_batch) if n]
+        self.micro_batch = min([share, *asked_for])
         self.importance = importance.Importance(self.device) if self.training.importance else None
         self.lowered = record.lowered
         self.earlier: list[float] = []
