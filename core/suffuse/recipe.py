@@ -174,6 +174,12 @@ class Recipe(_Checked):
                     "an objective needs a teacher: name a model in training.start, or use "
                     "`suffuse distill`"
                 )
+        training = data["training"]
+        if training["patience"] and not (training["evaluate_every"] and data["evaluators"]):
+            raise SuffuseError(
+                "training.patience counts evaluations, and there are none under way: set "
+                "training.evaluate_every to a number of steps, in a recipe that names evaluators"
+            )
         for name, part in data["conditions"].items():
             where = f"conditions.{name}"
             data["conditions"][name] = plugins.resolve("conditioner", part, where=where)

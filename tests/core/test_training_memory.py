@@ -185,7 +185,9 @@ def test_weights_are_averaged_over_another_width_afterwards(tmp_path: Path) -> N
             cli, ["ema", str(tmp_path / "run"), str(tmp_path / f"{std}"), "--std", str(std)]
         )
         assert done.exit_code == 0, done.output
-    load(tmp_path / "0.07").sample(2)
+    made = load(tmp_path / "0.07")
+    made.sample(2)
+    assert made.recipe.training.ema_std == 0.07
     wanted, usual = weights(tmp_path / "straight"), weights(tmp_path / "run")
     torch.testing.assert_close(weights(tmp_path / "0.1"), usual, rtol=1e-5, atol=1e-6)
     off = (weights(tmp_path / "0.07") - wanted).norm() / (usual - wanted).norm()

@@ -33,7 +33,8 @@ def small(**changes: Any) -> recipes.Recipe:
         "decay": "constant", "precision": "fp32", "learning_rate": 0.01, "log_every": 3,
     }  # fmt: skip
     given = {f"training.{key}": value for key, value in {**usual, **changes}.items()}
-    given |= {"dataset.n": 40, "denoiser.width": 16, "evaluators": []}
+    given |= {"dataset.n": 40, "denoiser.width": 16}
+    given |= {} if "evaluate_every" in changes else {"evaluators": []}
     return recipes.load("toy/spiral", given)
 
 
@@ -43,6 +44,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def figure(step: int, value: float) -> dict[str, Any]:
+    return {"name": "kid", "step": step, "value": value, "better": "lower", "low": 0.0,
+            "high": 1.0, "n": 4, "unit": "", "floor": None}  # fmt: skip
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -165,25 +171,99 @@ def test_a_run_that_diverges_goes_back_and_on_with_half_the_rate(
     assert all(bool(k.isfinite().all()) for k in weights(tmp_path / "run").values())
 
 
+@pytest.mark.parametrize("step", [0, 7])
+def test_what_was_seen_of_given_up_weights_is_forgotten(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looks at steps that are gone over again are made again, and trackers are not left open."""
+    genuine, open_ones, seen = engine._Run.losses, [0], list[tuple[str, int, int]]()
+
+    def broken(self: Any, forward: Any, batch: Any) -> Any:
+        losses, t = genuine(self, forward, batch)
+        return losses * (torch.nan if self.done == step and not self.lowered else 1.0), t
+
+    class Tracker:
+        def __init__(self) -> None:
+            open_ones[0] += 1
+
+        def log(self, values: Any, step: int) -> None:
+            pass
+
+        def finish(self) -> None:
+            open_ones[0] -= 1
+
+    def sheet(model: Any, path: Path) -> None:
+        assert all(bool(p.isfinite().all()) for p in model.network.parameters())
+        seen.append(("sheet", int(path.stem[-6:]), Record.read(tmp_path / "run").lowered))
+        storage.write_bytes(path, b"")
+
+    def evaluated(model: Any, path: Path, step: int) -> None:
+        seen.append(("figure", step, Record.read(tmp_path / "run").lowered))
+        storage.write_json(path, [*looks.evaluations(path), figure(step, 1.0)])
+
+    monkeypatch.setattr(engine._Run, "losses", broken)
+    monkeypatch.setattr("suffuse.training.session.opened", lambda *given: [Tracker()])
+    monkeypatch.setattr(looks, "sheet", sheet)
+    monkeypatch.setattr(looks, "evaluate", evaluated)
+    often = {"sample_every": 1, "evaluate_every": 1, "log_every": 12, "checkpoint_every": 4}
+    train(small(divergence="lower", **often), tmp_path / "run", progress=False)
+    assert open_ones == [0]
+    back = step // 4 * 4
+    for kind in ("sheet", "figure"):
+        earlier = [(kind, k, 0) for k in range(1, step + 1)]
+        assert [k for k in seen if k[0] == kind] == [
+            *earlier, *((kind, k, 1) for k in range(back + 1, 13))
+        ]  # fmt: skip
+    found = looks.evaluations(tmp_path / "run" / "evaluation.json")
+    assert [m["step"] for m in found] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("killed", [None, "evaluation", "checkpoint"])
 def test_training_ends_where_evaluations_get_no_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {2: 3.0, 4: 1.0, 6: 2.0, 8: 1.5, 10: 0.5}
 
     def evaluated(model: Any, path: Path, step: int) -> list[dict[str, Any]]:
         found = looks.evaluations(path)
-        new = {"name": "kid", "step": step, "value": values.get(step, 9.0), "better": "lower",
-               "low": 0.0, "high": 1.0, "n": 4, "unit": "", "floor": None}  # fmt: skip
+        new = figure(step, values.get(step, 9.0))
         storage.write_json(path, [*found, new])
         return [new]
 
+    class Kill(BaseException):
+        pass
+
+    def kill(*given: Any) -> None:
+        raise Kill
+
     monkeypatch.setattr(looks, "evaluate", evaluated)
-    asked = small(evaluate_every=2, patience=2)
-    train(asked, tmp_path / "run", progress=False)
+    asked = small(evaluate_every=2, patience=2, checkpoint_every=8)
+    if killed:
+        with monkeypatch.context() as patch, pytest.raises(Kill):
+            if killed == "evaluation":
+                patch.setattr(
+                    looks, "evaluate", lambda m, p, s: kill() if s == 8 else evaluated(m, p, s)
+                )
+            else:
+                patch.setattr(engine._Run, "_finish", kill)
+            train(asked, tmp_path / "run", progress=False)
+    train(asked, tmp_path / "run", resume=True, progress=False)
+    assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6, 8]
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000008"]
     assert "8 of 10 examples" in (tmp_path / "run" / "README.md").read_text()
     before = weights(tmp_path / "run")
     train(asked, tmp_path / "run", resume=True, progress=False)  # finished
     assert all(torch.equal(before[name], k) for name, k in weights(tmp_path / "run").items())
+
+
+def test_patience_without_evaluations_is_refused() -> None:
+    with pytest.raises(SuffuseError, match=r"training\.patience .* training\.evaluate_every"):
+        small(patience=2)
+    with pytest.raises(SuffuseError, match=r"names evaluators"):
+        recipes.load(
+            "toy/spiral",
+            {"training.patience": 2, "training.evaluate_every": 5, "evaluators": []},
+        )
 
 
 def test_runs_of_earlier_versions_go_on(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def ema(run: Path, out: Path, std: float) -> None:
     new_folder(out)
     model = suffuse.load(run)
     weights = rebuilt(run, std)
+    averaged = model.recipe.training.model_copy(update={"ema_std": std})
+    model.recipe = model.recipe.model_copy(update={"training": averaged})
     with storage.replacing_folder(out) as folder:
         model.save(folder, weights)
     click.echo(f"{out}: weights averaged over {std:g} of the training")

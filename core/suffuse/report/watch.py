@@ -74,7 +74,7 @@ def watch(run: Path, path: Path, every: float) -> None:
 
 def _state(run: Path, done: int, steps: int, finished: bool) -> str:
     if finished:
-        return f"finished after {steps:,} steps"
+        return f"finished after {done:,} steps"
     newest = max((p.stat().st_mtime for p in run.glob("*.json*")), default=0.0)
     quiet = time.time() - newest
     if quiet > 600:

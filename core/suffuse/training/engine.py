@@ -79,7 +79,7 @@ def train(
         ranks.lead(lambda: setup.begin(out, asked, resume, report))
         record = Record.read(out)
         if record.finished >= asked.training.steps:
-            report.say(f"{out} is finished: {record.finished} steps are done")
+            report.say(f"{out} is finished")
             return Model.load(out)
         # Initial weights and dropout draw from torch's own generators; the caller's are kept.
         device = accelerator.device
@@ -128,7 +128,7 @@ class _Run(Session):
                 )
             if self.done:
                 self.report.say(f"going on from step {self.done} of {self.training.steps}")
-                self._look()
+                self._judge()  # it may have been stopped at that
             self.report.begin(self.done, self.training.steps)
             with self.stop:
                 if self.training.divergence == "lower" and self.saved < 0:
@@ -234,6 +234,7 @@ class _Run(Session):
         ask = self.ranks.count == 1 or last or done % ASK_EVERY == 0
         stopping = ask and self.ranks.any(self.stop.asked)
         if self.averages.snapshot_due(done):
+            self.check()
             self.averages.collect()
             with self.clock.paused():
                 self.ranks.lead(lambda: self.averages.snapshot(self.out, done))
@@ -242,11 +243,17 @@ class _Run(Session):
         if stopping:
             raise Interrupted(self.out, done, training.steps)
         if not last:
-            self._look()
-            if training.patience and _due(done, training.evaluate_every):
-                self.enough = self.ranks.any(self.ranks.index == 0 and self._enough())
-            if self.enough:
-                self.checkpoint()
+            self._judge()
+
+    def _judge(self) -> None:
+        """Samples and evaluations that are due, and whether these say that it is enough."""
+        self._look()
+        if self.training.patience and _due(self.done, self.training.evaluate_every):
+            self.enough = self.ranks.any(self.ranks.index == 0 and self._enough())
+        if self.enough:
+            if self.window.steps:
+                self._log()
+            self.checkpoint()
 
     def _enough(self) -> bool:
         """Whether the first figure of the evaluations has stopped to get better."""
@@ -307,11 +314,11 @@ class _Run(Session):
         self.ranks.lead(lambda: divergence.keep(self.out, note, weights))
         if self.training.divergence == "stop" or self.lowered == divergence.MOST_LOWERED:
             raise divergence.stopped(self.out, found, self.saved)
+        self.ranks.lead(lambda: looks.forget(self.out, self.saved))
         self.lowered += 1
         record = Record.read(self.out).model_copy(update={"lowered": self.lowered})
         self.ranks.lead(lambda: record.write(self.out))
-        if self.metrics is not None:
-            self.metrics.close()
+        self.close()
         self.window = Window(self.device)
         self.restore()
         self.report.say(
@@ -334,6 +341,7 @@ class _Run(Session):
                 looks.evaluate(self.model, found, done)
 
         if last or _due(done, training.sample_every) or _due(done, training.evaluate_every):
+            self.check()
             self.averages.collect()
             apart = self.model.device != self.device and self.ranks.index == 0
             with self.clock.paused():

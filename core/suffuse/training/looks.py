@@ -15,7 +15,7 @@ from suffuse.stats import evenly
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate", "evaluations", "sheet", "since_best"]
+__all__ = ["evaluate", "evaluations", "forget", "sheet", "since_best"]
 
 ROWS = 4
 CATEGORIES = 12
@@ -99,6 +99,17 @@ def evaluate(model: Model, path: Path, step: int) -> list[dict[str, Any]]:
         earlier = [m for m in evaluations(path) if m["step"] < step]
         storage.write_json(path, earlier + found)
     return found
+
+
+def forget(run: Path, step: int) -> None:
+    """Remove the sheets and figures of later steps: they are of weights that the run gave up."""
+    for path in (run / "samples").glob("step-*.png"):
+        if int(path.stem.removeprefix("step-")) > step:
+            path.unlink()
+    found = evaluations(run / "evaluation.json")
+    kept = [metric for metric in found if metric["step"] <= step]
+    if kept != found:
+        storage.write_json(run / "evaluation.json", kept)
 
 
 def since_best(metrics: list[dict[str, Any]]) -> int:

@@ -152,18 +152,18 @@ class Session:
         found = self.ranks.lead(lambda: checkpoint.newest(folder, self.report.say))
         if self.ranks.index != 0:
             found = checkpoint.newest(folder, lambda text: None)
-        self.metrics = (
-            Metrics(self.out / "metrics.jsonl", found.step if found else 0)
-            if self.ranks.index == 0
-            else None
-        )
-        self.trackers = opened(self.model.recipe, self.out) if self.ranks.index == 0 else []
+        logged = found.step if found else 0
+        if found and found.facts["window_steps"]:  # a line of that very step came after it
+            logged -= 1
+        first = self.ranks.index == 0
+        self.metrics = Metrics(self.out / "metrics.jsonl", logged) if first else None
+        self.trackers = opened(self.model.recipe, self.out) if first else []
         self.saved = found.step if found else -1
         if found is None:
             return
         self.learner.load(found.model, found.optimizer)
         self.averages.restore(found.ema)
-        facts, first = found.facts, self.ranks.index == 0
+        facts = found.facts
         # Sums over all processes were saved: the first one carries them on.
         self.clock = Clock(self.device, facts["seconds"], facts["core_seconds"] if first else 0.0)
         self.meter = Meter(self.device, facts.get("joules"))
@@ -177,6 +177,8 @@ class Session:
 
     def checkpoint(self) -> None:
         """Save all that the run needs to go on, and the model as it is now."""
+        if self.saved == self.done:
+            return
         self.check()
         sums = self.ranks.sum(self.window.tensor())
         cores = self.ranks.sum(torch.tensor(self.clock.cores(), dtype=torch.float64))
