@@ -79,7 +79,8 @@ class Training(_Checked):
         sharded: splits weights, gradients and moments among the processes (FSDP), instead of a
             whole copy on each.
         recompute: computes the activations of a block again on the way back, to save memory.
-        compile: whether torch compiles the network; "auto" decides by how long the run will take.
+        compile: whether torch compiles the network; "on" wherever it can, and "auto" where that
+            saves time over the whole run.
         lora: the rank of matrices that learn instead of the weights of `start`; 0 is all of these.
         learning_rate: its highest value.
         warmup: steps over which it rises from 0.
@@ -273,10 +274,10 @@ def load(source: str | PathLike[str], changes: Mapping[str, Any] | None = None) 
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with other values for some dotted keys, resolved."""
+    """A recipe with other values for some keys, as `load` takes them, resolved."""
     data = recipe.model_dump()
     for key, value in changes.items():
-        _assign(data, key, value)
+        _assign(data, _placed(data, key), value)
     return options.check(Recipe, data).resolved()
 
 

@@ -209,6 +209,18 @@ def test_evaluating(made, tmp_path):
     assert "distance" in run("evaluate", str(made), "-n", "20")[1]
 
 
+def test_figures_that_are_no_numbers_are_null(made, tmp_path, monkeypatch):
+    from suffuse.model import Model
+    from suffuse.plugins.contracts import Metric
+
+    nothing = Metric("spread", float("nan"), float("-inf"), 1.0, "lower", 1)
+    monkeypatch.setattr(Model, "evaluate", lambda self, *given, **settings: [nothing])
+    out = tmp_path / "figures.json"
+    assert run("evaluate", str(made), "--json", "-o", str(out))[0] == 0
+    (figure,) = json.loads(out.read_text())
+    assert (figure["value"], figure["low"], figure["high"]) == (None, None, 1.0)
+
+
 def test_two_processes_make_what_one_makes(made, tmp_path, toy_environment):
     one, two = tmp_path / "one", tmp_path / "two"
     words = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from suffuse import recipe as recipes
+from suffuse import storage
 from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse.model import load
@@ -52,6 +54,34 @@ def test_each_method_trains_a_student(method: str, teacher: Path, tmp_path: Path
     assert len(model.plan()) == 2
     assert model.recipe.training.start == str(teacher)
     assert len(model.sample(3)) == 3
+
+
+def test_a_teacher_that_changes_under_way_is_told(teacher: Path, tmp_path: Path) -> None:
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own)
+    words = ["distill", str(own), "--out", str(tmp_path / "fast"), *TINY, "--resume"]
+    done = CliRunner().invoke(cli, [*words, "--steps", "2"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    again = CliRunner().invoke(cli, [*words, "--steps", "3"])
+    assert again.exit_code == 0, (again.output, again.exception)
+    changed = {k: v + 1 for k, v in storage.load_tensors(own / "model.safetensors").items()}
+    storage.save_tensors(own / "model.safetensors", changed)
+    refused = CliRunner().invoke(cli, [*words, "--steps", "4"])
+    assert isinstance(refused.exception, SuffuseError)
+    assert "have changed since the run" in str(refused.exception)
+
+
+def test_a_student_learns_as_a_whole_and_is_told_by_bare_keys(
+    teacher: Path, tmp_path: Path
+) -> None:
+    asked = recipes.load(teacher / "recipe.toml", {"training.start": str(teacher), "lora": 2})
+    train(asked.model_copy(update={"training": asked.training.model_copy(update={"steps": 1})}),
+          tmp_path / "lora", progress=False)  # fmt: skip
+    words = ["distill", str(tmp_path / "lora"), "--out", str(tmp_path / "fast"), *TINY]
+    done = CliRunner().invoke(cli, [*words, "--set", "batch=7", "--steps", "1"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    made = load(tmp_path / "fast").recipe.training
+    assert (made.lora, made.batch) == (0, 7)
 
 
 def test_a_student_teaches_fewer_steps(teacher: Path, tmp_path: Path) -> None:

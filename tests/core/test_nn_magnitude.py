@@ -10,12 +10,12 @@ from torch import nn
 
 from suffuse.errors import SuffuseError
 from suffuse.nn import DiT, MagnitudeUNet
-from suffuse.nn.magnitude import _Layer, cat, mix, mp_silu
+from suffuse.nn.magnitude import Layer, cat, mix, mp_silu
 
 
 def test_each_operation_keeps_the_mean_square() -> None:
     a, b = torch.randn(4, 64, 64, 64), torch.randn(4, 32, 64, 64)
-    layers = _Layer(2, 64, 64, 3).eval()(a), mix(a[:, :32], b, 0.3), mp_silu(a), cat(a, b)
+    layers = Layer(2, 64, 64, 3).eval()(a), mix(a[:, :32], b, 0.3), mp_silu(a), cat(a, b)
     for made in layers:
         assert float(made.square().mean()) == pytest.approx(1, abs=0.05)
     both = cat(3 * a, b)
@@ -24,7 +24,7 @@ def test_each_operation_keeps_the_mean_square() -> None:
 
 def test_the_length_of_stored_weights_does_not_matter() -> None:
     """Training brings them back to length √inputs; evaluation only reads them."""
-    layer, x = _Layer(1, 6, 5, 3), torch.randn(2, 6, 9)
+    layer, x = Layer(1, 6, 5, 3), torch.randn(2, 6, 9)
     layer.eval()
     before = layer(x)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_the_length_of_stored_weights_does_not_matter() -> None:
 
 
 def test_gradients_are_orthogonal_to_the_weights() -> None:
-    layer = _Layer(0, 7, 3)
+    layer = Layer(0, 7, 3)
     layer(torch.randn(5, 7)).square().sum().backward()
     grad = layer.weight.grad
     assert grad is not None

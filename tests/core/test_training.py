@@ -709,6 +709,20 @@ def test_more_processes_than_examples_in_a_batch(
     assert shares == list(range(50))
 
 
+def test_parts_that_some_process_lacks_are_refused_where_weights_are_split() -> None:
+    """They would wait for each other for ever: weights are gathered for each part."""
+
+    class Many:
+        process_index, num_processes = 0, 1
+
+    ranks = engine.Ranks(Many())
+    ranks.count = 2
+    for batch, size in ((20, 3), (5, 3), (7, 2), (3, 64)):
+        ranks.same_parts(batch, size)  # 10 and 10, 2 and 3, 3 and 4, 1 and 2 examples
+    with pytest.raises(SuffuseError, match="are 1 or 2: give a"):
+        ranks.same_parts(5, 2)
+
+
 @pytest.fixture(autouse=True)
 def signals_are_put_back() -> Iterator[None]:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]

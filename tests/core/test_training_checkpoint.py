@@ -101,6 +101,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert (folder / "00000030.damaged").is_dir()
 
 
+def test_one_that_the_disk_cannot_read_is_passed_over(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = storage.digest
+
+    def digest(path: Path) -> str:
+        if path.parent.name == "00000020":
+            raise OSError(5, "Input/output error", str(path))
+        return genuine(path)
+
+    monkeypatch.setattr(storage, "digest", digest)
+    found, warnings = newest(folder)
+    assert found is not None
+    assert found.step == 10
+    assert "model.safetensors cannot be read (Input/output error)" in warnings[0]
+
+
 def test_several_damaged_ones_in_a_row(folder: Path) -> None:
     checkpoint.save(folder, some(30))
     for step in (20, 30):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from suffuse.diffusion import Gaussian, schedules
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Training
-from suffuse.training import precision
+from suffuse.training import precision, sharding
 from suffuse.training.batches import Batch, Batches, order
 from suffuse.training.clock import Clock
 from suffuse.training.directory import locked
@@ -386,6 +386,13 @@ def test_autocast_is_inside_the_network_only() -> None:
 
 
 # The rest
+
+
+def test_a_weight_that_cannot_be_split_is_named() -> None:
+    network = nn.Linear(2, 2)
+    network.scale = nn.Parameter(torch.ones(()))
+    with pytest.raises(SuffuseError, match=r"splits weights .* 'scale' of this network has none"):
+        sharding.shard(network, CPU)
 
 
 def test_pauses_are_no_training() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -239,14 +240,15 @@ def test_training_ends_where_evaluations_get_no_better(
     monkeypatch.setattr(looks, "evaluate", evaluated)
     asked = small(evaluate_every=2, patience=2, checkpoint_every=8)
     if killed:
-        with monkeypatch.context() as patch, pytest.raises(Kill):
+        with monkeypatch.context() as patch:
             if killed == "evaluation":
                 patch.setattr(
                     looks, "evaluate", lambda m, p, s: kill() if s == 8 else evaluated(m, p, s)
                 )
             else:
                 patch.setattr(engine._Run, "_finish", kill)
-            train(asked, tmp_path / "run", progress=False)
+            with pytest.raises(Kill):
+                train(asked, tmp_path / "run", progress=False)
     train(asked, tmp_path / "run", resume=True, progress=False)
     assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6, 8]
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["00000008"]
@@ -318,9 +320,11 @@ def test_energy_is_read_where_it_is_counted(tmp_path: Path) -> None:
     assert energy.Meter(device, None, tmp_path).joules() is None
 
 
+@pytest.mark.parametrize("asked", ["auto", "on"])
 @pytest.mark.parametrize("outcome", ["no compiler", "fails", "slower", "faster"])
 def test_compiling_is_decided_and_said(
     outcome: str,
+    asked: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -341,14 +345,68 @@ def test_compiling_is_decided_and_said(
     monkeypatch.setattr(trials.precision, "seconds", timed)
     monkeypatch.setattr(trials, "compiler", lambda: outcome != "no compiler")
     monkeypatch.setattr(torch, "compile", lambda network: made.append(network) or network)
-    train(small(compile="on"), tmp_path / "run", progress=None)
+    monkeypatch.setattr(trials, "MANY", 10)
+    monkeypatch.setattr(trials, "COMPILING_PAYS", 20.0)
+    compiled = outcome == "faster" or (outcome == "slower" and asked == "on")
+    train(small(compile=asked), tmp_path / "run", progress=None)
     said = capsys.readouterr().err
     expected = {
         "no compiler": "off .*no C\\+\\+ compiler",
         "fails": "off .*compiling failed with RuntimeError",
-        "slower": "off .*0.67 times as fast",
+        "slower": f"{'on' if compiled else 'off'} .*0.67 times as fast",
         "faster": "on .*2.00 times as fast",
     }
     assert re.search(f"torch.compile: {expected[outcome]}", said), said
-    assert len(made) == (outcome == "faster")
-    assert Record.read(tmp_path / "run").compiled is (outcome == "faster")
+    assert len(made) == compiled
+    assert Record.read(tmp_path / "run").compiled is compiled
+
+
+@pytest.mark.parametrize("decay", ["constant", "cooldown", "cosine"])
+def test_a_rate_that_rises_again_is_told(
+    decay: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(small(steps=8, decay=decay), tmp_path / "run", progress=False)
+    train(small(steps=9, decay=decay), tmp_path / "run", resume=True)
+    told = "grows from 8 to 9: the learning rate" in capsys.readouterr().err
+    assert told is (decay != "constant")
+
+
+def test_what_is_tried_leaves_no_trace_in_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on before its first checkpoint begins with the same matrices of low rank."""
+    train(small(steps=1), tmp_path / "first", progress=False)
+    way = {"lora": 2, "start": str(tmp_path / "first"), "steps": 1}
+
+    def drawing(*given: Any) -> str:
+        torch.rand(7)  # as dropout does in the steps that are timed
+        return "fp32"
+
+    monkeypatch.setattr(trials.precision, "choose", drawing)
+    train(small(**way, precision="auto"), tmp_path / "tried", progress=False)
+    train(small(**way, precision="fp32"), tmp_path / "told", progress=False)
+    one, two = weights(tmp_path / "tried"), weights(tmp_path / "told")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_goes_on_without_what_it_began_with(tmp_path: Path) -> None:
+    train(small(steps=1), tmp_path / "first", progress=False)
+    asked = small(start=str(tmp_path / "first"), steps=2)
+    train(asked, tmp_path / "second", progress=False)
+    shutil.rmtree(tmp_path / "first")
+    more = small(start=str(tmp_path / "first"), steps=3)
+    train(more, tmp_path / "second", resume=True, progress=False)
+    assert Record.read(tmp_path / "second").finished == 3
+    with pytest.raises(SuffuseError, match="no model or run directory"):
+        train(more, tmp_path / "third", progress=False)
+
+
+def test_advice_on_a_loss_that_is_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Any, forward: Any, batch: Any) -> Any:
+        losses, t = genuine(self, forward, batch)
+        return losses * torch.nan, t
+
+    genuine = advice.Session.losses
+    monkeypatch.setattr(advice.Session, "losses", broken)
+    with pytest.raises(SuffuseError, match=r"there is no advice: the loss .* is not finite"):
+        advice.advise(small())

@@ -74,7 +74,7 @@ def distill(
     data["sampling"] |= {"guidance": 1.0, "guidance_by": []}
     given = data["training"]
     given |= {"start": str(Path(model).resolve()) if Path(model).exists() else model}
-    given["condition_dropout"] = 0.0
+    given |= {"condition_dropout": 0.0, "lora": 0}
     if before is None:
         given["learning_rate"] /= 4
     if steps is not None:

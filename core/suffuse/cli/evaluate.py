@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ def evaluate(
     """
     import suffuse
     from suffuse import storage
+    from suffuse.training.looks import plain
 
     if out is not None:
         storage.ensure_writable(out)
@@ -54,7 +54,7 @@ def evaluate(
         guidance=guidance,
         guidance_by=guidance_by,
     )
-    rows = [{"name": m.name, **asdict(m)} for m in metrics]
+    rows = [plain(metric) for metric in metrics]
     if out is not None:
         storage.write_json(out, rows)
     if as_json:

@@ -33,7 +33,7 @@ from suffuse.nn.embedding import fourier
 from suffuse.nn.levels import Place, levels
 from suffuse.nn.network import Network
 
-__all__ = ["MagnitudeUNet", "cat", "mix", "mp_silu"]
+__all__ = ["Layer", "MagnitudeUNet", "cat", "mix", "mp_silu", "normalized"]
 
 RESIDUAL, ATTENTION, VECTOR, SKIP = 0.3, 0.3, 0.5, 0.5
 CLIP = 256.0
@@ -66,7 +66,14 @@ def _pixel_norm(x: Tensor) -> Tensor:
     return normed
 
 
-class _Layer(nn.Module):
+def normalized(weight: Tensor) -> Tensor:
+    """A weight [out, *inputs] at length √inputs for each output."""
+    flat = weight.flatten(1)
+    norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    return (flat / (norm / math.sqrt(flat.shape[1]) + EPS)).reshape(weight.shape)
+
+
+class Layer(nn.Module):
     """A linear layer (axes 0) or a convolution without a bias, of unit weights."""
 
     def __init__(self, axes: int, channels: int, out: int, kernel: int = 1) -> None:
@@ -74,18 +81,11 @@ class _Layer(nn.Module):
         self.axes = axes
         self.weight = nn.Parameter(torch.randn(out, channels, *[kernel] * axes))
 
-    def _unit(self) -> Tensor:
-        """The weight at length √inputs for each output."""
-        flat = self.weight.flatten(1)
-        norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-        scaled: Tensor = flat / (norm / math.sqrt(flat.shape[1]) + EPS)
-        return scaled.reshape(self.weight.shape)
-
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
         if self.training:
             with torch.no_grad():
-                self.weight.copy_(self._unit())
-        w = self._unit() * (gain / math.sqrt(self.weight[0].numel()))
+                self.weight.copy_(normalized(self.weight))
+        w = normalized(self.weight) * (gain / math.sqrt(self.weight[0].numel()))
         w = w.to(x.dtype)
         if not self.axes:
             return linear(x, w)
@@ -106,13 +106,13 @@ class _Block(nn.Module):
         super().__init__()
         channels, out, heads = place.channels, place.out, place.heads
         self.kind, self.resample, self.heads, self.dropout = kind, place.resample, heads, dropout
-        self.conv_0 = _Layer(axes, out if kind == "encoder" else channels, out, 3)
-        self.conv_1 = _Layer(axes, out, out, 3)
-        self.steer = _Layer(0, embedding, out)
-        self.gain = nn.Parameter(torch.zeros(()))
-        self.skip = _Layer(axes, channels, out) if channels != out else None
-        self.qkv = _Layer(axes, out, 3 * out) if heads else None
-        self.project = _Layer(axes, out, out) if heads else None
+        self.conv_0 = Layer(axes, out if kind == "encoder" else channels, out, 3)
+        self.conv_1 = Layer(axes, out, out, 3)
+        self.steer = Layer(0, embedding, out)
+        self.gain = nn.Parameter(torch.zeros(1))
+        self.skip = Layer(axes, channels, out) if channels != out else None
+        self.qkv = Layer(axes, out, 3 * out) if heads else None
+        self.project = Layer(axes, out, out) if heads else None
 
     def forward(self, x: Tensor, e: Tensor, size: Sequence[int] | None = None) -> Tensor:
         if self.resample == "down":
@@ -176,12 +176,12 @@ class MagnitudeUNet(Network):
         def made(places: Sequence[Place], kind: Literal["encoder", "decoder"]) -> nn.ModuleList:
             return nn.ModuleList(_Block(axes, place, self.width, kind, dropout) for place in places)
 
-        self.level = _Layer(0, 64, self.width)
-        self.enter = _Layer(axes, self.shape[0] + context + 1, width, 3)
+        self.level = Layer(0, 64, self.width)
+        self.enter = Layer(axes, self.shape[0] + context + 1, width, 3)
         self.down = made(plan.down, "encoder")
         self.middle, self.up = made(plan.middle, "decoder"), made(plan.up, "decoder")
-        self.leave = _Layer(axes, plan.channels, self.shape[0], 3)
-        self.gain = nn.Parameter(torch.zeros(()))
+        self.leave = Layer(axes, plan.channels, self.shape[0], 3)
+        self.gain = nn.Parameter(torch.zeros(1))
 
     def forward(
         self,

@@ -75,6 +75,10 @@ def advise(recipe: Recipe) -> Advice:
             if not loss < 4 * min(found) or loss != loss:
                 break
         smooth = _smoothed(found)
+        if not smooth:
+            raise SuffuseError(
+                "there is no advice: the loss of the first batch is not finite at the lowest rate"
+            )
         rate = rate_of(rates[: len(smooth)], smooth)
         network = copy.deepcopy(first)
         for _ in _trained(run, network, [rate] * STEPS):

@@ -125,7 +125,13 @@ def load(path: Path) -> Checkpoint:
     for name, file in _FILES.items():
         if not (path / file).is_file():
             raise _DamagedError(f"the checkpoint {path} is damaged: {file} is missing")
-        if storage.digest(path / file) != state["files"][file]:
+        try:
+            found = storage.digest(path / file)
+        except OSError as error:
+            raise _DamagedError(
+                f"the checkpoint {path} is damaged: {file} cannot be read ({error.strerror})"
+            ) from error
+        if found != state["files"][file]:
             raise _DamagedError(f"the checkpoint {path} is damaged: {file} is not what was written")
         parts[name] = storage.load_tensors(path / file)
     return Checkpoint(state["step"], state["seed"], facts=state["facts"], **parts)

@@ -26,7 +26,7 @@ from suffuse.recipe import Recipe
 from suffuse.training import checkpoint
 from suffuse.training.rate import learning_rate
 
-__all__ = ["Record", "begin", "locked"]
+__all__ = ["Record", "alike", "begin", "locked"]
 
 LOCK = ".lock"
 
@@ -62,6 +62,7 @@ class Record(BaseModel):
         precision: what was chosen; "auto" as long as nothing was.
         micro_batch: what memory had room for, where it was less than asked; else 0.
         compiled: whether the network is compiled; None as long as it was not decided.
+        teacher: the digest of the weights that are distilled; empty where there are none.
         lowered: how often the learning rate was halved, since training diverged.
         examples: how many the training split has.
         conditions: the categories of each condition of the data.
@@ -76,6 +77,7 @@ class Record(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     micro_batch: NonNegativeInt = 0
     compiled: bool | None = None
+    teacher: str = ""
     lowered: NonNegativeInt = 0
     examples: int
     conditions: dict[str, list[str]]
@@ -197,14 +199,14 @@ def _agree(run: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> 
             f"go on with the same one, remove {run}, or choose another directory"
         )
     steps, fewer = before.get("training.steps", 0), now["training.steps"]
-    if fewer < steps and not _alike(run, recorded, asked):
+    if fewer < steps and not alike(run, recorded, asked):
         raise SuffuseError(
             f"the run in {run} has training.steps = {steps}, which may grow but not shrink to "
             f"{fewer}: its learning rate so far would have been another"
         )
 
 
-def _alike(run: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+def alike(run: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether the learning rate up to the newest checkpoint is that of both recipes."""
     done = checkpoint.newest_step(run / "checkpoints")
     one, other = (Recipe.model_validate(r).training for r in (recorded, asked))

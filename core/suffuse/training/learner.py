@@ -93,8 +93,10 @@ class Learner:
         return losses if weight is None else losses * weight
 
     def begin(self) -> None:
-        """Make ready for a step: no gradients."""
+        """Make ready for a step: no gradients; weights of unit length where layers keep it."""
         self.optimizer.zero_grad()
+        if self._sharded:
+            sharding.normalize(self.network)
 
     @contextmanager
     def part_of_batch(self, last: bool) -> Iterator[None]:

@@ -11,11 +11,12 @@ from typing import Any
 from suffuse import storage
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
+from suffuse.plugins.contracts import Metric
 from suffuse.stats import evenly
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate", "evaluations", "forget", "sheet", "since_best"]
+__all__ = ["evaluate", "evaluations", "forget", "plain", "sheet", "since_best"]
 
 ROWS = 4
 CATEGORIES = 12
@@ -91,10 +92,7 @@ def evaluate(model: Model, path: Path, step: int) -> list[dict[str, Any]]:
     except SuffuseError as error:  # no reason to lose a training that is done
         logger.warning("no evaluation after step %d: %s", step, error)
         return []
-    found = [
-        {"step": step, **{k: _finite(v) for k, v in dataclasses.asdict(metric).items()}}
-        for metric in metrics
-    ]
+    found = [{"step": step, **plain(metric)} for metric in metrics]
     if found:
         earlier = [m for m in evaluations(path) if m["step"] < step]
         storage.write_json(path, earlier + found)
@@ -131,5 +129,7 @@ def since_best(metrics: list[dict[str, Any]]) -> int:
     return len(values) - 1 - values.index(max(values)) if values else 0
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def plain(metric: Metric) -> dict[str, Any]:
+    """A figure as JSON has it: None for numbers that are not finite."""
+    fields = dataclasses.asdict(metric).items()
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}

@@ -48,6 +48,21 @@ class Ranks:
             )
         return range(batch * self.index // self.count, batch * (self.index + 1) // self.count)
 
+    def same_parts(self, batch: int, size: int) -> None:
+        """Refuse parts of a batch, of at most `size`, of which some ranks would have more.
+
+        Raises:
+            SuffuseError: saying which sizes of a batch are even.
+        """
+        counts = {-(-share // size) for share in (batch // self.count, -(-batch // self.count))}
+        if len(counts) > 1:
+            raise SuffuseError(
+                f"split weights are gathered anew for each part of a batch, so every process needs "
+                f"as many; {batch} examples on {self.count} processes, {size} at once, are "
+                f"{' or '.join(map(str, sorted(counts)))}: give a training.batch that is a "
+                f"multiple of {self.count}, or another training.micro_batch"
+            )
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over ranks, on the CPU."""
         values = values.detach().cpu()

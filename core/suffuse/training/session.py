@@ -13,9 +13,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from suffuse import plugins
+from suffuse import plugins, storage
 from suffuse.errors import SuffuseError
-from suffuse.model import Model
+from suffuse.model import Model, load
 from suffuse.plugins.contracts import Dataset
 from suffuse.recipe import Recipe
 from suffuse.training import checkpoint, importance, precision, setup, states
@@ -77,16 +77,23 @@ class Session:
         self.batches = self._batches(dataset)
         self.model.network.to(self.device)
         self.objective = self.model.process.loss
-        if self.training.start:
-            self.objective = take_over(self.model, self.training.start, report.say)
+        # Weights to begin with are in the checkpoints by then; a teacher is needed throughout.
+        begun = checkpoint.newest_step(out / "checkpoints") > 0
+        if self.training.start and (asked.objective is not None or not begun):
+            start = load(self.training.start)
+            if asked.objective is not None:
+                record = self._same_teacher(start, record)
+            self.objective = take_over(self.model, start, report.say)
         trials = Trials(
             out, asked, self.model.network, self._first_gradient, self.device, ranks, report.say
         )
-        self.precision = trials.which_precision(record)
+        # What is tried draws numbers, and a run that goes on tries nothing.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            self.precision = trials.which_precision(record)
+            compiled = trials.whether_compiled(record, self.precision)
         self.model.recipe = fitted.model_copy(
             update={"training": self.training.model_copy(update={"precision": self.precision})}
         )
-        compiled = trials.whether_compiled(record, self.precision)
         self.learner = Learner(self.model.network, self.training, accelerator, ranks, compiled)
         if self.training.sharded and ranks.count > 1:
             # The average's whole copy is kept on the host, and looked at on the device.
@@ -96,6 +103,8 @@ class Session:
         share = len(self.ranks.share(self.training.batch))
         asked_for = [n for n in (record.micro_batch, self.training.micro_batch) if n]
         self.micro_batch = min([share, *asked_for])
+        if self.training.sharded and asked_for:
+            ranks.same_parts(self.training.batch, min(asked_for))
         self.importance = importance.Importance(self.device) if self.training.importance else None
         self.lowered = record.lowered
         self.earlier: list[float] = []
@@ -103,6 +112,23 @@ class Session:
         self.clock, self.meter = Clock(self.device), Meter(self.device)
         self.logged = 0.0
         self.restore()
+
+    def _same_teacher(self, teacher: Model, record: Record) -> Record:
+        """The record, with the digest of the teacher's weights.
+
+        Raises:
+            SuffuseError: where it has another one.
+        """
+        assert teacher.path is not None
+        found = storage.digest(teacher.path / "model.safetensors")
+        if record.teacher not in ("", found):
+            raise SuffuseError(
+                f"the weights of the teacher {self.training.start!r} have changed since the run in "
+                f"{self.out} began; restore them, or distil anew in another directory"
+            )
+        record = record.model_copy(update={"teacher": found})
+        self.ranks.lead(lambda: record.write(self.out))
+        return record
 
     def _batches(self, dataset: Dataset) -> Batches:
         cache, recipe = self.out / "cache", self.model.recipe

@@ -101,11 +101,11 @@ def begin(out: Path, asked: Recipe, resume: bool, report: Report) -> None:
         return
     if record is not None:
         before, now = record.recipe["training"]["steps"], asked.training.steps
-        if now > before and asked.training.decay == "cosine":
+        if now > before and not directory.alike(out, record.recipe, asked.model_dump(mode="json")):
             report.say(
-                f"training.steps grows from {before} to {now}: the learning rate, which falls "
-                "along a cosine to 0 at the last step, rises again to where the longer run has it; "
-                "the result is not that of a run that was begun with so many steps"
+                f"training.steps grows from {before} to {now}: the learning rate, which falls to 0 "
+                "at the last step, rises again to where the longer run has it; the result is not "
+                "that of a run that was begun with so many steps"
             )
     data = dataset(asked)
     found = {name: list(c.names) for name, c in data.conditions.items()}

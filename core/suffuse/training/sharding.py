@@ -16,11 +16,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["local", "shard", "split_like", "whole"]
+from suffuse.errors import SuffuseError
+from suffuse.nn import magnitude
+
+__all__ = ["local", "normalize", "shard", "split_like", "whole"]
 
 
 def shard(network: nn.Module, device: torch.device) -> Any:
-    """Split a network's weights among all processes, block by block; the same network."""
+    """Split a network's weights among all processes, block by block; the same network.
+
+    Raises:
+        SuffuseError: for a weight without axes, which has no slices.
+    """
+    for name, weight in network.named_parameters():
+        if not weight.ndim:
+            raise SuffuseError(
+                f"training.sharded splits weights along their first axis, and {name!r} of this "
+                "network has none; train whole copies, or make it a tensor of one element"
+            )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -30,6 +43,19 @@ def shard(network: nn.Module, device: torch.device) -> Any:
             for block in module:
                 fully_shard(block, mesh=mesh)
     return fully_shard(network, mesh=mesh)
+
+
+@torch.no_grad()
+def normalize(network: nn.Module) -> None:
+    """Bring the rows of magnitude-preserving layers to their length, on the process that has them.
+
+    A layer does so itself in the forward pass of training, which is here on a gathered copy that is
+    thrown away.
+    """
+    for layer in network.modules():
+        if isinstance(layer, magnitude.Layer):
+            rows = local(layer.weight.detach())
+            rows.copy_(magnitude.normalized(rows))
 
 
 def whole(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:

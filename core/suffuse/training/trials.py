@@ -26,6 +26,10 @@ MANY = 1000
 """Steps from which a run may be long enough to be compiled; shorter ones are not timed."""
 
 
+LEAST_GAIN = 1.03
+"""How many times as fast compiled steps have to be, where nobody asked for them."""
+
+
 class Trials:
     """Steps on copies of a network, and what they decide.
 
@@ -86,16 +90,17 @@ class Trials:
         if found and self._recipe.objective is not None:
             found, why = False, "distillation takes derivatives that it has none of"
         elif found and self._device.type == "cpu" and not compiler():
-            found, why = False, "it would pay, and there is no C++ compiler"
+            found, why = False, f"{why}, and there is no C++ compiler"
         elif found:
-            found, gain = self._gain(chosen)
-            why = f"{why}; {gain}"
+            gain, told = self._gain(chosen)
+            found = gain is not None and (asked == "on" or gain > LEAST_GAIN)
+            why = f"{why}; {told}"
         if worth:
             self._say(f"torch.compile: {'on' if found else 'off'} ({why})")
         Record.read(self._out).model_copy(update={"compiled": found}).write(self._out)
 
-    def _gain(self, chosen: precision.Precision) -> tuple[bool, str]:
-        """Whether compiled steps are shorter, by trying, and what to say of it."""
+    def _gain(self, chosen: precision.Precision) -> tuple[float | None, str]:
+        """How many times as fast compiled steps are, None where there are none; and that said."""
         plain, made = self._trial(), self._trial(compiled=True)
         try:
             times = [
@@ -103,9 +108,9 @@ class Trials:
                 for step in (plain, made)
             ]
         except Exception as error:  # whatever a compiler answers, training goes on without
-            return False, f"compiling failed with {type(error).__name__}"
+            return None, f"compiling failed with {type(error).__name__}"
         gain = times[0] / times[1]
-        return gain > 1.03, f"compiled steps are {gain:.2f} times as fast"
+        return gain, f"compiled steps are {gain:.2f} times as fast"
 
     def _trial(self, compiled: bool = False) -> Callable[[precision.Precision], None]:
         """A forward and backward pass on the first batch, on a copy of the network."""

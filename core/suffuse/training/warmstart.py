@@ -8,18 +8,18 @@ from typing import Any
 
 from suffuse import plugins
 from suffuse.errors import SuffuseError
-from suffuse.model import Model, load
+from suffuse.model import Model
 
 __all__ = ["take_over"]
 
 
-def take_over(model: Model, source: str, say: Callable[[str], object]) -> Any:
+def take_over(model: Model, start: Model, say: Callable[[str], object]) -> Any:
     """Take over the weights of another model; layers that it lacks begin anew.
 
     Args:
         model: whose network gets the weights.
-        source: the directory or registered name of the other one. Where the recipe has an
-            objective, it is the teacher and has to have all of the weights.
+        start: the other one. Where the recipe has an objective, it is the teacher and has to have
+            all of the weights.
         say: told of layers that are new.
 
     Returns:
@@ -29,7 +29,7 @@ def take_over(model: Model, source: str, say: Callable[[str], object]) -> Any:
     Raises:
         SuffuseError: for a network of another layout.
     """
-    start, objective = load(source), model.recipe.objective
+    objective = model.recipe.objective
     theirs = start.network.state_dict()
     mine = model.network.state_dict()
     new = set() if objective is not None else mine.keys() - theirs.keys()
@@ -37,9 +37,9 @@ def take_over(model: Model, source: str, say: Callable[[str], object]) -> Any:
               != getattr(theirs.get(n), "shape", 1)]  # fmt: skip
     if others:
         raise SuffuseError(
-            f"the weights of {source!r} (training.start) are of another network than this "
-            f"recipe's: {len(others)} of {len(mine)} differ, among them {min(others)!r}; take "
-            "the recipe that it was trained by"
+            f"the weights of {model.recipe.training.start!r} (training.start) are of another "
+            f"network than this recipe's: {len(others)} of {len(mine)} differ, among them "
+            f"{min(others)!r}; take the recipe that it was trained by"
         )
     model.network.load_state_dict(theirs, strict=not new)
     if new:
