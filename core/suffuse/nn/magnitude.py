@@ -70,7 +70,8 @@ def normalized(weight: Tensor) -> Tensor:
     """A weight [out, *inputs] at length √inputs for each output."""
     flat = weight.flatten(1)
     norm = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return (flat / (norm / math.sqrt(flat.shape[1]) + EPS)).reshape(weight.shape)
+    scaled: Tensor = flat / (norm / math.sqrt(flat.shape[1]) + EPS)
+    return scaled.reshape(weight.shape)
 
 
 class Layer(nn.Module):
