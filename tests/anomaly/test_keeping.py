@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+import suffuse
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import (
+    AnomalyDetector,
     ClipPatchDetector,
     PatchDetector,
     SeriesDetector,
@@ -56,6 +58,24 @@ def test_series_are_judged_as_before(rng, tmp_path):
         assert_array_equal(loaded.score(x), detector.score(x))
         assert_array_equal(loaded.explain(x), detector.explain(x))
         assert_array_equal(loaded.p_values(x), detector.p_values(x))
+
+
+@pytest.mark.parametrize("method", ["auto", "loss"])
+def test_a_model_judges_as_before(method, tmp_path):
+    pytest.importorskip("suffuse_image")
+    test = suffuse.load("image/digits").dataset("test")
+    digits = [test[i].data for i in range(20)]
+    detector = AnomalyDetector(suffuse.load("image/digits"), method, seed=3, batch=20)
+    detector.fit(digits).save(tmp_path / "m")
+    assert (tmp_path / "m" / "model" / "model.safetensors").is_file()
+    (tmp_path / "m").rename(tmp_path / "moved")
+    loaded = AnomalyDetector.load(tmp_path / "moved")
+    assert_array_equal(loaded.score(digits[:3]), detector.score(digits[:3]))
+    assert_array_equal(loaded.held_, detector.held_)
+    assert loaded.threshold_ == detector.threshold_
+    if method == "auto":
+        assert_array_equal(loaded.explain(digits[:3]), detector.explain(digits[:3]))
+        assert_array_equal(loaded.heat_map(digits[:3]), detector.heat_map(digits[:3]))
 
 
 def test_series_are_filled_as_before(rng, tmp_path):

@@ -36,6 +36,7 @@ __all__ = [
     "loss",
     "loss_by_level",
     "smooth",
+    "strips",
     "table",
 ]
 
@@ -74,6 +75,15 @@ def _array(values: ArrayLike) -> Array:
 @contextmanager
 def _chart(xlabel: str, ylabel: str) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on, and a list that receives the SVG's text at the end of the block."""
+    with _charts(1, (5.0, 3.2)) as ([axes], out):
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        yield axes, out
+
+
+@contextmanager
+def _charts(rows: int, size: tuple[float, float]) -> Iterator[tuple[list[Axes], list[str]]]:
+    """Axes below each other, which share what is across; else as `_chart`."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -100,13 +110,12 @@ def _chart(xlabel: str, ylabel: str) -> Iterator[tuple[Axes, list[str]]]:
     }
     out: list[str] = []
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.0, 3.2), layout="constrained")
-        axes = figure.add_subplot()
-        axes.grid(axis="y")
-        axes.tick_params(which="both", length=0, pad=5)
-        axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        yield axes, out
+        figure = Figure(figsize=size, layout="constrained")
+        found = list(figure.subplots(rows, sharex=True, squeeze=False)[:, 0])
+        for axes in found:
+            axes.grid(axis="y")
+            axes.tick_params(which="both", length=0, pad=5)
+        yield found, out
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -285,6 +294,29 @@ def line(x: ArrayLike, y: ArrayLike, xlabel: str, ylabel: str) -> str:
         axes.set_ylim(bottom=0)
         if good.any() and 0 < float(up[good].max()) < 0.01:
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return out[0]
+
+
+def strips(x: Any, rows: Mapping[str, ArrayLike], marked: ArrayLike, xlabel: str = "") -> str:
+    """Quantities over one axis, below each other over the width of a page; marked parts shaded.
+
+    Args:
+        x: [N], rising numbers or datetime64.
+        rows: of each quantity's name its values, [N].
+        marked: which of the N are shaded.
+        xlabel: what is across.
+    """
+    across, on = np.asarray(x), np.concatenate([[False], np.asarray(marked, bool), [False]])
+    begins, ends = np.flatnonzero(on[1:] & ~on[:-1]), np.flatnonzero(~on[1:] & on[:-1]) - 1
+    half = (across[1:] - across[:-1]).min() / 2 if len(across) > 1 else 0
+    with _charts(len(rows), (9.2, 0.7 + 1.45 * len(rows))) as (found, out):
+        for axes, (name, values) in zip(found, rows.items(), strict=True):
+            axes.plot(across, _array(values), color=_colour("blue"), linewidth=1.1)
+            for a, b in zip(across[begins] - half, across[ends] + half, strict=True):
+                axes.axvspan(a, b, color=_colour("orange"), alpha=0.3, linewidth=0.8)
+            axes.set_title(name, loc="left", fontsize=10.5, color=_colour("muted"))
+            axes.margins(x=0)
+        found[-1].set_xlabel(xlabel)
     return out[0]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from suffuse_anomaly.member import Floats
-from suffuse_anomaly.patches import PatchDetector, _array
+from suffuse_anomaly.patches import PatchDetector, as_array
 from suffuse_anomaly.table import TableError
 
 __all__ = ["ClipPatchDetector"]
@@ -54,7 +54,7 @@ class ClipPatchDetector(PatchDetector):
                 "a clip has frames, or is an array of two of them or more, [T, H, W] or [T, H, W, "
                 f"C]; given {type(thing).__name__} of the shape {list(shape)}"
             )
-        frames = [_array(frame) for frame in np.asarray(getattr(thing, "frames", thing))]
+        frames = [as_array(frame) for frame in np.asarray(getattr(thing, "frames", thing))]
         frames = [frame.reshape(*frame.shape[:2], -1) for frame in frames]
         before = [frames[1], *frames[:-1]]  # the first frame has none: the change to the next
         return [

@@ -1,4 +1,4 @@
-"""`suffuse anomaly`: fit, refresh, threshold, impute, simulate."""
+"""`suffuse anomaly`: fit, refresh, threshold, evaluate, impute, simulate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def anomaly() -> None:
 
 
 @anomaly.command()
-@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.argument("data", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The model directory.")
 @click.option(
     "--method",
@@ -32,9 +32,14 @@ def anomaly() -> None:
 )
 @click.option("--series", is_flag=True, help="The rows are moments; one column may be their times.")
 @click.option("--window", type=int, help="Moments in a window of --series.  [the period]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Judge by this model of the domain; without DATA by its own data.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit(
-    data: Path,
+    data: Path | None,
     out: Path,
     method: tuple[str, ...],
     contamination: float | None,
@@ -42,22 +47,40 @@ def fit(
     normal: str | None,
     series: bool,
     window: int | None,
+    model: str | None,
     seed: int,
 ) -> None:
     """Learn from DATA what is usual; then use `suffuse score`.
 
     DATA is a table (CSV, or Parquet); with --series its rows are moments; or a folder of normal
-    pictures, sounds or clips.
+    pictures, sounds or clips, and with --model of whatever the model knows.
 
     \b
     suffuse anomaly fit transactions.csv --out runs/fraud --drop id --normal fraud=0
     suffuse anomaly fit pulse.csv --series --out runs/heart
     suffuse anomaly fit plates/ --out runs/plates
+    suffuse anomaly fit tunes/ --model audio/notes --out runs/tunes
     """
     from suffuse.errors import SuffuseError
 
+    if model is not None:
+        from suffuse_anomaly.folders import fit_model
+
+        given = {
+            "--contamination": contamination is not None,
+            "--normal": normal is not None,
+            "--drop": bool(drop),
+            "--series": series,
+            "--window": window is not None,
+        }
+        _refuse(given, "a model of a domain", method)
+        click.echo(fit_model(data, out, model=model, method=(*method, "auto")[0], seed=seed))
+        return
+    if data is None:
+        raise SuffuseError("give DATA to learn from, or --model NAME, which has data of its own")
     if series or data.is_dir():
-        from suffuse_anomaly.scored import fit_folder, fit_series
+        from suffuse_anomaly.folders import fit_folder
+        from suffuse_anomaly.series_files import fit_series
 
         given = {
             "--contamination": contamination is not None,
@@ -66,14 +89,9 @@ def fit(
             "--drop": not series and bool(drop),
             "--window": not series and window is not None,
         }
-        what = "series" if series else "a folder"
-        for name, there in given.items():
-            if there:
-                raise SuffuseError(f"{name} is not for {what}: leave it out")
+        _refuse(given, "series" if series else "a folder", method)
         if series and data.is_dir():
             raise SuffuseError(f"{data} is a folder, and --series is for one file: leave one out")
-        if len(method) > 1:
-            raise SuffuseError(f"of a folder one --method judges; given {', '.join(method)}")
         if series:
             click.echo(fit_series(data, out, window=window, drop=drop))
         else:
@@ -94,6 +112,17 @@ def fit(
             seed=seed,
         )
     )
+
+
+def _refuse(given: dict[str, bool], what: str, method: tuple[str, ...]) -> None:
+    """Refuse options that are not for what is learned from, and several methods."""
+    from suffuse.errors import SuffuseError
+
+    for name, there in given.items():
+        if there:
+            raise SuffuseError(f"{name} is not for {what}: leave it out")
+    if len(method) > 1:
+        raise SuffuseError(f"for {what} one --method judges; given {', '.join(method)}")
 
 
 @anomaly.command()
@@ -144,6 +173,76 @@ def threshold(
 
 
 @anomaly.command()
+@click.argument("scores", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--truth", required=True, metavar="COLUMN", help="Says what is anomalous: 1, or 0.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The table with --truth.  [SCORES]",
+)
+@click.option("--normal", metavar="VALUE", help="Of --truth; all others are anomalies.")
+@click.option("--score", "column", metavar="COLUMN", default="score", show_default=True)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Scores of another detector, to compare with in pairs.",
+)
+@click.option("--series", is_flag=True, help="Rows are moments of one series: VUS-PR.")
+@click.option("--resamples", type=click.IntRange(20), default=500, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write JSON to this file too.")
+def evaluate(
+    scores: Path,
+    truth: str,
+    labels: Path | None,
+    normal: str | None,
+    column: str,
+    against: Path | None,
+    series: bool,
+    resamples: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Measure how well SCORES, a file of `suffuse score`, tell what is anomalous.
+
+    Of tables and folders: AUROC, average precision, F1 at k, recall at 1 % of false alarms, and how
+    uniform p-values of normal rows are, each with a 95 % interval by bootstrap. Of series: VUS-PR.
+
+    \b
+    suffuse anomaly evaluate scores.csv --truth fraud --labels transactions.csv
+    suffuse anomaly evaluate scores.csv --truth label --normal ok --against others.csv
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from suffuse import storage
+    from suffuse_anomaly.judging import judge_file
+
+    found = judge_file(
+        scores,
+        truth=truth,
+        labels=labels,
+        normal=normal,
+        column=column,
+        against=against,
+        series=series,
+        resamples=resamples,
+        seed=seed,
+    )
+    if out is not None:
+        storage.write_json(out, [asdict(figure) for figure in found])
+    table = Table(box=None, pad_edge=False)
+    for heading in ("figure", "value", "95 % interval", "better", "n"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+    for m in found:
+        interval = f"{m.low:.4g} to {m.high:.4g}" if m.low < m.high else ""
+        table.add_row(m.name, f"{m.value:.4g}", interval, m.better, f"{m.n:,}")
+    Console(width=None if Console().is_terminal else 140).print(table)
+
+
+@anomaly.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A CSV file.")
 @click.option("--draws", type=int, default=0, help="Write so many drawn tables, numbered.  [none]")
@@ -157,7 +256,7 @@ def impute(data: Path, out: Path, draws: int, series: bool, seed: int) -> None:
     suffuse anomaly impute pulse.csv --series -o filled.csv
     """
     if series:
-        from suffuse_anomaly.scored import fill_series
+        from suffuse_anomaly.series_files import fill_series
 
         click.echo(fill_series(data, out, draws=draws, seed=seed))
         return

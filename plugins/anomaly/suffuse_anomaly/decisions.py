@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["DecisionError", "Drift", "by_budget", "by_cost", "p_values", "select"]
+__all__ = ["DecisionError", "Drift", "by_budget", "by_cost", "by_tail", "p_values", "select"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -116,6 +116,20 @@ def by_budget(held: Any, alarms: float, per: float = 1.0) -> float:
             "rows"
         )
     return float(held[len(held) - 1 - beyond])
+
+
+def by_tail(held: Any, alarms: float, *, nats: bool) -> float:
+    """The threshold above which the part `alarms` of normal data is, also of few held-out scores.
+
+    By ranks (`by_budget`) where there are 1 / alarms − 1 of them or more. With fewer it is
+    −log(alarms), if the scores are nats, whose tail was fitted; else the highest of them.
+
+    >>> by_tail(np.arange(10), 0.01, nats=False), round(by_tail(np.arange(30), 0.01, nats=True), 2)
+    (9.0, 4.61)
+    """
+    if alarms * (len(held) + 1) >= 1:
+        return by_budget(held, alarms)
+    return -float(np.log(alarms)) if nats else float(np.max(held))
 
 
 def by_cost(

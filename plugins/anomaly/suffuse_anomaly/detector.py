@@ -195,16 +195,10 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
         self._held = np.sort(joined)
         self._kept_rows = rows[chosen] if len(chosen) <= KEPT else _thinned(rows[chosen], KEPT)
         if self.contamination == "auto":
-            self.offset_ = -self._threshold()
+            self.offset_ = -decisions.by_tail(self._held, self.alarms, nats=self._last is not None)
         else:
             score = -(joined if len(held) == len(rows) else self._unusualness(rows))
             self.offset_ = float(np.percentile(score, 100 * float(self.contamination)))
-
-    def _threshold(self) -> float:
-        """Above which the part `alarms` of normal rows is; by their tail, where they are few."""
-        if self.alarms * (len(self._held) + 1) >= 1:
-            return decisions.by_budget(self._held, self.alarms)
-        return -float(np.log(self.alarms)) if self._last is not None else float(self._held[-1])
 
     def _neighbours(self, n: int) -> int:
         """5 of normal rows; of mixed ones as many as there are anomalies, for these crowd."""
@@ -413,7 +407,7 @@ class DiffusionDetector(OutlierMixin, BaseEstimator):
             threshold=-self.offset_,
             most=most,
         )
-        return pd.DataFrame(answer, columns=self.table_.names)
+        return pd.DataFrame(answer, columns=self.table_.names, dtype=object)
 
     # Keeping
 

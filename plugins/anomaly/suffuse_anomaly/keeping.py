@@ -13,9 +13,10 @@ from torch import Tensor
 
 import suffuse
 from suffuse import storage
+from suffuse.model import Model
 from suffuse_anomaly.table import Table, TableError
 
-__all__ = ["KINDS", "load", "load_tables", "plain", "save", "save_tables"]
+__all__ = ["KINDS", "MODEL", "load", "load_tables", "plain", "save", "save_tables"]
 
 T = TypeVar("T")
 
@@ -27,8 +28,12 @@ KINDS = {
     "anomaly/pictures": "detector of pictures",
     "anomaly/sounds": "detector of sounds",
     "anomaly/clips": "detector of clips",
+    "anomaly/model": "detector by a model",
 }
 """What a directory may hold: the entry `kind` of its config.json, in words."""
+
+MODEL = "model"
+"""The folder inside for the model that a detector asks."""
 
 
 def save(
@@ -39,6 +44,7 @@ def save(
     settings: Mapping[str, Any],
     tensors: Mapping[str, Any],
     own: Mapping[str, Any],
+    model: Model | None = None,
 ) -> None:
     """Write the directory; one that is there is replaced as a whole.
 
@@ -48,6 +54,7 @@ def save(
         settings: the arguments that made it, as JSON knows them.
         tensors: arrays or tensors by name.
         own: further entries of config.json.
+        model: of another plugin, which is kept inside.
     """
     config = {
         "format": version,
@@ -62,6 +69,8 @@ def save(
             {name: torch.as_tensor(value) for name, value in tensors.items()},
         )
         storage.write_json(folder / "config.json", config)
+        if model is not None:
+            model.save(folder / MODEL)
 
 
 def load(

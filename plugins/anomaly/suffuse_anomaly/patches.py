@@ -3,9 +3,10 @@
 A picture is described at each point of a grid by features of its neighbourhood
 (`suffuse_anomaly.patch_features`). These rows of numbers are a table, and any method of the
 detector judges them (`suffuse_anomaly.member`): its levels are calibrated on patches of normal
-pictures that were not learned from. A patch's nats make the heat map; a picture's score is that of
-its hottest patch, calibrated on the held-out pictures. What can be laid out as pictures is judged
-alike: sounds (`suffuse_anomaly.sound_patches`) and clips (`suffuse_anomaly.clip_patches`).
+pictures that were not learned from, which for neighbours are all pictures in turn. A patch's nats
+make the heat map; a picture's score is that of its hottest patch, calibrated on the held-out
+pictures. What can be laid out as pictures is judged alike: sounds (`suffuse_anomaly.sound_patches`)
+and clips (`suffuse_anomaly.clip_patches`).
 
 Source: patches as a memory of what is normal: Roth et al., "Towards total recall in industrial
 anomaly detection" (PatchCore, 2022), arXiv 2106.08265.
@@ -33,13 +34,15 @@ from suffuse_anomaly.patch_features import FEATURES
 from suffuse_anomaly.table import Column, Table, TableError
 from suffuse_anomaly.views import Plain
 
-__all__ = ["PatchDetector"]
+__all__ = ["PatchDetector", "as_array"]
 
 FORMAT = 1
 MOST = 10_000
 """The most patches that are learned from."""
 FEWEST = 10
 """Normal pictures that are needed."""
+PARTS = 10
+"""Parts of the pictures that are left out in turn."""
 
 
 class PatchDetector:
@@ -88,29 +91,43 @@ class PatchDetector:
         self.steps, self.seed = steps, seed
 
     def fit(self, pictures: Sequence[Any]) -> Self:
-        """Learn from normal pictures, `FEWEST` or more, of like channels; a fifth calibrates."""
+        """Learn from normal pictures, `FEWEST` or more, of like channels.
+
+        What is usual is measured on pictures that were not learned from: for knn-time on each in
+        turn, by parts; a network is trained once, without a fifth of them.
+        """
         if not isinstance(pictures, Sequence | np.ndarray) or isinstance(pictures, str):
             raise TableError(
                 f"{FEWEST} normal {self.things} or more are needed, as a list; given "
                 f"{type(pictures).__name__}"
             )
-        if len(pictures) < FEWEST:
-            raise TableError(
-                f"{FEWEST} normal {self.things} or more are needed; given {len(pictures)}"
-            )
+        n = len(pictures)
+        if n < FEWEST:
+            raise TableError(f"{FEWEST} normal {self.things} or more are needed; given {n}")
         rng = np.random.default_rng(self.seed)
-        order = rng.permutation(len(pictures))
-        chosen = order[max(2, len(pictures) // 5) :]
-        self._scale_up([pictures[i] for i in chosen])
-        held = [self._pictures(pictures[i]) for i in order[: -len(chosen)]]
-        self.channels_ = _channels(held[0][0])
-        seen = (picture for i in chosen for picture in self._pictures(pictures[i]))
-        rows = np.concatenate([self._rows(picture) for picture in seen])
-        rows = rows[rng.permutation(len(rows))[:MOST]]
+        order = rng.permutation(n)
+        part = np.empty(n, int)
+        part[order] = np.arange(n) % PARTS
+        held = learned = np.arange(n)
+        if MEMBERS[self.method].trained:
+            held, learned = order[: max(2, n // 5)], np.sort(order[max(2, n // 5) :])
+        self._scale_up([pictures[i] for i in learned])
+        laid = [self._pictures(thing) for thing in pictures]
+        self.channels_ = _channels(laid[0][0])
+        self._check_channels(laid)
+        described = [np.concatenate([self._rows(one) for one in each]) for each in laid]
+        of = np.repeat(learned, [len(described[i]) for i in learned])
+        rows = np.concatenate([described[i] for i in learned])
+        kept = rng.permutation(len(rows))[:MOST]
+        rows, of = rows[kept], of[kept]
         self._mean, self._scale = rows.mean(0), np.where(rows.std(0) > 0, rows.std(0), 1)
-        rows = ((rows - self._mean) / self._scale).astype(np.float32)
+        rows = self._standard(rows)
         self._member = self._fitted(rows)
-        raw = [np.concatenate([self._raw(p) for p in one]) for one in held]
+        if MEMBERS[self.method].trained:
+            raw = [self._member.raw(self._standard(described[i])) for i in held]
+        else:
+            without = [self._fitted(rows[part[of] != p]) for p in range(PARTS)]
+            raw = [without[part[i]].raw(self._standard(described[i])) for i in held]
         patches = np.concatenate(raw)
         if len(patches) < 20:
             raise TableError(
@@ -128,12 +145,20 @@ class PatchDetector:
         self.held_ = np.sort(self._nats(scores))
         return self
 
+    @property
+    def threshold_(self) -> float:
+        """The score above which a picture is an alarm: as one normal one in a hundred is.
+
+        Where fewer than 20 were held out, which cannot tell that, above all of them.
+        """
+        return decisions.by_tail(self.held_, 0.01, nats=self._last is not None)
+
     def _scale_up(self, things: Sequence[Any]) -> None:
         """Learn what `_pictures` needs to know; pictures need nothing."""
 
     def _pictures(self, thing: Any) -> list[Floats]:
         """What is laid out of one thing as pictures [H, W] or [H, W, C], in their order."""
-        return [_array(thing)]
+        return [as_array(thing)]
 
     def _fitted(self, rows: Rows) -> Member:
         if self.method == "knn-time":  # features are alike as they are: one view is enough
@@ -145,9 +170,11 @@ class PatchDetector:
         found = self._describe(picture, self.stride)
         return found.reshape(-1, found.shape[2])
 
+    def _standard(self, rows: Floats) -> Rows:
+        return ((rows - self._mean) / self._scale).astype(np.float32)
+
     def _raw(self, picture: Floats) -> Floats:
-        rows = ((self._rows(picture) - self._mean) / self._scale).astype(np.float32)
-        return self._member.raw(rows)
+        return self._member.raw(self._standard(self._rows(picture)))
 
     def _patch_nats(self, raw: Floats) -> Floats:
         """Raw scores [N, L] of patches in nats, [N]."""
@@ -178,13 +205,16 @@ class PatchDetector:
                 f"the detector has learned nothing yet: call fit(normal {self.things})"
             )
         found = [self._pictures(thing) for thing in things]
-        for i, pictures in enumerate(found):
+        self._check_channels(found)
+        return found
+
+    def _check_channels(self, laid: list[list[Floats]]) -> None:
+        for i, pictures in enumerate(laid):
             if _channels(pictures[0]) != self.channels_:
                 raise TableError(
                     f"the detector was fitted on {self.things} of {self.channels_} channels, and "
                     f"number {i} has the shape {list(pictures[0].shape)}"
                 )
-        return found
 
     def score(self, things: Sequence[Any]) -> Floats:
         """How unusual each picture is, in nats, [N]; higher is more unusual."""
@@ -273,7 +303,7 @@ def _channels(picture: Floats) -> int:
     return int(picture.shape[2]) if picture.ndim == 3 else 1
 
 
-def _array(picture: Any) -> Floats:
+def as_array(picture: Any) -> Floats:
     """A picture as numbers; of 8 bits as parts of 1."""
     array = np.asarray(picture)
     whole = array.dtype == np.uint8

@@ -86,11 +86,15 @@ def open_scorer(model: Path) -> Callable[..., str] | None:
 
         return scorer(model)
     if kind == "anomaly/series":
-        from suffuse_anomaly.scored import series_scorer
+        from suffuse_anomaly.series_files import series_scorer
 
         return series_scorer(model)
     if kind in ("anomaly/pictures", "anomaly/sounds", "anomaly/clips"):
-        from suffuse_anomaly.scored import folder_scorer
+        from suffuse_anomaly.folders import folder_scorer
 
         return folder_scorer(model, kind.partition("/")[2])
+    if kind == "anomaly/model":
+        from suffuse_anomaly.folders import model_scorer
+
+        return model_scorer(model)
     return None

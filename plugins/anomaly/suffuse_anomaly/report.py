@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from suffuse.report import figures
-from suffuse.report.blocks import Chart, Table
+from suffuse.report.blocks import Chart, Table, number
 from suffuse.report.page import Page
 from suffuse_anomaly.detector import DiffusionDetector
 
@@ -47,7 +47,9 @@ def write_report(
         "The most unusual rows",
         number=1,
         lead="A score is −log of the part of normal rows that are as unusual: 2.3 is one in ten, "
-        "4.6 one in a hundred, 6.9 one in a thousand. Rows are counted from 0.",
+        "4.6 one in a hundred, 6.9 one in a thousand. With + stands what a column adds to it; "
+        "usual is what nine of ten normal rows have, or the commonest values. Rows are counted "
+        "from 0.",
     )
     loud = [i for i in order if scores["alarm"].iloc[i]]
     changes = pd.DataFrame(columns=contributions.columns)
@@ -72,14 +74,14 @@ def write_report(
                 "; ".join(
                     f"{name} = {_shown(value)}"
                     for name, value in (changes.loc[i].items() if i in changes.index else [])
-                    if value is not None
+                    if not pd.isna(value)
                 ),
             ]
         )
     section.add(Table(["row", "score", "p-value", "alarm", "because", "usual with"], rows))
     section = page.section("All scores", number=2)
     chart = figures.histogram(scores["score"].to_numpy(), "score (nats)")
-    section.add(Chart(chart, "How often each score occurs.", "Higher is more unusual."))
+    section.side(Chart(chart, "How often each score occurs.", "Higher is more unusual."))
     section = page.section(
         "Which columns",
         number=3,
@@ -108,14 +110,21 @@ def write_report(
 def _shown(value: object) -> str:
     if pd.isna(value):
         return "missing"
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    # five digits: encoded rows are in single precision
+    return number(float(f"{value:.5g}")) if isinstance(value, float | np.floating) else str(value)
 
 
 def _usual(detector: DiffusionDetector, name: str) -> str:
     """What is usual in the column, for the reader to compare with."""
-    column = detector.table_.columns[detector.table_.names.index(name)]
-    if column.kind == "number":
-        return f"; usual: {column.centre:.3g} ± {column.scale:.2g}"
+    place = detector.table_.names.index(name)
+    column = detector.table_.columns[place]
+    if column.kind == "number" and column.scale:
+        held = detector._kept_rows[:, detector.table_.first[place]]
+        low, high = np.quantile(held, (0.05, 0.95)) * column.scale + column.centre
+        first, last = (number(float(f"{value:.5g}")) for value in (low, high))
+        return f"; usual: {first}" + (f" to {last}" if last != first else "")
     if column.kind == "category":
         return f"; usual: {', '.join(column.values[:2])}"
     return ""

@@ -5,7 +5,7 @@ numbers, each channel standardised, and its score is diffusion time from neighbo
 (`suffuse_anomaly.neighbours`): the mean log-distance to the nearest windows. Windows of the series
 itself that overlap with it in time are no neighbours, else each would be its own; so too where what
 is scored begins as the training series did. A moment's score is the mean over the windows that it
-lies in, calibrated as in `suffuse_anomaly.detector`.
+lies in; windows and moments are calibrated as in `suffuse_anomaly.detector`.
 
 Irregular times are laid on a regular grid by straight lines; the scores come back at the given
 times. Straight lines longer than a quarter of a window are gaps: a window that holds part of one is
@@ -29,7 +29,7 @@ from suffuse_anomaly.table import TableError
 
 __all__ = ["KIND", "SeriesDetector", "on_grid", "period"]
 
-FORMAT = 1
+FORMAT = 2
 KIND = "anomaly/series"
 
 Floats = npt.NDArray[np.float64]
@@ -101,8 +101,15 @@ class SeriesDetector:
         raw = self._raw(windows, len(windows))[0]
         self._usual = calibrate(torch.from_numpy(raw[whole, None]), "quantile")
         inside = np.convolve(whole, np.ones(self.window_)) > 0
-        self.held_ = np.sort(self._moments(self._nats(raw), whole)[inside])
+        mean = self._moments(self._nats(raw), whole)[inside]
+        self._last = calibrate(torch.from_numpy(mean[:, None]), "quantile")
+        self.held_ = np.sort(self._last(torch.from_numpy(mean[:, None])).numpy())
         return self
+
+    @property
+    def threshold_(self) -> float:
+        """The score above which a moment is an alarm: as one in a hundred of training is."""
+        return decisions.by_tail(self.held_, 0.01, nats=True)
 
     def _search(self, windows: Floats, starts: npt.NDArray[np.intp]) -> None:
         """Make those of the windows that begin at `starts` the neighbours."""
@@ -189,7 +196,8 @@ class SeriesDetector:
     def score(self, series: Any) -> Floats:
         """How unusual each moment is, in nats, [T]; higher is more unusual."""
         one = self._scored(series)
-        return np.interp(one.times, one.grid, self._moments(one.nats, one.whole))
+        mean = np.interp(one.times, one.grid, self._moments(one.nats, one.whole))
+        return self._last(torch.from_numpy(mean[:, None])).numpy()
 
     def p_values(self, series: Any) -> Floats:
         """The rank of each moment's score among those of training, [T].
@@ -211,7 +219,11 @@ class SeriesDetector:
             np.interp(one.times, one.grid, self._moments(one.nats * share, one.whole))
             for share in shares.T
         ]
-        return pd.DataFrame(np.stack(parts, 1), columns=self.names_)
+        added = np.stack(parts, 1)
+        mean = added.sum(1)
+        nats = self._last(torch.from_numpy(mean[:, None])).numpy()
+        scale = np.divide(nats, mean, out=np.ones_like(mean), where=mean > 0)
+        return pd.DataFrame(added * scale[:, None], columns=self.names_)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a directory: model.safetensors and config.json. It holds the training series."""
@@ -228,6 +240,7 @@ class SeriesDetector:
                 "fitted": self._fitted,
                 "starts": self._starts,
                 "usual": self._usual.table,
+                "last": self._last.table,
                 "held": self.held_,
             },
             own={"names": self.names_, "step": self.step_, "window": int(self.window_)},
@@ -251,6 +264,7 @@ class SeriesDetector:
         found._fitted, found.held_ = arrays["fitted"], arrays["held"]
         found._search(found._windows(found._fitted), arrays["starts"])
         found._usual = Calibration("quantile", tensors["usual"])
+        found._last = Calibration("quantile", tensors["last"])
         return found
 
 

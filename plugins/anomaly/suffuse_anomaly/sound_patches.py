@@ -20,7 +20,7 @@ from suffuse_anomaly.member import Floats
 from suffuse_anomaly.patches import PatchDetector
 from suffuse_anomaly.table import TableError
 
-__all__ = ["SoundPatchDetector", "spectrogram"]
+__all__ = ["SoundPatchDetector", "sound_of", "spectrogram"]
 
 BANDS = 48
 LOWEST = 60.0
@@ -62,7 +62,7 @@ class SoundPatchDetector(PatchDetector):
         super().__init__(method, stride=stride, n_neighbors=n_neighbors, steps=steps, seed=seed)
 
     def _scale_up(self, things: Sequence[Any]) -> None:
-        self.rate_ = _sound(things[0])[1]
+        self.rate_ = sound_of(things[0])[1]
         columns = np.concatenate([self._bands(thing) for thing in things], 1)
         self._usual_band = columns.mean(1, keepdims=True)
         self._band_scale = np.maximum(columns.std(1, keepdims=True), 1.0)  # dB
@@ -76,7 +76,7 @@ class SoundPatchDetector(PatchDetector):
         self._band_scale, self.rate_ = tensors["band_scale"].numpy(), config["rate"]
 
     def _bands(self, thing: Any) -> Floats:
-        samples, rate = _sound(thing)
+        samples, rate = sound_of(thing)
         if rate != self.rate_:
             raise TableError(
                 f"the detector was fitted on sounds of {self.rate_:g} Hz; given one of {rate:g} "
@@ -91,11 +91,13 @@ class SoundPatchDetector(PatchDetector):
         """Where the most unusual place of each sound is: its seconds, hertz and nats."""
         found = []
         for sound, (heat,) in zip(sounds, map(self._maps, self._checked(sounds)), strict=True):
-            _, hertz, seconds = spectrogram(*_sound(sound))
+            _, hertz, seconds = spectrogram(*sound_of(sound))
             band, column = np.unravel_index(heat.argmax(), heat.shape)
             found.append(
                 {
-                    "seconds": float(seconds[column]),
+                    "seconds": max(
+                        0.0, float(seconds[column])
+                    ),  # the first begins before the sound
                     "hertz": float(hertz[band]),
                     "nats": float(heat[band, column]),
                 }
@@ -126,7 +128,7 @@ def spectrogram(samples: Floats, rate: float) -> tuple[Floats, Floats, Floats]:
     return 10 * np.log10(np.maximum(energy, FLOOR)), edges[1:-1], transform.t(len(samples))
 
 
-def _sound(thing: Any) -> tuple[Floats, float]:
+def sound_of(thing: Any) -> tuple[Floats, float]:
     """Samples [n] and the rate in Hz."""
     given = thing
     if hasattr(thing, "samples") and hasattr(thing, "rate"):

@@ -7,14 +7,17 @@ A model of any domain brings an encoder and a denoiser, and both judge:
                        of its own process, be it normal noise, forgotten tokens, or both at once
     score-norm, …      the scores of `suffuse.diffusion.scores`, for models with Gaussian noise
 
-Each is calibrated on normal objects that were not trained on, as in `suffuse_anomaly.detector`, and
-the answers are averaged. "auto" takes knn-time with score-norm where states are tensors under
-Gaussian noise, and with the loss elsewhere.
+Each is calibrated on normal objects that were not trained on, as in `suffuse_anomaly.detector`; the
+mean of the answers is calibrated again, so that a score is −log of a part of the normal objects.
+"auto" takes knn-time with score-norm where states are tensors under Gaussian noise, and with the
+loss elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import suffuse
 from suffuse import plugins
 from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
@@ -31,16 +35,19 @@ from suffuse.diffusion.scores import SCORES, Calibration, calibrate
 from suffuse.errors import SuffuseError, unknown
 from suffuse.model import Model
 from suffuse.plugins.contracts import RaggedEncoder
-from suffuse_anomaly import decisions
+from suffuse_anomaly import decisions, keeping
 from suffuse_anomaly.attribution import by_part, by_place, part_losses
 from suffuse_anomaly.member import even
 from suffuse_anomaly.neighbours import KnnTime
+from suffuse_anomaly.table import Table
 from suffuse_anomaly.views import Plain
 
 __all__ = ["AnomalyDetector"]
 
 Floats = npt.NDArray[np.float64]
 
+FORMAT = 1
+KIND = "anomaly/model"
 TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
 DRAWS = 4
 PLACES = ("score-norm", "reconstruction", "curvature")
@@ -107,19 +114,19 @@ class AnomalyDetector:
             near = [train[i].data for i in _spread(len(train), NEIGHBOURS)]
         if len(normal) < 20:
             raise SuffuseError(f"calibration needs 20 normal objects or more; given {len(normal)}")
-        for method in self.methods:
-            self._scores[method] = self._score(method, near if near is not None else normal)
-        self._usual = {}
-        for method, score in self._scores.items():
-            raw = torch.from_numpy(score(normal))
-            self._usual[method] = calibrate(raw, "quantile")
-        self.held_ = np.sort(self._joined(normal))
+        if "knn-time" in self.methods:
+            rows = self.embed(near if near is not None else normal)
+            self._near = KnnTime(rows, self.n_neighbors, Plain.fit(rows))
+        self._scores = {method: self._score(method) for method in self.methods}
+        raw = self._raw(normal)
+        self._usual = {method: calibrate(levels, "quantile") for method, levels in raw.items()}
+        mean = self._mean(raw)
+        self._last = calibrate(torch.from_numpy(mean[:, None]), "quantile")
+        self.held_ = np.sort(self._nats(mean))
         return self
 
-    def _score(self, method: str, near: Sequence[Any]) -> Callable[[Sequence[Any]], Floats]:
+    def _score(self, method: str) -> Callable[[Sequence[Any]], Floats]:
         if method == "knn-time":
-            rows = self.embed(near)
-            self._near = KnnTime(rows, self.n_neighbors, Plain.fit(rows))
             return lambda objects: self._near.raw(self.embed(objects))
         if method == "loss":
             return self._loss
@@ -132,6 +139,13 @@ class AnomalyDetector:
         return lambda objects: self._by_batch(
             objects, lambda x, given: scorer(x, seed=self.seed, **given)
         )
+
+    @property
+    def threshold_(self) -> float:
+        """The score above which an object is an alarm: as one normal one in a hundred is."""
+        if not hasattr(self, "held_"):
+            self.fit()
+        return decisions.by_tail(self.held_, 0.01, nats=True)
 
     def embed(self, objects: Sequence[Any]) -> npt.NDArray[np.float32]:
         """The states of objects as rows of numbers, [N, D]."""
@@ -187,19 +201,24 @@ class AnomalyDetector:
     def _rows(self, objects: Sequence[Any]) -> list[slice]:
         return [slice(i, i + self.batch) for i in range(0, len(objects), self.batch)]
 
-    def _joined(self, objects: Sequence[Any]) -> Floats:
-        parts = [
-            self._usual[method](torch.from_numpy(score(objects))).numpy()
-            for method, score in self._scores.items()
-        ]
+    def _raw(self, objects: Sequence[Any]) -> dict[str, Tensor]:
+        return {method: torch.from_numpy(score(objects)) for method, score in self._scores.items()}
+
+    def _mean(self, raw: Mapping[str, Tensor]) -> Floats:
+        parts = [self._usual[method](levels).numpy() for method, levels in raw.items()]
         return np.mean(parts, axis=0)
+
+    def _nats(self, mean: Floats) -> Floats:
+        return self._last(torch.from_numpy(mean[:, None])).numpy()
 
     def score(self, objects: Sequence[Any]) -> Floats:
         """How unusual each object is, in nats, [N]; higher is more unusual. Fits where it must."""
-        if not self._scores:
+        if not hasattr(self, "held_"):
             self.fit()
         objects = list(objects)
-        return self._joined(objects) if objects else np.zeros(0)
+        if not objects:
+            return np.zeros(0)
+        return self._nats(self._mean(self._raw(objects)))
 
     def p_values(self, objects: Sequence[Any]) -> Floats:
         """Conformal p-values, [N] (`suffuse_anomaly.decisions`)."""
@@ -231,18 +250,21 @@ class AnomalyDetector:
                     f"{method!r} does not say what each place of these objects adds; methods that "
                     f"do: {', '.join(able)}"
                 )
-        if not self._scores:
+        if not hasattr(self, "held_"):
             self.fit()
         if not objects:
             return []
         total: Any = 0.0
-        for method, score in self._scores.items():
-            raw, table = torch.from_numpy(score(objects)), self._usual[method].table
+        every = self._raw(objects)
+        mean = self._mean(every)
+        scale = np.divide(self._nats(mean), mean, out=np.ones_like(mean), where=mean != 0)
+        for method, raw in every.items():
+            table = self._usual[method].table
             levels = [
                 Calibration("quantile", table[:, i : i + 1].contiguous())(raw[:, i : i + 1])
                 for i in range(raw.shape[1])
             ]
-            nats = torch.stack(levels, 1).numpy() / raw.shape[1] / len(self._scores)
+            nats = torch.stack(levels, 1).numpy() / raw.shape[1] / len(every) * scale[:, None]
             shares = self._shares(method, objects, sizes)
             total = total + (nats.reshape(*nats.shape, *(1,) * (shares.ndim - 2)) * shares).sum(1)
         if sizes is None:
@@ -300,6 +322,53 @@ class AnomalyDetector:
             list(objects),
             lambda x, given: scorer.elements(x, seed=self.seed, **given).mean((1, 2)),
         )
+
+    # Keeping
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a directory, with the model inside: its scores stay what they are.
+
+        It holds the states of the neighbours. Fits where it must.
+        """
+        if not hasattr(self, "held_"):
+            self.fit()
+        tensors: dict[str, Any] = {f"usual.{m}": one.table for m, one in self._usual.items()}
+        if "knn-time" in self.methods:
+            tensors |= {f"near/{name}": value for name, value in self._near.tensors().items()}
+        settings = ("method", "n_neighbors", "seed", "batch")
+        keeping.save(
+            path,
+            kind=KIND,
+            version=FORMAT,
+            settings={name: getattr(self, name) for name in settings},
+            tensors=tensors | {"last": self._last.table, "held": self.held_},
+            own={},
+            model=self.model,
+        )
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """The detector in a directory; its scores are the same to the last bit.
+
+        Raises:
+            SuffuseError: where it is none, of another format, or plugins of the model are missing.
+        """
+        config, tensors = keeping.load(path, kind=KIND, version=FORMAT)
+        found = cls(suffuse.load(Path(path) / keeping.MODEL), **config["settings"])
+        near = {
+            name.removeprefix("near/"): value
+            for name, value in tensors.items()
+            if name.startswith("near/")
+        }
+        if near:
+            found._near = KnnTime.load("knn-time", near, Table([]))
+        found._usual = {
+            method: Calibration("quantile", tensors[f"usual.{method}"]) for method in found.methods
+        }
+        found._last = Calibration("quantile", tensors["last"])
+        found.held_ = tensors["held"].numpy()
+        found._scores = {method: found._score(method) for method in found.methods}
+        return found
 
 
 def _numbers(state: Any) -> Tensor:
