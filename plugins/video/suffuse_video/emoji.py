@@ -133,7 +133,7 @@ class Emoji:
         if index % n >= len(self._files):
             assert self._pictures is not None
             picture = self._pictures[index % n - len(self._files)]
-            pixels = fitted(np.asarray(picture.data)[None], self.size, self.size)
+            pixels = fitted(np.array(picture.data)[None], self.size, self.size)
             return Example(Clip(pixels.repeat(self.frames, 0), self.fps), picture.conditions)
         name = self._files[index % n]
         try:
