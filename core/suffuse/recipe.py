@@ -181,6 +181,11 @@ class Recipe(_Checked):
                 "training.patience counts evaluations, and there are none under way: set "
                 "training.evaluate_every to a number of steps, in a recipe that names evaluators"
             )
+        if training["lora"] and not training["start"]:
+            raise SuffuseError(
+                "training.lora learns beside the weights of another model: name one in "
+                "training.start, which is train's --from"
+            )
         for name, part in data["conditions"].items():
             where = f"conditions.{name}"
             data["conditions"][name] = plugins.resolve("conditioner", part, where=where)

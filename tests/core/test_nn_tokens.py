@@ -105,3 +105,11 @@ def test_tokens_of_another_width_are_refused(network):
         network(x, level, tokens=torch.zeros(3, 4, 5, dtype=torch.float64))
     with pytest.raises(SuffuseError, match="option tokens"):
         awake(DiT((2, 8, 8), width=16, depth=1))(x, level, tokens=torch.zeros(3, 4, 6))
+
+
+def test_what_tokens_cost_is_counted():
+    """Two for each multiply-add: keys and values, and the products with queries and weights."""
+    network = DiT((2, 8, 8), patch=2, width=32, depth=3, tokens=12)
+    places, length = 16, 7
+    more = network.flops(2, length=length) - network.flops(2)
+    assert more == 2 * 3 * (2 * length * 12 * 64 + 2 * 2 * places * length * 32)

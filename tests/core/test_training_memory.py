@@ -116,7 +116,19 @@ def test_where_one_example_is_too_much_it_is_said(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(engine._Run, "losses", cramped)
-    with pytest.raises(SuffuseError, match="memory ran out with 1 examples"):
+    with pytest.raises(SuffuseError, match=r"with 1 example at once; .* training\.recompute=true"):
+        train(small(), tmp_path / "run", progress=False)
+
+
+def test_a_process_among_others_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cramped(self: Any, forward: Any, batch: Any) -> Any:
+        self.ranks.count = 2
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine._Run, "losses", cramped)
+    with pytest.raises(SuffuseError, match=r"process 0; .* --resume --set training\.micro_batch=5"):
         train(small(), tmp_path / "run", progress=False)
 
 

@@ -93,6 +93,11 @@ def test_a_rank_that_no_layer_has_is_told() -> None:
         lora.adapt(nn.Linear(4, 4), 4)
 
 
+def test_low_rank_beside_no_weights_is_refused() -> None:
+    with pytest.raises(SuffuseError, match=r"training\.lora .* name one in training\.start"):
+        small(lora=2)
+
+
 def test_adapted_layers_begin_as_they_were() -> None:
     for layer, x in (
         (nn.Linear(6, 5), torch.randn(2, 6)),

@@ -97,6 +97,11 @@ def test_a_run_is_drawn_while_it_lasts_and_when_it_is_done(tmp_path: Path) -> No
     text = page.read_text()
     assert "http-equiv" not in text
     assert "finished after 12 steps" in text
+    # where evaluations said that it was enough, it is finished before all of its steps
+    record["recipe"]["training"]["steps"] = record["finished"] = 20
+    (run / "run.json").write_text(json.dumps(record))
+    assert watch.write(run, page)
+    assert "finished after 12 steps" in page.read_text()
 
 
 def test_watching_from_the_command_line(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ class Network(nn.Module):
         """How many numbers training adjusts."""
         return params(self)
 
-    def flops(self, batch: int = 1, size: Sequence[int] | None = None) -> int:
+    def flops(self, batch: int = 1, size: Sequence[int] | None = None, length: int = 0) -> int:
         """Floating-point operations of one call; see `suffuse.nn.network.flops`.
 
         A training step costs about three times as many.
@@ -93,6 +93,7 @@ class Network(nn.Module):
         Args:
             batch: how many states the call has.
             size: the size of a state; that of `shape` where None.
+            length: how many tokens conditions bring, for a network that attends to them.
         """
         size = self.shape[1:] if size is None else tuple(size)
         dtype = next(self.parameters()).dtype
@@ -103,6 +104,8 @@ class Network(nn.Module):
         given = {"vector": outline(batch, self.width)}
         if self.context:
             given["concat"] = outline(batch, self.context, *size)
+        if length:
+            given["tokens"] = outline(batch, length, self.tokens)
         return flops(self, outline(batch, self.shape[0], *size), outline(batch), **given)
 
     def _told(self, tokens: Tensor | None) -> None:

@@ -199,13 +199,18 @@ class _Run(Session):
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-            if self.ranks.count > 1 or self.micro_batch == 1:
+            if self.micro_batch == 1:
                 raise SuffuseError(
-                    f"memory ran out with {self.micro_batch} examples at once; train with "
-                    f"--set training.micro_batch={max(self.micro_batch // 2, 1)}, or a smaller "
-                    "network"
+                    "memory ran out with 1 example at once; go on by --resume --set "
+                    "training.recompute=true, which takes less, or train a smaller network"
                 )
-            self.micro_batch //= 2
+            fewer = self.micro_batch // 2
+            if self.ranks.count > 1:  # the others have done their part
+                raise SuffuseError(
+                    f"memory ran out with {self.micro_batch} examples at once on process "
+                    f"{self.ranks.index}; go on by --resume --set training.micro_batch={fewer}"
+                )
+            self.micro_batch = fewer
             self.report.say(f"memory ran out: going on with {self.micro_batch} examples at once")
             record = Record.read(self.out)
             record.model_copy(update={"micro_batch": self.micro_batch}).write(self.out)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,7 +74,9 @@ class Learner:
         if self._sharded:
             self.prepared: Any = sharding.shard(self.network, accelerator.device)
         else:
-            self.prepared = accelerator.prepare(self.network)
+            with warnings.catch_warnings():  # of torch: accelerate knows the setting's old name
+                warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+                self.prepared = accelerator.prepare(self.network)
         if compiled:
             self.prepared = torch.compile(self.prepared)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
