@@ -162,6 +162,10 @@ def test_layers_that_the_other_run_lacks_begin_anew(
     deeper.denoiser["depth"] += 1
     train(deeper, second)
     assert "weights are new" in capsys.readouterr().err
+    low = small(start=str(first), lora=2)
+    low.denoiser["depth"] += 1
+    with pytest.raises(SuffuseError, match=r"are new, among them .* would stay as random"):
+        train(low, tmp_path / "low", progress=False)
     theirs, mine = (storage.load_tensors(run / "model.safetensors") for run in (first, second))
     assert theirs.keys() < mine.keys()
     for name, tensor in theirs.items():

@@ -224,6 +224,19 @@ def test_what_was_seen_of_given_up_weights_is_forgotten(
     assert [m["step"] for m in found] == list(range(1, 13))
 
 
+def test_only_what_is_later_is_forgotten(tmp_path: Path) -> None:
+    looks.forget(tmp_path, 5)  # nothing is there
+    names = "samples/step-{:06d}.png", "ema/{:08d}.safetensors"
+    for step in (5, 6):
+        for name in names:
+            storage.write_bytes(tmp_path / name.format(step), b"")
+    storage.write_json(tmp_path / "evaluation.json", [figure(5, 1.0), figure(6, 1.0)])
+    looks.forget(tmp_path, 5)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*")}
+    assert left == {name.format(5) for name in names}
+    assert [m["step"] for m in looks.evaluations(tmp_path / "evaluation.json")] == [5]
+
+
 @pytest.mark.parametrize("killed", [None, "evaluation", "checkpoint"])
 def test_training_ends_where_evaluations_get_no_better(
     killed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Metric
 from suffuse.stats import evenly
+from suffuse.training.ema import SNAPSHOTS
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,9 @@ def evaluate(model: Model, path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def forget(run: Path, step: int) -> None:
-    """Remove the sheets and figures of later steps: they are of weights that the run gave up."""
-    for path in (run / "samples").glob("step-*.png"):
+    """Remove what is there of later steps: sheets, figures and averages of weights given up."""
+    sheets = (run / "samples").glob("step-*.png")
+    for path in (*sheets, *(run / SNAPSHOTS).glob("*.safetensors")):
         if int(path.stem.removeprefix("step-")) > step:
             path.unlink()
     found = evaluations(run / "evaluation.json")

@@ -27,7 +27,7 @@ def take_over(model: Model, start: Model, say: Callable[[str], object]) -> Any:
         objective.
 
     Raises:
-        SuffuseError: for a network of another layout.
+        SuffuseError: for a network of another layout, and for new layers in training of low rank.
     """
     objective = model.recipe.objective
     theirs = start.network.state_dict()
@@ -40,6 +40,11 @@ def take_over(model: Model, start: Model, say: Callable[[str], object]) -> Any:
             f"the weights of {model.recipe.training.start!r} (training.start) are of another "
             f"network than this recipe's: {len(others)} of {len(mine)} differ, among them "
             f"{min(others)!r}; take the recipe that it was trained by"
+        )
+    if new and model.recipe.training.lora:
+        raise SuffuseError(
+            f"training.lora keeps all weights that there are, and {len(new)} of this recipe's are "
+            f"new, among them {min(new)!r}, which would stay as random as they begin; train without"
         )
     model.network.load_state_dict(theirs, strict=not new)
     if new:
