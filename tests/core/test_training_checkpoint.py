@@ -126,13 +126,19 @@ def test_several_damaged_ones_in_a_row(folder: Path) -> None:
     assert found is not None
     assert found.step == 10
     assert ["00000030" in warnings[0], "00000020" in warnings[1]] == [True, True]
+    assert all("that of step 10 is used" in warning for warning in warnings)
 
 
 def test_without_a_usable_one_training_does_not_go_on(folder: Path) -> None:
     for step in (10, 20):
         flip(folder / f"{step:08d}" / MODEL, -1)
-    with pytest.raises(SuffuseError, match=r"no checkpoint in .* is usable: 00000010, 00000020"):
-        newest(folder)
+    said: list[str] = []
+    with pytest.raises(
+        SuffuseError, match=r"no checkpoint in .* is usable: 00000010, 00000020 are"
+    ):
+        checkpoint.newest(folder, said.append)
+    assert [str(folder / "00000020") in said[0], str(folder / "00000010") in said[1]] == [True] * 2
+    assert not any("is used" in line for line in said)
 
 
 def test_another_format_is_told_and_not_passed_over(folder: Path) -> None:

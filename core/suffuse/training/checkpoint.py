@@ -158,23 +158,25 @@ def newest(folder: Path, warn: Callable[[str], object]) -> Checkpoint | None:
     Raises:
         SuffuseError: where there are checkpoints and none is usable, or one is of another format.
     """
-    damaged = []
+    damaged: dict[Path, _DamagedError] = {}
     for path in reversed(_all(folder)):
         try:
             found = load(path)
         except _DamagedError as error:
-            damaged.append(path)
-            warn(f"{error}; the one before it is used")
+            damaged[path] = error
             continue
-        for bad in damaged:
+        for bad, why in damaged.items():
+            warn(f"{why}; that of step {found.step} is used")
             with suppress(OSError):
                 shutil.rmtree(aside := bad.with_name(f"{bad.name}.damaged"), ignore_errors=True)
                 bad.rename(aside)
         return found
     if damaged:
+        for why in damaged.values():
+            warn(str(why))
         raise SuffuseError(
             f"no checkpoint in {folder} is usable: {', '.join(p.name for p in reversed(damaged))} "
-            "are damaged; train anew in another directory"
+            f"{'are' if len(damaged) > 1 else 'is'} damaged; train anew in another directory"
         )
     return None
 
