@@ -5,7 +5,7 @@ import pytest
 
 from suffuse import bench
 from suffuse.errors import SuffuseError
-from suffuse_anomaly import baselines, benchmark
+from suffuse_anomaly import baselines, benchmark, decisions_benchmark
 
 
 @pytest.fixture
@@ -76,6 +76,19 @@ def test_the_suite_runs_and_compares(data, tmp_path):
     assert best.keys() == set(named)
     assert best["kNN"] > 90
     assert {row[0] for row in tables[1].rows} == {"kNN", "PCA"}
+
+
+def test_promises_are_measured(data, tmp_path):
+    (case,) = decisions_benchmark.decisions(seeds=1)
+    (outcome,) = bench.run([case], tmp_path / "out", "anomaly/decisions")
+    assert outcome.record.error is None
+    found = {m.name: m.value for m in outcome.record.metrics}
+    assert tuple(found) == decisions_benchmark.NAMES
+    assert found["moved column named first"] > 60
+    assert found["false alarms at 0.05"] < 25
+    assert found["anomalies taken at 0.2"] >= found["anomalies taken at 0.1"]
+    with pytest.raises(SuffuseError, match="did you mean 'auto'"):
+        list(decisions_benchmark.decisions(method="autos"))
 
 
 def test_without_data_the_suite_says_what_is_missing(monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from suffuse import storage
+from suffuse_anomaly import decisions
 from suffuse_anomaly.detector import DiffusionDetector
 from suffuse_anomaly.imputer import DiffusionImputer
 from suffuse_anomaly.table import TableError
@@ -167,7 +168,7 @@ def scorer(model: Path) -> Callable[..., str]:
         unusual = -detector.score_samples(seen)
         alarm = unusual > -detector.offset_
         table = pd.DataFrame({"row": np.arange(len(frame)), "score": unusual})
-        table["p_value"] = detector.p_values(seen)
+        table["p_value"] = decisions.p_values(unusual, detector._held)
         table["alarm"] = alarm.astype(int)
         contributions = detector.explain(seen) if explain or report is not None else None
         if explain and contributions is not None:

@@ -22,6 +22,11 @@ def register_benchmarks(register: Register) -> None:
         summary="detectors of anomalies in tables, beside scikit-learn's and published ones",
     )
     register(
+        "anomaly/decisions",
+        "suffuse_anomaly.decisions_benchmark:decisions",
+        summary="false alarms, false discoveries, and columns named first, on the same tables",
+    )
+    register(
         "anomaly/imputation",
         "suffuse_anomaly.imputation_benchmark:imputation",
         summary="gaps of tables and series, told again: RMSE, CRPS and coverage",

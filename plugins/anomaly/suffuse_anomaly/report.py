@@ -10,6 +10,7 @@ import pandas as pd
 from suffuse.report import figures
 from suffuse.report.blocks import Chart, Table, number
 from suffuse.report.page import Page
+from suffuse_anomaly import decisions
 from suffuse_anomaly.detector import DiffusionDetector
 
 __all__ = ["write_report"]
@@ -37,7 +38,7 @@ def write_report(
         source: where the rows are from.
     """
     page = Page(f"What is unusual in {source.name}", f"{len(frame):,} rows, {detector.method_}")
-    chosen = detector.select(frame[detector.table_.names], fdr=0.1)
+    chosen = decisions.select(scores["p_value"], fdr=0.1)
     alarms = int(scores["alarm"].sum())
     page.fact(f"{alarms:,}", "alarms", f"scores above {-detector.offset_:.3g}")
     page.fact(f"{int(chosen.sum()):,}", "to look at", "at most 10 % of them normal, on average")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from suffuse import storage
+from suffuse_anomaly import decisions
 from suffuse_anomaly.files import read_table
 from suffuse_anomaly.series import SeriesDetector
 from suffuse_anomaly.series_imputer import SeriesImputer
@@ -99,7 +100,7 @@ def series_scorer(model: Path) -> Callable[..., str]:
         if isinstance(series.index, pd.DatetimeIndex):
             table["time"] = series.index
         table["score"] = detector.score(series)
-        table["p_value"] = detector.p_values(series)
+        table["p_value"] = decisions.p_values(table["score"], detector.held_)
         table["alarm"] = (table["score"] > detector.threshold_).astype(int)
         parts = detector.explain(series) if explain or report is not None else None
         if explain and parts is not None:
