@@ -31,6 +31,18 @@ def test_a_blot_is_found_at_its_place(method, rng):
         assert (np.abs(place - corner - 4) <= 12).all()
 
 
+def test_an_alarm_is_a_picture_that_few_normal_ones_are(rng):
+    # each has 256 patches, and so some that one patch in a hundred is like
+    made = rng.normal(size=(70, 64, 64))
+    for n in (12, 30):
+        detector = PatchDetector().fit(made[:n])
+        assert len(detector.held_) == n
+        assert (detector.score(made[30:]) > detector.threshold_).mean() < 0.7
+    assert detector.threshold_ == pytest.approx(np.log(100))
+    made[0] += 9
+    assert detector.score(made[:1])[0] > detector.threshold_
+
+
 def test_filters_do_not_see_how_a_picture_is_turned(rng):
     picture = rng.normal(size=(33, 33))
     turned = np.rot90(filters(np.rot90(picture).copy(), 1), -1)
@@ -47,6 +59,10 @@ def test_filters_do_not_see_how_a_picture_is_turned(rng):
         (lambda x: PatchDetector().score(x), "has learned nothing yet"),
         (lambda x: PatchDetector().fit(x * np.nan), "must be finite"),
         (lambda x: PatchDetector().fit(["a"] * 20), "an array \\[H, W\\]"),
+        (
+            lambda x: PatchDetector().fit([*x, np.zeros((32, 32, 3))]),
+            "fitted on pictures of 1 channels, and number 12 has",
+        ),
         (
             lambda x: PatchDetector().fit(x).score([Image.new("RGB", (32, 32))]),
             "fitted on pictures of 1 channels",

@@ -44,25 +44,30 @@ def filters(picture: Floats, stride: int) -> Floats:
         picture: [H, W] or [H, W, C].
         stride: points from one patch to the next.
     """
-    channels = np.moveaxis(picture.reshape(*picture.shape[:2], -1), 2, 0)
-    found = []
-    for x in channels:
-        for s in SCALES:
-            d = {
-                order: s ** sum(order) * ndimage.gaussian_filter(x, s, order, mode="reflect")
-                for order in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
-            }
-            bank = (
-                d[0, 0],
-                np.hypot(d[1, 0], d[0, 1]),
-                d[2, 0] + d[0, 2],
-                np.hypot(d[2, 0] - d[0, 2], 2 * d[1, 1]),
-            )
-            for response in bank:
-                mean = ndimage.gaussian_filter(response, 2 * s, mode="reflect")
-                square = ndimage.gaussian_filter(response**2, 2 * s, mode="reflect")
-                found += [response, mean, np.sqrt(np.maximum(square - mean**2, 0))]
-    return np.stack(found, 2)[::stride, ::stride]
+    x = np.moveaxis(picture.reshape(*picture.shape[:2], -1), 2, 0)
+
+    def smooth(x: Floats, s: float, order: tuple[int, int] = (0, 0)) -> Floats:
+        found: Floats = ndimage.gaussian_filter(x, s, order, mode="reflect", axes=(1, 2))
+        return found
+
+    responses = []
+    for s in SCALES:
+        d = {
+            order: s ** sum(order) * smooth(x, s, order)
+            for order in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+        }
+        bank = (
+            d[0, 0],
+            np.hypot(d[1, 0], d[0, 1]),
+            d[2, 0] + d[0, 2],
+            np.hypot(d[2, 0] - d[0, 2], 2 * d[1, 1]),
+        )
+        for response in bank:
+            mean = smooth(response, 2 * s)
+            square = smooth(response**2, 2 * s)
+            responses += [response, mean, np.sqrt(np.maximum(square - mean**2, 0))]
+    found = np.stack(responses, 1)[:, :, ::stride, ::stride]
+    return np.moveaxis(found.reshape(-1, *found.shape[2:]), 0, 2)
 
 
 class EfficientNet:

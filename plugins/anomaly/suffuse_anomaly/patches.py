@@ -43,6 +43,8 @@ FEWEST = 10
 """Normal pictures that are needed."""
 PARTS = 10
 """Parts of the pictures that are left out in turn."""
+HELD = 200
+"""The most pictures by which is measured what is usual."""
 
 
 class PatchDetector:
@@ -108,7 +110,7 @@ class PatchDetector:
         order = rng.permutation(n)
         part = np.empty(n, int)
         part[order] = np.arange(n) % PARTS
-        held = learned = np.arange(n)
+        held, learned = order[:HELD], np.arange(n)
         if MEMBERS[self.method].trained:
             held, learned = order[: max(2, n // 5)], np.sort(order[max(2, n // 5) :])
         self._scale_up([pictures[i] for i in learned])
@@ -116,11 +118,12 @@ class PatchDetector:
         self.channels_ = _channels(laid[0][0])
         self._check_channels(laid)
         described = [np.concatenate([self._rows(one) for one in each]) for each in laid]
-        of = np.repeat(learned, [len(described[i]) for i in learned])
-        rows = np.concatenate([described[i] for i in learned])
-        kept = rng.permutation(len(rows))[:MOST]
-        rows, of = rows[kept], of[kept]
-        self._mean, self._scale = rows.mean(0), np.where(rows.std(0) > 0, rows.std(0), 1)
+        places = [(i, j) for i in learned for j in range(len(described[i]))]
+        kept = [places[k] for k in rng.permutation(len(places))[:MOST]]
+        of = np.array([i for i, _ in kept])
+        rows = np.stack([described[i][j] for i, j in kept])
+        self._mean, deviation = rows.mean(0, np.float64), rows.std(0, np.float64)
+        self._scale = np.where(deviation > 0, deviation, 1)
         rows = self._standard(rows)
         self._member = self._fitted(rows)
         if MEMBERS[self.method].trained:
@@ -166,11 +169,11 @@ class PatchDetector:
         how = {"seed": self.seed, "steps": self.steps, "k": self.n_neighbors}
         return MEMBERS[self.method].fit(self.method, rows, _table(rows.shape[1]), **how)
 
-    def _rows(self, picture: Floats) -> Floats:
+    def _rows(self, picture: Floats) -> Rows:
         found = self._describe(picture, self.stride)
-        return found.reshape(-1, found.shape[2])
+        return found.reshape(-1, found.shape[2]).astype(np.float32)
 
-    def _standard(self, rows: Floats) -> Rows:
+    def _standard(self, rows: Rows) -> Rows:
         return ((rows - self._mean) / self._scale).astype(np.float32)
 
     def _raw(self, picture: Floats) -> Floats:
