@@ -34,7 +34,7 @@ def test_energies_are_those_of_the_signal():
 
 
 def test_a_whistle_is_found_in_time_and_frequency(rng):
-    detector = SoundPatchDetector().fit(hums(rng, 25))
+    detector = SoundPatchDetector().fit(hums(rng, 16))
     usual, odd = hums(rng, 5), hums(rng, 5, seconds=1.5)
     starts, tones = rng.uniform(0.2, 1.2, 5), rng.uniform(800, 2500, 5)
     for (samples, _), start, tone in zip(odd, starts, tones, strict=True):
@@ -64,7 +64,7 @@ def drifting(rng, n, step=1):
 
 
 def test_clips_are_unusual_by_how_they_look_and_by_how_they_move(rng):
-    detector = ClipPatchDetector().fit(drifting(rng, 25))
+    detector = ClipPatchDetector().fit(drifting(rng, 16))
     usual, still, spot = drifting(rng, 5), drifting(rng, 5, step=0), drifting(rng, 5)
     spot[:, 4, 8:16, 8:16] += 2
     highest = detector.score(usual).max()
@@ -78,7 +78,7 @@ def test_clips_are_unusual_by_how_they_look_and_by_how_they_move(rng):
         assert 4 <= row < 20
         assert 4 <= column < 20
     wrapped = [SimpleNamespace(frames=clip) for clip in spot]
-    assert_array_equal(detector.score(wrapped), detector.score(spot))
+    assert_array_equal(detector.score(wrapped[:1]), detector.score(spot[:1]))
 
 
 @pytest.mark.parametrize(
