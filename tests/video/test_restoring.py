@@ -184,9 +184,12 @@ def test_samples_have_the_length_and_the_rate_that_is_asked_for(model, longer):
 def test_impossible_samples_are_refused(model):
     assert ClipFiles().compose(model, ["prompt", "strength"]) is model
     sized = Sized(model)
-    for wanted in ({"frames": 31}, {"frames": 2.5}, {"frames": -1}, {"fps": -1}):
+    for wanted in ({"frames": 31}, {"frames": 2.5}, {"frames": -1}, {"frames": 0}):
         with pytest.raises(SuffuseError, match="up to 30 between the 6"):
             sized.sample(1, steps=1, **wanted)
+    for rate in (-1, 0):
+        with pytest.raises(SuffuseError, match="fps is above 0"):
+            sized.sample(1, steps=1, fps=rate)
     with pytest.raises(SuffuseError, match="'far' is neither"):
         sized.sample(1, steps=1, longer="far")
     changes = {**SMALL, "process.name": "gaussian", "dataset.clips": 8}
