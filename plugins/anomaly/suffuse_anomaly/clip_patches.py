@@ -7,7 +7,6 @@ patch shows how it looks and how it moves; then it is judged as a patch of any p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,6 @@ class ClipPatchDetector(PatchDetector):
             for frame, last in zip(frames, before, strict=True)
         ]
 
-    def heat_map(self, things: Sequence[Any]) -> Any:
-        """Where each clip is unusual, in nats: [N, T, H, W], or a list of them of several sizes."""
-        found = [np.stack(self._maps(one)) for one in self._checked(things)]
-        return np.stack(found) if len({one.shape for one in found}) == 1 else found
+    def _map(self, pictures: list[Floats], heats: list[Floats]) -> Floats:
+        """[T, H, W]."""
+        return np.stack(self._maps(pictures, heats))

@@ -38,6 +38,7 @@ def write_folder(
     path: Path,
     detector: PatchDetector,
     things: Sequence[Any],
+    heats: Sequence[npt.NDArray[Any]],
     scores: pd.DataFrame,
     source: Path,
 ) -> None:
@@ -47,6 +48,7 @@ def write_folder(
         path: of the file.
         detector: that scored.
         things: what was scored.
+        heats: its heat maps.
         scores: of each: file, score, p_value, alarm, and where it is most unusual.
         source: where they are from.
     """
@@ -56,7 +58,7 @@ def write_folder(
     charts = []
     for i in order:
         row = scores.iloc[i]
-        picture, heat = _drawn(detector, things[i])
+        picture, heat = _drawn(detector, things[i], heats[i])
         told = f"`{row['file']}`: score {row['score']:.3g}, {_said(row)}; most at {_where(row)}"
         charts.append(Chart(_beside(picture, heat), f"{row['file']} and its heat map", told))
     section.side(*charts)
@@ -162,9 +164,10 @@ def _where(row: pd.Series) -> str:
     return ", ".join(f"{name} {row[name]}" for name in row.index[4:])
 
 
-def _drawn(detector: PatchDetector, thing: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _drawn(
+    detector: PatchDetector, thing: Any, heat: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """A thing as a picture [H, W, 3] of 0 to 255, and its heat map [H, W]."""
-    heat = np.asarray(detector.heat_map([thing])[0])
     if isinstance(detector, SoundPatchDetector):
         energy = spectrogram(*sound_of(thing))[0][::-1]
         low, high = np.quantile(energy, (0.02, 0.998))

@@ -110,17 +110,26 @@ def folder_scorer(model: Path, kind: str) -> Callable[..., str]:
     def score(source: Path, out: Path, *, explain: bool = False, report: Path | None = None) -> str:
         renderer = _renderer(source if source.is_dir() else source.parent)
         files, things = read(found([source], renderer), renderer)
-        table, things = _scores(detector, files, things, source)
-        if explain or report is not None:
-            places = pd.DataFrame(_places(detector, things))
-            shown = table.join(places)
+        heats: list[Any] = []
+
+        def judge(thing: Any) -> float:
+            if not explain and report is None:
+                return float(detector.score([thing])[0])
+            score, heat = detector.judge(thing)
+            heats.append(heat)
+            return score
+
+        table, things = _scores(detector, judge, files, things, source)
+        if heats:
+            places = [_place(detector, *both) for both in zip(things, heats, strict=True)]
+            shown = table.join(pd.DataFrame(places))
             table = shown if explain else table
         storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
         said = f"{len(table)} scores in {out}, {int(table['alarm'].sum())} alarms"
         if report is not None:
             from suffuse_anomaly.folder_report import write_folder
 
-            write_folder(report, detector, things, shown, source)
+            write_folder(report, detector, things, heats, shown, source)
             said += f"; report in {report}"
         return said
 
@@ -134,7 +143,9 @@ def model_scorer(model: Path) -> Callable[..., str]:
     def score(source: Path, out: Path, *, explain: bool = False, report: Path | None = None) -> str:
         renderer = detector.model.renderer
         files, things = read(found([source], renderer), renderer)
-        table, things = _scores(detector, files, things, source)
+        table, things = _scores(
+            detector, lambda thing: float(detector.score([thing])[0]), files, things, source
+        )
         if explain:
             parts = detector.explain(things)
             places = [np.unravel_index(int(part.argmax()), part.shape) for part in parts]
@@ -154,6 +165,7 @@ def model_scorer(model: Path) -> Callable[..., str]:
 
 def _scores(
     detector: PatchDetector | AnomalyDetector,
+    judge: Callable[[Any], float],
     files: Sequence[Path],
     things: Sequence[Any],
     source: Path,
@@ -165,7 +177,7 @@ def _scores(
     names, scores, kept = [], [], []
     for file, thing in zip(files, things, strict=True):
         try:
-            scores.append(float(detector.score([thing])[0]))
+            scores.append(judge(thing))
         except SuffuseError as error:
             if len(files) == 1:
                 raise
@@ -182,16 +194,11 @@ def _scores(
     return table, kept
 
 
-def _places(detector: PatchDetector, things: Sequence[Any]) -> list[dict[str, float]]:
-    """Where each thing is most unusual."""
+def _place(detector: PatchDetector, thing: Any, heat: Any) -> dict[str, float]:
+    """Where a thing is most unusual."""
     if isinstance(detector, SoundPatchDetector):
-        return [
-            {key: round(place[key], 3) for key in ("seconds", "hertz")}
-            for place in detector.where(things)
-        ]
-    answer = []
-    for heat in detector.heat_map(things):
-        place = np.unravel_index(int(heat.argmax()), heat.shape)
-        names = ("frame", "row", "column")[-len(place) :]
-        answer.append({name: int(at) for name, at in zip(names, place, strict=True)})
-    return answer
+        place = detector.place(thing, heat)
+        return {key: round(place[key], 3) for key in ("seconds", "hertz")}
+    at = np.unravel_index(int(heat.argmax()), heat.shape)
+    names = ("frame", "row", "column")[-len(at) :]
+    return {name: int(n) for name, n in zip(names, at, strict=True)}

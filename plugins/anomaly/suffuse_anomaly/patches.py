@@ -230,12 +230,23 @@ class PatchDetector:
 
     def heat_map(self, things: Sequence[Any]) -> Any:
         """Where each picture is unusual, in nats: [N, H, W]; of several sizes a list."""
-        found = [self._maps(one)[0] for one in self._checked(things)]
+        found = [self._map(one, self._heats(one)) for one in self._checked(things)]
         return np.stack(found) if len({one.shape for one in found}) == 1 else found
 
-    def _maps(self, pictures: list[Floats]) -> list[Floats]:
+    def judge(self, thing: Any) -> tuple[float, Floats]:
+        """The score and the heat map of one thing, for the time of one of them."""
+        (pictures,) = self._checked([thing])
+        heats = self._heats(pictures)
+        score = self._nats(np.array([max(heat.max() for heat in heats)]))[0]
+        return float(score), self._map(pictures, heats)
+
+    def _map(self, pictures: list[Floats], heats: list[Floats]) -> Floats:
+        """The heat map of one thing."""
+        return self._maps(pictures, heats)[0]
+
+    def _maps(self, pictures: list[Floats], heats: list[Floats]) -> list[Floats]:
         found = []
-        for picture, heat in zip(pictures, self._heats(pictures), strict=True):
+        for picture, heat in zip(pictures, heats, strict=True):
             places = [
                 np.clip(np.arange(n) / self.stride, 0, m - 1)
                 for n, m in zip(picture.shape[:2], heat.shape, strict=True)

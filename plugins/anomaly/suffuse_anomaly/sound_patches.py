@@ -89,20 +89,17 @@ class SoundPatchDetector(PatchDetector):
 
     def where(self, sounds: Sequence[Any]) -> list[dict[str, float]]:
         """Where the most unusual place of each sound is: its seconds, hertz and nats."""
-        found = []
-        for sound, (heat,) in zip(sounds, map(self._maps, self._checked(sounds)), strict=True):
-            _, hertz, seconds = spectrogram(*sound_of(sound))
-            band, column = np.unravel_index(heat.argmax(), heat.shape)
-            found.append(
-                {
-                    "seconds": max(
-                        0.0, float(seconds[column])
-                    ),  # the first begins before the sound
-                    "hertz": float(hertz[band]),
-                    "nats": float(heat[band, column]),
-                }
-            )
-        return found
+        return [self.place(sound, self.judge(sound)[1]) for sound in sounds]
+
+    def place(self, sound: Any, heat: Floats) -> dict[str, float]:
+        """The seconds, hertz and nats of the hottest place of a sound's heat map."""
+        _, hertz, seconds = spectrogram(*sound_of(sound))
+        band, column = np.unravel_index(heat.argmax(), heat.shape)
+        return {
+            "seconds": max(0.0, float(seconds[column])),  # the first begins before the sound
+            "hertz": float(hertz[band]),
+            "nats": float(heat[band, column]),
+        }
 
 
 def spectrogram(samples: Floats, rate: float) -> tuple[Floats, Floats, Floats]:
