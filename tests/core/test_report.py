@@ -301,6 +301,10 @@ CHARTS: dict[str, Callable[[np.random.Generator], str]] = {
     "levels of nothing": lambda r: figures.loss_by_level([1, 2], np.full((2, 8), np.nan)),
     "line": lambda r: figures.line(np.arange(9), r.uniform(size=9) * 1e-3, "step", "rate"),
     "line of none": lambda r: figures.line([], [], "step", "rate"),
+    "strips": lambda r: figures.strips(
+        np.arange(9) + np.datetime64("2026-01-01"), {"a": r.normal(size=9)}, np.arange(9) > 6
+    ),
+    "strips of one": lambda r: figures.strips([0], {"a": [1.0], "b": [np.nan]}, [True], "moment"),
     "coefficients": lambda r: figures.coefficients([0, 0.5, 1], [1, 0.7, 0], [0, 0.7, 1], [0.5]),
     "log ratio": lambda r: figures.log_ratio([0, 0.5, 1], [np.inf, 0, -np.inf], [1.0, 0.5]),
     "distances": lambda r: figures.distances(r.gamma(9, size=80), r.gamma(9, size=50), xlabel="d"),
