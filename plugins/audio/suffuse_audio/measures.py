@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from suffuse.errors import SuffuseError
 from suffuse_audio import spectrum
 
-__all__ = ["estoi", "log_spectral_distance", "pesq", "si_sdr", "stoi"]
+__all__ = ["dnsmos", "estoi", "log_spectral_distance", "pesq", "si_sdr", "stoi"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -81,3 +82,28 @@ def stoi(made: Samples, real: Samples, rate: int, extended: bool = False) -> flo
 def estoi(made: Samples, real: Samples, rate: int) -> float:
     """The extended STOI."""
     return stoi(made, real, rate, extended=True)
+
+
+def dnsmos(made: Samples, rate: int) -> float:
+    """DNSMOS P.835's overall quality, 1 to 5, without an original; NaN under a second.
+
+    Means over windows of 9.01 s, a second apart, of the sound repeated to at least one window, as
+    its authors' script does. Needs the packages speechmos, whose weights it reads, and onnxruntime.
+    Source: Reddy, Gopal, Cutler (2022), arXiv 2110.01763.
+
+    Raises:
+        SuffuseError: at another rate than 16 kHz, for which alone it was made.
+    """
+    if rate != 16000:
+        raise SuffuseError(f"DNSMOS is defined at 16000 Hz alone, and the sound has {rate} Hz")
+    if len(made) < rate:
+        return math.nan
+    from suffuse_audio.baselines import onnx
+
+    session, window = onnx("speechmos", "dnsmos_models/sig_bak_ovr.onnx"), round(9.01 * rate)
+    x = np.tile(np.asarray(made, np.float32), math.ceil(window / len(made)))
+    found = [
+        float(session.run(None, {"input_1": x[None, start : start + window]})[0][0][2])
+        for start in range(0, len(x) - window + 1, rate)
+    ]
+    return float(np.mean(np.polyval([-0.06766283, 1.11546468, 0.04602535], found)))

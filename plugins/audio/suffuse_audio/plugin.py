@@ -136,6 +136,16 @@ def register_evaluators(register: Register) -> None:
         "suffuse_audio.evaluators:Nearest",
         summary="whether made sounds lie nearer to training sounds than held-out ones do",
     )
+    register(
+        "audio/speech-quality",
+        "suffuse_audio.speech:SpeechQuality",
+        summary="SI-SDR, PESQ, STOI, ESTOI of enhanced speech, beside log-MMSE",
+    )
+    register(
+        "audio/word-error",
+        "suffuse_audio.words:WordError",
+        summary="words that a recogniser hears, against those that were to be said",
+    )
 
 
 @hookimpl
