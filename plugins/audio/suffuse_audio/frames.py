@@ -15,7 +15,7 @@ from suffuse.stats import evenly
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Floats, Sound, resample
 
-__all__ = ["Frames", "few", "finite", "fitted"]
+__all__ = ["Framed", "Frames", "OfOneLength", "few", "finite", "fitted"]
 
 
 def fitted(sound: Sound, rate: int, n: int) -> Floats:
@@ -47,7 +47,58 @@ def finite(x: Tensor) -> None:
         )
 
 
-class Frames:
+class OfOneLength:
+    """What encoders of sounds of one rate and length share.
+
+    Attributes:
+        rate: Hz.
+        seconds: the length of every sound.
+    """
+
+    rate: int
+    seconds: float
+
+    @property
+    def n(self) -> int:
+        """Samples of a sound."""
+        return round(self.seconds * self.rate)
+
+    def samples(self, objects: Sequence[Sound]) -> Tensor:
+        """Sounds of any rate and length as [B, n], float32: cut, or followed by silence."""
+        return torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
+
+    def sounds(self, samples: Tensor) -> list[Sound]:
+        """Samples [B, n] as sounds of one channel."""
+        return [Sound(row, self.rate) for row in samples.numpy()]
+
+
+class Framed(OfOneLength):
+    """What encoders by the short-time Fourier transform share.
+
+    Attributes:
+        window: samples of a frame.
+        hop: samples from frame to frame.
+    """
+
+    window: int
+    hop: int
+
+    @property
+    def count(self) -> int:
+        """Frames of a sound, T."""
+        return self.n // self.hop + 1
+
+    def amplitudes_of(self, objects: Sequence[Sound]) -> Tensor:
+        """|S| [B, F, T] of sounds, float32."""
+        return spectrum.stft(self.samples(objects), self.window, self.hop).abs()
+
+    def heard(self, amplitudes: Tensor, iterations: int) -> list[Sound]:
+        """Sounds whose frames have nearly these amplitudes [B, F, T]."""
+        size = (self.window, self.hop, self.n)
+        return self.sounds(spectrum.griffin_lim(amplitudes, *size, iterations))
+
+
+class Frames(Framed):
     """Encoder between sounds and their compressed complex spectrum, standardised; float32 [2F, T].
 
     What decoding gives is what was encoded, but for rounding: nothing is left out.
@@ -84,14 +135,9 @@ class Frames:
         self.level, self.std = level, std
 
     @property
-    def n(self) -> int:
-        """Samples of a sound."""
-        return round(self.seconds * self.rate)
-
-    @property
     def shape(self) -> tuple[int, int]:
         """(2F, T) of one state."""
-        return (2 * spectrum.bins(self.window), self.n // self.hop + 1)
+        return (2 * spectrum.bins(self.window), self.count)
 
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """Measure the deviation on at most 256 sounds of `dataset`."""
@@ -103,8 +149,7 @@ class Frames:
 
     def encode(self, objects: Sequence[Sound]) -> Tensor:
         """States [B, 2F, T], float32."""
-        x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
-        frames = spectrum.stft(x / self.level, self.window, self.hop)
+        frames = spectrum.stft(self.samples(objects) / self.level, self.window, self.hop)
         return spectrum.real_frames(spectrum.compress(frames)) / self._std()
 
     def decode(self, x: Tensor) -> list[Sound]:
@@ -116,7 +161,7 @@ class Frames:
         finite(x)
         frames = spectrum.expand(spectrum.complex_frames(x.detach().cpu().float() * self._std()))
         samples = spectrum.inverse(frames, self.window, self.hop, self.n) * self.level
-        return [Sound(row, self.rate) for row in samples.numpy()]
+        return self.sounds(samples)
 
     def _std(self) -> float:
         if self.std is None:

@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
-from suffuse_audio.frames import few, finite, fitted
+from suffuse_audio.frames import Framed, few, finite
 from suffuse_audio.sound import Sound
 
 __all__ = ["LogMel"]
@@ -27,7 +26,7 @@ __all__ = ["LogMel"]
 _FLOOR = 1e-7
 
 
-class LogMel:
+class LogMel(Framed):
     """Encoder between sounds and log-mel spectra; float32 [M, T].
 
     Args:
@@ -69,14 +68,9 @@ class LogMel:
         self.mels, self.iterations, self.mean, self.std = mels, iterations, mean, std
 
     @property
-    def n(self) -> int:
-        """Samples of a sound."""
-        return round(self.seconds * self.rate)
-
-    @property
     def shape(self) -> tuple[int, int]:
         """(M, T) of one state."""
-        return (self.mels, self.n // self.hop + 1)
+        return (self.mels, self.count)
 
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """The mean of each band and the deviation, of at most 256 sounds of `dataset`."""
@@ -94,25 +88,11 @@ class LogMel:
 
     def decode(self, x: Tensor) -> list[Sound]:
         """Sounds of one channel; a `SuffuseError` where a state holds NaN or infinity."""
-        from torchaudio.functional import griffinlim
-
         finite(x)
         mean, std = self._scale()
         bands = 10 ** (x.detach().cpu().float() * std + mean).clamp(max=6.0) - _FLOOR
         power = (torch.linalg.pinv(self._bank()) @ bands.clamp(min=0)).clamp(min=0)
-        samples = griffinlim(
-            power.sqrt(),
-            spectrum.hann(self.window),
-            self.window,
-            self.hop,
-            self.window,
-            power=1.0,
-            n_iter=self.iterations,
-            momentum=0.99,
-            length=self.n,
-            rand_init=False,
-        )
-        return [Sound(row, self.rate) for row in samples.numpy()]
+        return self.heard(power.sqrt(), self.iterations)
 
     def _bank(self) -> Tensor:
         from torchaudio.functional import melscale_fbanks
@@ -122,9 +102,7 @@ class LogMel:
         return bank.T
 
     def _bands(self, objects: Sequence[Sound]) -> Tensor:
-        x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
-        power = spectrum.stft(x, self.window, self.hop).abs().square()
-        return (self._bank() @ power + _FLOOR).log10()
+        return (self._bank() @ self.amplitudes_of(objects).square() + _FLOOR).log10()
 
     def _scale(self) -> tuple[Tensor, float]:
         if self.mean is None or self.std is None:

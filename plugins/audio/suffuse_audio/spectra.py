@@ -7,10 +7,7 @@ With |S| of a frame (`suffuse_audio.spectrum`), the state is
 U the first K principal axes over the training sounds, D their standard deviations over the first's,
 and s one number that brings the mean square to 1: axes are flattened half way, so that the small
 ones count for something and do not drown the large ones. Phases are found again by Griffin and
-Lim's iteration, with momentum.
-
-Sources: Griffin, Lim, "Signal estimation from modified short-time Fourier transform" (1984);
-Perraudin, Balazs, Søndergaard, "A fast Griffin-Lim algorithm" (2013).
+Lim's iteration (`suffuse_audio.spectrum`).
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import spectrum
-from suffuse_audio.frames import few, finite, fitted
+from suffuse_audio.frames import Framed, few, finite
 from suffuse_audio.sound import Sound
 
 __all__ = ["Spectra"]
@@ -35,7 +32,7 @@ _POWER = 0.3
 _FIT = 1024  # at most so many sounds are measured
 
 
-class Spectra:
+class Spectra(Framed):
     """Encoder between sounds and K numbers a frame; float32 [K, T].
 
     Args:
@@ -73,14 +70,9 @@ class Spectra:
         self._found: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
-    def n(self) -> int:
-        """Samples of a sound."""
-        return round(self.seconds * self.rate)
-
-    @property
     def shape(self) -> tuple[int, int]:
         """(K, T) of one state."""
-        return (self.components, self.n // self.hop + 1)
+        return (self.components, self.count)
 
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
         """The principal axes of at most 1,024 sounds of `dataset`."""
@@ -115,22 +107,7 @@ class Spectra:
             SuffuseError: if a state holds NaN or infinity.
         """
         finite(x)
-        from torchaudio.functional import griffinlim
-
-        window = spectrum.hann(self.window)
-        samples = griffinlim(
-            self.amplitudes(x),
-            window,
-            self.window,
-            self.hop,
-            self.window,
-            power=1.0,
-            n_iter=self.iterations,
-            momentum=0.99,
-            length=self.n,
-            rand_init=False,
-        )
-        return [Sound(row, self.rate) for row in samples.numpy()]
+        return self.heard(self.amplitudes(x), self.iterations)
 
     def amplitudes(self, x: Tensor) -> Tensor:
         """|S| of states: [B, K, T] to [B, F, T], float32."""
@@ -149,8 +126,7 @@ class Spectra:
         return up[bins], mean[bins]
 
     def _amplitudes(self, objects: Sequence[Sound]) -> Tensor:
-        x = torch.from_numpy(np.stack([fitted(sound, self.rate, self.n) for sound in objects]))
-        return spectrum.stft(x, self.window, self.hop).abs() ** _POWER
+        return self.amplitudes_of(objects) ** _POWER
 
     def _axes(self) -> tuple[Tensor, Tensor, Tensor]:
         """m [F, 1], the scaled axes [F, K], and what undoes them [K, F]."""

@@ -20,7 +20,17 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["bins", "complex_frames", "compress", "expand", "hann", "inverse", "real_frames", "stft"]
+__all__ = [
+    "bins",
+    "complex_frames",
+    "compress",
+    "expand",
+    "griffin_lim",
+    "hann",
+    "inverse",
+    "real_frames",
+    "stft",
+]
 
 
 @lru_cache(maxsize=32)
@@ -56,6 +66,29 @@ def inverse(frames: Tensor, window: int, hop: int, length: int) -> Tensor:
     w = hann(window).to(flat.real)
     x = torch.istft(flat, window, hop, window=w, center=True, length=length)
     return x.reshape(*frames.shape[:-2], length)
+
+
+def griffin_lim(amplitudes: Tensor, window: int, hop: int, length: int, iterations: int) -> Tensor:
+    """Sounds [B, length] whose frames have nearly these amplitudes [B, F, T]; the same every time.
+
+    Sources: Griffin, Lim, "Signal estimation from modified short-time Fourier transform" (1984);
+    with momentum: Perraudin, Balazs, Søndergaard, "A fast Griffin-Lim algorithm" (2013).
+    """
+    from torchaudio.functional import griffinlim
+
+    found: Tensor = griffinlim(
+        amplitudes,
+        hann(window),
+        window,
+        hop,
+        window,
+        power=1.0,
+        n_iter=iterations,
+        momentum=0.99,
+        length=length,
+        rand_init=False,
+    )
+    return found
 
 
 def compress(frames: Tensor) -> Tensor:

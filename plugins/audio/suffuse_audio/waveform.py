@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
-from suffuse_audio.frames import few, finite, fitted
+from suffuse_audio.frames import OfOneLength, few, finite
 from suffuse_audio.sound import Sound
 
 __all__ = ["Waveform"]
 
 
-class Waveform:
+class Waveform(OfOneLength):
     """Encoder between sounds and their samples over one deviation; float32 [1, n].
 
     Args:
@@ -36,11 +34,6 @@ class Waveform:
         self.rate, self.seconds, self.std = rate, seconds, std
 
     @property
-    def n(self) -> int:
-        """Samples of a sound."""
-        return round(self.seconds * self.rate)
-
-    @property
     def shape(self) -> tuple[int, int]:
         """(1, n) of one state."""
         return (1, self.n)
@@ -57,11 +50,9 @@ class Waveform:
         """States [B, 1, n], float32."""
         if self.std is None:
             raise RuntimeError("this encoder has no std yet: call fit, or give it")
-        x = np.stack([fitted(sound, self.rate, self.n) for sound in objects])
-        return torch.from_numpy(x)[:, None] / self.std
+        return self.samples(objects)[:, None] / self.std
 
     def decode(self, x: Tensor) -> list[Sound]:
         """Sounds of one channel; a `SuffuseError` where a state holds NaN or infinity."""
         finite(x)
-        samples = x.detach().cpu().float()[:, 0] * (self.std or 1.0)
-        return [Sound(row, self.rate) for row in samples.numpy()]
+        return self.sounds(x.detach().cpu().float()[:, 0] * (self.std or 1.0))
