@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import soundfile
 from markupsafe import Markup
-from PIL import Image
 
 from suffuse.report.blocks import Html
 from suffuse.report.page import Page, Section
 from suffuse.stats import evenly
 from suffuse_audio import files
-from suffuse_audio.pictures import decibels, spectrogram
+from suffuse_audio.pictures import coloured, decibels, spectrogram
 from suffuse_audio.sound import Sound, resample
 
 __all__ = ["film", "listen", "pictured", "player", "section", "write_comparison"]
 
 _SECONDS = 20.0
 _FILM = 4.0  # seconds of a film
+_SIZE = 780, 200  # pixels of a spectrogram
 _MP3 = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
@@ -43,7 +43,7 @@ def player(sound: Sound, label: str) -> Markup:
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return Markup(
         '<figure style="margin:.4em 0"><figcaption>{}</figcaption>'
-        '<audio controls preload="none" style="width:100%" src="data:audio/{};base64,{}">'
+        '<audio controls preload="metadata" style="width:100%" src="data:audio/{};base64,{}">'
         "</audio></figure>"
     ).format(label, kind, data)
 
@@ -52,22 +52,25 @@ def pictured(sound: Sound, top: float | None = None) -> bytes:
     """A spectrogram as PNG; of the first 20 s."""
     part = Sound(sound.samples[:, : round(_SECONDS * sound.rate)], sound.rate)
     file = io.BytesIO()
-    spectrogram(part, 480, 160, top=top).save(file, "PNG")
+    spectrogram(part, *_SIZE, top=top).save(file, "PNG")
     return file.getvalue()
 
 
 def listen(section: Section, sounds: Sequence[tuple[str, Sound]]) -> None:
-    """Players and spectrograms of sounds side by side, on the scale of the first."""
-    for label, sound in sounds:
-        section.add(Html(player(sound, label)))
+    """Players of sounds, each above its spectrogram, on the scale of the first."""
     top = float(decibels(sounds[0][1]).max())
     for label, sound in sounds:
-        section.figure(pictured(sound, top), f"spectrogram: {label}", f"Spectrogram, {label}.")
-    section.prose(f"Spectrograms go from 0 to half the rate, and 70 dB below {top:.0f} dB.")
+        section.add(Html(player(sound, label)))
+        section.figure(
+            pictured(sound, top),
+            f"spectrogram: {label}",
+            f"{min(sound.seconds, _SECONDS):.1f} s, upwards from 0 to {sound.rate / 2000:g} kHz, "
+            f"70 dB from dark to bright.",
+        )
 
 
-def _band(worker: Any, sound: Sound) -> tuple[bytes, float]:
-    """Where draws of the model differ: the deviation of eight in dB, drawn; and its mean."""
+def _band(worker: Any, sound: Sound) -> tuple[bytes, float, float]:
+    """Where draws of the model differ: the deviation of eight, drawn; its mean and top in dB."""
     import dataclasses
 
     draws = [
@@ -75,16 +78,16 @@ def _band(worker: Any, sound: Sound) -> tuple[bytes, float]:
         for seed in range(8)
     ]
     spread = np.stack(draws).std(0)
-    grey = np.clip(spread[::-1] / 8, 0, 1)
+    top = max(float(np.quantile(spread, 0.99)), 0.1)
     file = io.BytesIO()
-    Image.fromarray((255 * grey).astype(np.uint8)).resize((480, 160)).save(file, "PNG")
-    return file.getvalue(), float(spread.mean())
+    coloured(spread / top, *_SIZE).save(file, "PNG")
+    return file.getvalue(), float(spread.mean()), top
 
 
 def film(sounds: Sequence[Sound], milliseconds: int = 400) -> bytes:
     """Spectrograms of sounds one after the other, an animated PNG on the scale of the last."""
     top = float(decibels(sounds[-1]).max())
-    frames = [spectrogram(sound, 480, 160, top=top) for sound in sounds]
+    frames = [spectrogram(sound, *_SIZE, top=top) for sound in sounds]
     waits = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     file = io.BytesIO()
     frames[0].save(
@@ -182,11 +185,11 @@ def write_comparison(
         listen(section, [("before", a), ("after", b)])
         if worker is not None:
             part = Sound(a.samples[:, : round(_SECONDS * a.rate)], a.rate)
-            band, mean = _band(worker, part)
+            band, mean, top = _band(worker, part)
             section.figure(
                 band,
                 "where draws of the model differ",
-                f"Uncertainty: the deviation of eight draws, black 0 to white 8 dB; {mean:.1f} dB "
+                f"Uncertainty: the deviation of eight draws, from 0 to {top:.1f} dB; {mean:.1f} dB "
                 "on average.",
             )
             begin = Sound(a.samples[:, : round(_FILM * a.rate)], a.rate)
@@ -210,8 +213,8 @@ def write_comparison(
             (before.name, a.seconds, a.rate, _decibels(a.samples), _decibels(b.samples), removed)
         )
     section = page.section("Figures")
-    head = ["file", "seconds", "rate, Hz", "before, dBFS", "after, dBFS", "difference, dBFS"]
-    section.table(head, rows, "Root mean squares; 0 dBFS is a square wave of full scale.")
+    head = ["file", "seconds", "rate, Hz", "before", "after", "removed"]
+    section.table(head, rows, "Root mean squares in dBFS; 0 is a square wave of full scale.")
     page.write(path)
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from suffuse_audio import spectrum
 from suffuse_audio.sound import Sound
 
-__all__ = ["decibels", "sheet", "spectrogram"]
+__all__ = ["coloured", "decibels", "sheet", "spectrogram"]
 
 _MARGIN, _CAPTION = 6, 13
 
@@ -55,8 +55,12 @@ def spectrogram(
     """
     power = decibels(sound)
     top = float(power.max()) if top is None else top
-    shade = np.clip((power[::-1] - top) / span + 1, 0, 1)
-    grey = Image.fromarray((255 * shade).astype(np.uint8))
+    return coloured((power - top) / span + 1, width, height)
+
+
+def coloured(values: npt.NDArray[np.float32], width: int, height: int) -> Image.Image:
+    """Values [F, T] as colours, 0 the darkest and 1 the brightest; the first row lies lowest."""
+    grey = Image.fromarray((255 * np.clip(values[::-1], 0, 1)).astype(np.uint8))
     at = np.asarray(grey.resize((width, height), Image.Resampling.BOX)) / 255 * (len(_COLOURS) - 1)
     low = np.minimum(at.astype(int), len(_COLOURS) - 2)
     rest = (at - low)[..., None]
