@@ -178,8 +178,9 @@ class Long:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """Form and warping error in each quarter, and the last quarter's as a multiple of the
-        first's; colour and thing kept, and digits kept in most frames of each quarter.
+        """Form, warping error and pace (pixels a frame) in each quarter, and the last quarter's as
+        a multiple of the first's; colour and thing kept, and digits kept in most frames of each
+        quarter.
 
         Held-out clips of what bounces go on, in every window with their prompt where `prompted`.
         Where `times` is 4, the first quarter is the given clip, and what the model made begins with
@@ -202,6 +203,8 @@ class Long:
             _mean(f"warping error, quarter {k}", each, self.n, "lower")
             for k, each in enumerate(errors, start=1)
         ]
+        paces = [[_pace(t.places) for t in each] for each in seen]
+        found += [_mean(f"pace, quarter {k}", each, self.n) for k, each in enumerate(paces, 1)]
         found += [
             _ratio("warping error, quarter 4 to 1", errors[3], errors[0]),
             _ratio("what form lacks, quarter 4 to 2", *([1 - f for f in fits[k]] for k in (3, 1))),
@@ -305,6 +308,12 @@ def _ratio(name: str, above: Sequence[float], below: Sequence[float]) -> Metric:
     a, b = (np.asarray(k, dtype=float) for k in (above, below))
     found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
     return Metric(name, found.value, found.low, found.high, "lower", len(a), target=1.2)
+
+
+def _pace(places: NDArray[np.float64]) -> float:
+    """How far a thing goes at each frame, in pixels, on average; 0 where it is never seen."""
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    return float(np.nanmean(steps)) if np.isfinite(steps).any() else 0.0
 
 
 def _share(name: str, who: Sequence[bool]) -> Metric:

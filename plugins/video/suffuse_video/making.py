@@ -174,8 +174,9 @@ def following(
         model: whose network was trained with a share of causal batches (denoiser.causal).
         states: the frames before, [B, K, C, h, w]; K may be 0.
         frames: how many follow.
-        steps, solver, seed, first, guidance: as for `Model.sample`; with guidance a network call
-            is of twice the size.
+        steps, solver, seed, first: as for `Model.sample`.
+        guidance: of the conditions; 1 where None, since more of it changes how fast things go. With
+            guidance a network call is of twice the size.
         counted: told the network calls of each frame.
         told: told the number of each frame as it is done.
         on_step: called after each row of each frame.
@@ -196,7 +197,7 @@ def following(
     b, length = len(states), model.shape[0]
     values = {k: v if isinstance(v, list) else [v] * b for k, v in conditions.items()}
     given = any(v is not None for each in values.values() for v in each)
-    weight = (model.recipe.sampling.guidance if guidance is None else guidance) if given else 1.0
+    weight = guidance if given and guidance is not None else 1.0
     cache = Cache(length - 1)
     plan = model.plan(solver, steps)
     made: list[Tensor] = []

@@ -198,7 +198,7 @@ def register_models(register: Register) -> None:
     register(
         "video/shapes",
         Path(__file__).parent / "pretrained" / "shapes",
-        summary="moving shapes and digits by prompt, 16 frames of 16x16 (5.7 MB)",
+        summary="moving shapes and digits by prompt, 16 frames of 16x16 (5.8 MB)",
     )
 
 
