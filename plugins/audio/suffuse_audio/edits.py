@@ -23,6 +23,7 @@ from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 from suffuse_audio.frames import Frames
+from suffuse_audio.partials import Partials
 from suffuse_audio.sound import Floats, Sound, resample
 from suffuse_audio.spectra import Spectra
 
@@ -37,10 +38,10 @@ def _checked(sound: Any) -> None:
 
 
 class _Edit:
-    """What edits share: a model whose states are frames in the order of time."""
+    """What edits share: a model whose states are columns in the order of time."""
 
     def __init__(self, model: Any) -> None:
-        if not isinstance(model.encoder, (Frames, Spectra)):
+        if not isinstance(model.encoder, (Frames, Partials, Spectra)):
             raise SuffuseError(
                 "sounds are edited by models of frames, and this one has the encoder "
                 f"{model.recipe.encoder['name']!r}"
@@ -179,7 +180,8 @@ class Continue(_Edit):
         encoder = self.model.encoder
         x = encoder.encode([Sound(shown, encoder.rate)])
         # a frame is known where the whole of its window is
-        known = torch.arange(x.shape[-1]) * encoder.hop + encoder.window // 2 <= len(shown)
+        at = torch.as_tensor(getattr(encoder, "moments", range(x.shape[-1])))
+        known = at * encoder.hop + encoder.window // 2 <= len(shown)
         seen = Observation(operators.mask(known.to(self.model.device).expand(x.shape[1:])), x)
         (made,) = self.model.restore(seen, n=1, method=self.method, seed=seed, **settings)
         found: Floats = made.mono

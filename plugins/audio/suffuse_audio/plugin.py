@@ -57,7 +57,11 @@ def register_encoders(register: Register) -> None:
         "suffuse_audio.spectra:Spectra",
         summary="principal components of amplitude spectra; phases by Griffin and Lim",
     )
-
+    register(
+        "audio/partials",
+        "suffuse_audio.partials:Partials",
+        summary="one note as its pitch and the loudness of its partials and of its noise",
+    )
     register(
         "audio/log-mel",
         "suffuse_audio.mel:LogMel",
