@@ -83,6 +83,7 @@ class Layer(nn.Module):
         self.weight = nn.Parameter(torch.randn(out, channels, *[kernel] * axes))
 
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+        """The outputs, times `gain`; in training the weight itself is normalised first."""
         if self.training:
             with torch.no_grad():
                 self.weight.copy_(normalized(self.weight))
