@@ -31,7 +31,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import pitch, spectrum
-from suffuse_audio.frames import few, finite, fitted
+from suffuse_audio.frames import Framed, few, finite, fitted
 from suffuse_audio.sound import Floats, Sound
 
 __all__ = ["Partials"]
@@ -48,7 +48,7 @@ _FIRST, _GROWTH, _LONGEST = 0.008, 1.4, 0.11  # seconds from moment to moment
 _RELEASE = (0.1, 0.06, 0.03, 0.0)  # seconds before the end
 
 
-class Partials:
+class Partials(Framed):
     """Encoder between notes and the loudness of their partials; float32 [K + B + 5, M].
 
     Sounds in which no pitch is found are all noise.
@@ -88,7 +88,7 @@ class Partials:
         self.basis, self.std = basis, std
         self.moments = _moments(seconds, self.hop / rate)
         hats = np.eye(len(self.moments))
-        at = np.arange(self.times)
+        at = np.arange(self.count)
         # what the nearest values at the moments are, with straight lines between them
         self._down = np.linalg.pinv(np.stack([np.interp(at, self.moments, hat) for hat in hats]))
 
@@ -96,16 +96,6 @@ class Partials:
     def _top(self) -> float:
         """Hz above which there are no partials."""
         return _TOP * self.rate
-
-    @property
-    def n(self) -> int:
-        """Samples of a sound."""
-        return round(self.seconds * self.rate)
-
-    @property
-    def times(self) -> int:
-        """Frames of the analysis."""
-        return self.n // self.hop + 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,7 +132,7 @@ class Partials:
         """
         finite(x)
         mean, std = self._scale()
-        at, out = np.arange(self.times), []
+        at, out = np.arange(self.count), []
         for state in x.detach().cpu().double().numpy():
             tracks = PchipInterpolator(self.moments, state[:-_TOLD] * std + mean, axis=1)(at)
             out.append(Sound(self._sound(state[-_TOLD:].mean(1), tracks), self.rate))
@@ -152,7 +142,7 @@ class Partials:
         """Hz, and log10 of amplitudes [K + B, T]."""
         x = fitted(sound, self.rate, self.n).astype(np.float64)
         f = pitch.fundamental(Sound(x, self.rate))
-        tones = np.zeros((self.partials, self.times), dtype=np.complex128)
+        tones = np.zeros((self.partials, self.count), dtype=np.complex128)
         if not math.isnan(f):
             tones = self._tones(x, f)
         rest = x - self._sum(f, tones) if not math.isnan(f) else x
@@ -167,10 +157,10 @@ class Partials:
         w = np.hanning(self.window + 1)[:-1]
         padded = np.pad(x, (self.window // 2, self.window))
         views = np.lib.stride_tricks.sliding_window_view(padded, self.window)
-        parts = views[:: self.hop][: self.times] * (2 * w / w.sum())
+        parts = views[:: self.hop][: self.count] * (2 * w / w.sum())
         k = np.arange(1, self.partials + 1)
         turn = 2 * math.pi * f / self.rate * k[:, None]
-        at = np.arange(self.times) * self.hop
+        at = np.arange(self.count) * self.hop
         local = np.exp(-1j * turn * (np.arange(self.window) - self.window // 2))
         tones = (local @ parts.T) * np.exp(-1j * turn * at)
         tones[k * f > self._top] = 0
@@ -194,7 +184,7 @@ class Partials:
 
     def _between(self, tracks: Doubles) -> Doubles:
         """[K, n] of [K, T], without overshoot."""
-        at = np.arange(self.times) * self.hop
+        at = np.arange(self.count) * self.hop
         out: Doubles = PchipInterpolator(at, tracks, axis=1)(np.arange(self.n))
         return out
 
