@@ -328,10 +328,17 @@ def test_ctrl_c_while_a_run_is_set_up(
     assert suffuse(*words, "--resume")[0] == 0
 
 
-def test_growing_steps_under_a_cosine_are_told(run: Path) -> None:
-    code, said = suffuse(*(word.replace("RUN", str(run)) for word in GO_ON))
+@pytest.mark.parametrize("warmup", [1, 100])
+def test_growing_steps_under_a_cosine_are_told(
+    toy: ModuleType, tmp_path: Path, warmup: int
+) -> None:
+    """Unless the rate so far is the same, as it is as long as it rises."""
+    words = ["train", "toy/spiral", "--out", tmp_path / "run", *SMALL]
+    words += ["--set", f"training.warmup={warmup}"]
+    assert suffuse(*words)[0] == 0
+    code, said = suffuse(*words, "--resume", "--set", "training.steps=6")
     assert code == 0
-    assert "training.steps grows from 4 to 6: the learning rate" in said
+    assert ("training.steps grows from 4 to 6: the learning rate" in said) is (warmup == 1)
 
 
 def test_too_little_memory(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
