@@ -38,7 +38,6 @@ def evaluate(
     """
     import suffuse
     from suffuse import storage
-    from suffuse.training.looks import plain
 
     if out is not None:
         storage.ensure_writable(out)
@@ -54,7 +53,7 @@ def evaluate(
         guidance=guidance,
         guidance_by=guidance_by,
     )
-    rows = [plain(metric) for metric in metrics]
+    rows = [metric.plain() for metric in metrics]
     if out is not None:
         storage.write_json(out, rows)
     if as_json:

@@ -13,8 +13,9 @@ the border between the two: a plugin implements them by shape, without inheritin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -181,6 +182,15 @@ class Metric:
     target: float | None = None
     unit: str = ""
     note: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it: None for numbers that are not finite.
+
+        >>> Metric("pitch", float("nan"), 0.0, 1.0, "lower", 3).plain()["value"] is None
+        True
+        """
+        fields = asdict(self).items()
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}
 
 
 @runtime_checkable

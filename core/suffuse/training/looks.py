@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 from suffuse import storage
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
-from suffuse.plugins.contracts import Metric
 from suffuse.stats import evenly
 from suffuse.training.ema import SNAPSHOTS
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["evaluate", "evaluations", "forget", "plain", "sheet", "since_best"]
+__all__ = ["evaluate", "evaluations", "forget", "sheet", "since_best"]
 
 ROWS = 4
 CATEGORIES = 12
@@ -93,7 +91,7 @@ def evaluate(model: Model, path: Path, step: int) -> list[dict[str, Any]]:
     except SuffuseError as error:  # no reason to lose a training that is done
         logger.warning("no evaluation after step %d: %s", step, error)
         return []
-    found = [{"step": step, **plain(metric)} for metric in metrics]
+    found = [{"step": step, **metric.plain()} for metric in metrics]
     if found:
         earlier = [m for m in evaluations(path) if m["step"] < step]
         storage.write_json(path, earlier + found)
@@ -129,9 +127,3 @@ def since_best(metrics: list[dict[str, Any]]) -> int:
         for _, m in sorted(first.items())
     ]
     return len(values) - 1 - values.index(max(values)) if values else 0
-
-
-def plain(metric: Metric) -> dict[str, Any]:
-    """A figure as JSON has it: None for numbers that are not finite."""
-    fields = dataclasses.asdict(metric).items()
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields}

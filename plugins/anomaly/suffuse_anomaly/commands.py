@@ -212,8 +212,6 @@ def evaluate(
     suffuse anomaly evaluate scores.csv --truth fraud --labels transactions.csv
     suffuse anomaly evaluate scores.csv --truth label --normal ok --against others.csv
     """
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.table import Table
 
@@ -232,7 +230,7 @@ def evaluate(
         seed=seed,
     )
     if out is not None:
-        storage.write_json(out, [asdict(figure) for figure in found])
+        storage.write_json(out, [figure.plain() for figure in found])
     table = Table(box=None, pad_edge=False)
     for heading in ("figure", "value", "95 % interval", "better", "n"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
