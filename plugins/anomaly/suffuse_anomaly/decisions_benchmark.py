@@ -17,10 +17,8 @@ import numpy.typing as npt
 
 from suffuse.bench import Context, Result
 from suffuse.errors import unknown
-from suffuse.plugins.contracts import Metric
-from suffuse.stats.intervals import mean
 from suffuse_anomaly import decisions as deciding
-from suffuse_anomaly.benchmark import folder, split
+from suffuse_anomaly.benchmark import folder, over, split
 from suffuse_anomaly.detector import METHODS, DiffusionDetector
 
 __all__ = ["Decisions", "decisions"]
@@ -58,13 +56,10 @@ class Decisions:
                 detector = DiffusionDetector(self.model, random_state=self.seed).fit(train)
                 found[path.stem] = self._kept(detector, train, judged, y.astype(bool))
         table = 100 * np.array(list(found.values()))
-        metrics = []
-        for name, column in zip(NAMES, table.T, strict=True):
-            over = mean(column, method="percentile", resamples=1000)
-            better = "lower" if name.startswith("false") else "higher"
-            metrics.append(
-                Metric(name, over.value, over.low, over.high, better, len(table), unit="%")
-            )
+        metrics = [
+            over(name, column, "lower" if name.startswith("false") else "higher")
+            for name, column in zip(NAMES, table.T, strict=True)
+        ]
         return Result(metrics, {"tables": found})
 
     def _kept(

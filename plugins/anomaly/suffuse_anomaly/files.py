@@ -14,7 +14,15 @@ from suffuse_anomaly.detector import DiffusionDetector
 from suffuse_anomaly.imputer import DiffusionImputer
 from suffuse_anomaly.table import TableError
 
-__all__ = ["fit_file", "impute_file", "read_table", "refresh_file", "scorer", "threshold_file"]
+__all__ = [
+    "fit_file",
+    "impute_file",
+    "read_table",
+    "refresh_file",
+    "scorer",
+    "threshold_file",
+    "write_scores",
+]
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -175,8 +183,7 @@ def scorer(model: Path) -> Callable[..., str]:
             names = np.asarray(contributions.columns)
             table["because"] = names[contributions.to_numpy().argmax(1)]
             table = table.join(contributions.add_prefix("from "))
-        storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
-        said = f"{len(frame)} scores in {out}, {int(alarm.sum())} alarms"
+        said = write_scores(table, out)
         if report is not None and contributions is not None:
             from suffuse_anomaly.report import write_report
 
@@ -185,6 +192,12 @@ def scorer(model: Path) -> Callable[..., str]:
         return said
 
     return score
+
+
+def write_scores(table: pd.DataFrame, out: Path) -> str:
+    """Write scores with their alarms as CSV; how many there are, in a sentence."""
+    storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
+    return f"{len(table)} scores in {out}, {int(table['alarm'].sum())} alarms"
 
 
 def _columns(detector: DiffusionDetector, frame: pd.DataFrame, source: Path) -> pd.DataFrame:

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 import suffuse
-from suffuse import plugins, storage
+from suffuse import plugins
 from suffuse.cli.files import found, read
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import decisions
 from suffuse_anomaly.clip_patches import ClipPatchDetector
+from suffuse_anomaly.files import write_scores
 from suffuse_anomaly.patches import PatchDetector
 from suffuse_anomaly.sound_patches import SoundPatchDetector
 from suffuse_anomaly.table import TableError
@@ -124,8 +125,7 @@ def folder_scorer(model: Path, kind: str) -> Callable[..., str]:
             places = [_place(detector, *both) for both in zip(things, heats, strict=True)]
             shown = table.join(pd.DataFrame(places))
             table = shown if explain else table
-        storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
-        said = f"{len(table)} scores in {out}, {int(table['alarm'].sum())} alarms"
+        said = write_scores(table, out)
         if report is not None:
             from suffuse_anomaly.folder_report import write_folder
 
@@ -151,8 +151,7 @@ def model_scorer(model: Path) -> Callable[..., str]:
             places = [np.unravel_index(int(part.argmax()), part.shape) for part in parts]
             table["most unusual at"] = [" ".join(map(str, place)) for place in places]
             table["adds"] = [float(part.max()) for part in parts]
-        storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
-        said = f"{len(table)} scores in {out}, {int(table['alarm'].sum())} alarms"
+        said = write_scores(table, out)
         if report is not None:
             from suffuse_anomaly.folder_report import write_sheet
 

@@ -22,9 +22,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 
 from suffuse.bench import Context, Result
-from suffuse.plugins.contracts import Metric
-from suffuse.stats.intervals import mean
-from suffuse_anomaly.benchmark import folder
+from suffuse_anomaly.benchmark import folder, over
 from suffuse_anomaly.imputer import DiffusionImputer
 from suffuse_anomaly.series_benchmark import labelled
 from suffuse_anomaly.series_imputer import SeriesImputer
@@ -92,9 +90,8 @@ class Imputation:
         for name, column in zip(("RMSE", "CRPS", "within 20 draws"), table.T, strict=True):
             if np.isnan(column).any():
                 continue
-            over = mean(column, method="percentile", resamples=1000)
             better = "lower" if name != "within 20 draws" else "higher"
-            metrics.append(Metric(name, over.value, over.low, over.high, better, len(table)))
+            metrics.append(over(name, column, better, unit=""))
         return Result(metrics, {"data": {k: v[: len(metrics)] for k, v in found.items()}})
 
     def _gaps(

@@ -13,7 +13,7 @@ import pandas as pd
 
 from suffuse import storage
 from suffuse_anomaly import decisions
-from suffuse_anomaly.files import read_table
+from suffuse_anomaly.files import read_table, write_scores
 from suffuse_anomaly.series import SeriesDetector
 from suffuse_anomaly.series_imputer import SeriesImputer
 from suffuse_anomaly.table import TableError
@@ -105,8 +105,7 @@ def series_scorer(model: Path) -> Callable[..., str]:
         parts = detector.explain(series) if explain or report is not None else None
         if explain and parts is not None:
             table = table.join(parts.add_prefix("from "))
-        storage.write_text(out, table.to_csv(index=False, float_format="%.6g"))
-        said = f"{len(table)} scores in {out}, {int(table['alarm'].sum())} alarms"
+        said = write_scores(table, out)
         if report is not None and parts is not None:
             from suffuse_anomaly.series_report import write_series
 
