@@ -180,7 +180,7 @@ class Continue(_Edit):
         encoder = self.model.encoder
         x = encoder.encode([Sound(shown, encoder.rate)])
         # a frame is known where the whole of its window is
-        at = torch.as_tensor(getattr(encoder, "moments", range(x.shape[-1])))
+        at = torch.from_numpy(encoder.moments)
         known = at * encoder.hop + encoder.window // 2 <= len(shown)
         seen = Observation(operators.mask(known.to(self.model.device).expand(x.shape[1:])), x)
         (made,) = self.model.restore(seen, n=1, method=self.method, seed=seed, **settings)

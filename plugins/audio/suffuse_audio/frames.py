@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -87,6 +88,11 @@ class Framed(OfOneLength):
     def count(self) -> int:
         """Frames of a sound, T."""
         return self.n // self.hop + 1
+
+    @property
+    def moments(self) -> npt.NDArray[np.intp]:
+        """Which frames the columns of a state tell of, [M]: all of them."""
+        return np.arange(self.count)
 
     def amplitudes_of(self, objects: Sequence[Sound]) -> Tensor:
         """|S| [B, F, T] of sounds, float32."""

@@ -20,6 +20,7 @@ import base64
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,6 @@ class Partials(Framed):
         basis: the means [K + B, M], measured by `fit`: float16 in base 64.
         std: the deviation from them; likewise.
 
-    Attributes:
-        moments: numbers of the frames, `hop` samples apart, at which states tell loudness.
-
     >>> Partials(rate=16000, seconds=1.0, partials=20, bands=8).shape
     (33, 18)
     """
@@ -86,11 +84,15 @@ class Partials(Framed):
         self.rate, self.seconds, self.partials, self.bands = rate, seconds, partials, bands
         self.window, self.hop = 2 * round(_WINDOW * rate / 2), max(round(_HOP * rate), 1)
         self.basis, self.std = basis, std
-        self.moments = _moments(seconds, self.hop / rate)
         hats = np.eye(len(self.moments))
         at = np.arange(self.count)
         # what the nearest values at the moments are, with straight lines between them
         self._down = np.linalg.pinv(np.stack([np.interp(at, self.moments, hat) for hat in hats]))
+
+    @cached_property
+    def moments(self) -> npt.NDArray[np.intp]:
+        """Which frames the columns of a state tell of, [M]: close together where notes change."""
+        return _moments(self.seconds, self.hop / self.rate)
 
     @property
     def _top(self) -> float:
@@ -143,14 +145,16 @@ class Partials(Framed):
         x = fitted(sound, self.rate, self.n).astype(np.float64)
         f = pitch.fundamental(Sound(x, self.rate))
         tones = np.zeros((self.partials, self.count), dtype=np.complex128)
-        if not math.isnan(f):
+        if math.isnan(f):
+            f = _MIDDLE
+        else:
             tones = self._tones(x, f)
-        rest = x - self._sum(f, tones) if not math.isnan(f) else x
-        frames = spectrum.stft(torch.from_numpy(rest), self.window, self.hop).abs().square().numpy()
-        bank = self._bank()
+        rest = torch.from_numpy(x - self._sum(f, tones))
+        frames = spectrum.stft(rest, self.window, self.hop).abs().square().numpy()
+        bank = self._bank
         noise = np.sqrt(bank @ frames / bank.sum(1, keepdims=True))
         amplitudes = np.concatenate([np.abs(tones), noise])
-        return (_MIDDLE if math.isnan(f) else f), np.log10(amplitudes + 10**_FLOOR)
+        return f, np.log10(amplitudes + 10**_FLOOR)
 
     def _tones(self, x: Doubles, f: float) -> npt.NDArray[np.complex128]:
         """Complex amplitudes [K, T] at the multiples of f; 0 beyond the band."""
@@ -197,7 +201,7 @@ class Partials(Framed):
         x = self._sum(f, amplitudes[: self.partials])
         random = np.random.default_rng(zlib.crc32(tracks.tobytes()))
         white = torch.from_numpy(random.standard_normal(self.n))
-        bank = self._bank()
+        bank = self._bank
         centres = bank @ np.arange(bank.shape[1]) / bank.sum(1)
         levels = amplitudes[self.partials :]
         gains = np.stack([np.interp(np.arange(bank.shape[1]), centres, k) for k in levels.T], 1)
@@ -205,7 +209,9 @@ class Partials(Framed):
         x = x + spectrum.inverse(frames, self.window, self.hop, self.n).numpy()
         return x.astype(np.float32)
 
+    @cached_property
     def _bank(self) -> Doubles:
+        """Weights [B, F] of the frequencies of a frame in each band."""
         from torchaudio.functional import melscale_fbanks
 
         bins = spectrum.bins(self.window)
