@@ -1,8 +1,7 @@
 """How long a training takes until what it makes is good: ours beside that of other libraries.
 
-Good is a KID at or below a level, against the test split, on stated features.
-Time is that of training alone, in core-seconds, which what else the machine does moves less than
-seconds.
+Good is a KID at or below a level, against the test split, on stated features. Time is that of
+training alone, in core-seconds, which what else the machine does moves less than seconds.
 """
 
 from __future__ import annotations
@@ -66,6 +65,8 @@ class TimeToQuality:
     def _looked(self) -> Result:
         subject = SUBJECTS[self.task]
         level, limit = self.level or subject.level, self.limit or subject.limit
+        if limit < 0:
+            raise SuffuseError(f"limit is a number of core-seconds above 0; given {limit:g}")
         train, test = (_split(subject, split) for split in ("train", "test"))
         pictures = as_tensor([train[i].data for i in range(len(train))])
         judge: Any = plugins.build("evaluator", {"name": "image/kid", "features": subject.features})
@@ -75,8 +76,6 @@ class TimeToQuality:
             found: Metric = judge.evaluate(made, test=test, train=train, seed=0)[0]
             return found
 
-        if limit < 0:
-            raise SuffuseError(f"limit is a number of core-seconds above 0; given {limit:g}")
         looks = [share * limit for share in subject.looks]
         curve, reached = [], False
         for look in TRAINERS[self.model](subject, pictures, self.seed, looks):

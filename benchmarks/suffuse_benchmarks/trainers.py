@@ -38,7 +38,7 @@ from suffuse.model import Model
 from suffuse.recipe import Recipe
 from suffuse.training import checkpoint
 
-__all__ = ["DIGITS", "EMOJI", "TRAINERS", "Look", "Subject"]
+__all__ = ["DIGITS", "EMOJI", "TRAINERS", "Look", "Subject", "as_image", "as_tensor"]
 
 CALLS = 50
 """Steps in which the other libraries' models are sampled."""

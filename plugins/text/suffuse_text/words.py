@@ -7,10 +7,11 @@ layer lets words see each other ("hot" beside "dog"), and with the weights w_i o
 
 goes through a perceptron to the vector that is added to the noise level's embedding. Where a prompt
 mixes several (`prompts.mixed`), words see those of their own alone, and h is the mean of theirs by
-their shares. Asked for
-`sketch` channels, the encoder also lays a learned picture of the prompt, a quarter of the state's
-resolution, beside the input: a network that sees where things belong learns many concepts in a
-fraction of the steps that the vector alone takes.
+their shares.
+
+Asked for `sketch` channels, the encoder also lays a learned picture of the prompt, a quarter of the
+state's resolution, beside the input: a network that sees where things belong learns many concepts
+in a fraction of the steps that the vector alone takes.
 """
 
 from __future__ import annotations
