@@ -45,14 +45,22 @@ def pixels(images):
     return np.stack([np.asarray(image, dtype=int) for image in images])
 
 
-def test_what_is_asked_for_and_kept_away_from_at_once_is_no_guidance(model):
-    """d_neg + w (d − d_neg) = d where both are the same."""
+def test_led_away_from_what_is_asked_for_is_no_guidance(model):
+    """d_null + w (d − d_null) = d where both are the same."""
     given = {"prompt": "fox", "style": "noto"}
     plain = pixels(model.sample(2, guidance=1.0, **given))
-    both = pixels(model.sample(2, guidance=3.0, negative=given, **given))
+    both = pixels(model.sample(2, guidance=3.0, null=given, **given))
     assert np.abs(plain - both).max() <= 1
-    other = pixels(model.sample(2, guidance=3.0, negative={"prompt": "whale"}, **given))
+    other = pixels(model.sample(2, guidance=3.0, null={"prompt": "whale"}, **given))
     assert np.abs(plain - other).max() > 1
+
+
+def test_a_negative_colour_weighs_below_nothing_and_the_rest_is_led_away_from(model):
+    null = {"style": "noto", "prompt": "whale"}
+    a = pixels(model.sample(2, guidance=3.0, prompt=["(red:-1) a fox", "(red:-1)"], null=null))
+    negative = {"prompt": "a red whale", "style": "noto"}
+    b = pixels(model.sample(2, guidance=3.0, prompt=["a fox", None], negative=negative))
+    assert (a == b).all()
 
 
 def test_no_negative_is_the_null_condition(model):
@@ -63,9 +71,11 @@ def test_no_negative_is_the_null_condition(model):
 
 def test_negatives_are_checked(model):
     with pytest.raises(SuffuseError, match="guidance"):
-        model.sample(1, guidance=1.0, prompt="fox", negative={"prompt": "whale"})
+        model.sample(1, guidance=1.0, prompt="fox", negative={"style": "noto"})
     with pytest.raises(SuffuseError, match="did you mean 'prompt'"):
         model.sample(1, guidance=2.0, prompt="fox", negative={"promt": "whale"})
+    with pytest.raises(SuffuseError, match="did you mean 'whale'"):
+        model.sample(1, prompt="fox", negative={"prompt": "whalee"})
 
 
 def run(capsys, *words):
@@ -100,6 +110,7 @@ def test_a_file_with_a_negative_prompt_is_made_again(model, tmp_path, capsys):
         (("--prompt", "foxx"), "did you mean 'fox'"),
         (("--style", "nota"), "did you mean 'noto'"),
         (("--promt", "fox"), "did you mean 'prompt'"),
+        (("--prompt", "fox", "--negative", "whalee"), "did you mean 'whale'"),
         (("--prompt", "fox", "--negative", "whale", "--guidance", "1"), "guidance"),
     ],
 )

@@ -67,6 +67,21 @@ def test_weights_scale_what_a_word_adds(encoder):
     assert torch.equal(encoder.prepare(["(red:0) fox"]), encoder.prepare(["fox"]))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "negative", "expected"),
+    [
+        ("a fox", "red", ("(red:-1) a fox", None)),
+        ("a fox", "a (red:0.5) hat", ("(red:-0.5) a fox", "(hat:1)")),
+        ("a red fox", "red (blue fox:2)", ("(blue:-2) a red fox", "(fox:2)")),
+        (None, "red :: hat", ("(red:-1) ", "(hat:1)")),
+        (None, "fox", (None, "(fox:1)")),
+        ("fox ::3 hat", "red", ("(red:-1) fox ::0.75 (red:-1)  hat::0.25", None)),
+    ],
+)
+def test_negative_colours_weigh_less_than_nothing(encoder, prompt, negative, expected):
+    assert encoder.without(prompt, negative) == expected
+
+
 def test_unknown_words_are_left_out_and_told(encoder, caplog):
     with caplog.at_level(logging.WARNING, "suffuse_text"):
         found = encoder.prepare(["a red spaceship"])

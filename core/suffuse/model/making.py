@@ -49,6 +49,7 @@ class Making(Parts):
         guidance: float | None = None,
         guidance_by: Guidance | None = None,
         negative: Mapping[str, Any] | None = None,
+        null: Mapping[str, Any] | None = None,
         x: State | None = None,
         sizes: Sequence[int] | None = None,
         project: Callable[[State, State, Any], State] | None = None,
@@ -70,7 +71,9 @@ class Making(Parts):
             guidance_by: what guides and what follows it, registered names or mappings with options:
                 "apg", [{"name": "classifier-free", "interval": (0.2, 0.8)}, "rescale"]. The
                 recipe's where None; classifier-free guidance where that names nothing.
-            negative: conditions to keep away from, by name; guidance leads away from them.
+            negative: conditions that must not be there, by name; kept away from in the condition's
+                own way (`Conditioner`), or else by guidance.
+            null: conditions that guidance leads away from, by name, instead of from none.
             x: states to start from, [n, *shape]; drawn from the seeds where None.
             sizes: of ragged states, n; drawn from the seeds where None.
             project: (clean estimate, x_t, t) -> the clean estimate to go on with.
@@ -97,6 +100,7 @@ class Making(Parts):
             guidance=guidance,
             guidance_by=guidance_by,
             negative=negative,
+            null=null,
             sizes=sizes,
             batch=batch,
             conditions=conditions,
@@ -274,6 +278,7 @@ class Making(Parts):
         guidance: float | None,
         guidance_by: Guidance | None,
         negative: Mapping[str, Any] | None = None,
+        null: Mapping[str, Any] | None = None,
         sizes: Sequence[int] | None,
         batch: int,
         conditions: Mapping[str, Any],
@@ -287,8 +292,9 @@ class Making(Parts):
                 f"sampling makes 1 or more, in batches of 1 or more; given {n}, {batch}"
             )
         values = {name: repeated(name, value, n) for name, value in conditions.items()}
+        null = self._without(values, negative or {}, n) | dict(null or {})
         prepared = self.prepare(values, n)
-        denoise = self._guided(guidance, guidance_by, negative, plan)
+        denoise = self._guided(guidance, guidance_by, null, plan)
         shape = self.shape
         if size is not None or circular:
             shape, denoise = self._large(denoise, size, circular, batch)
@@ -315,6 +321,18 @@ class Making(Parts):
                 made += self.decode(state, own)
         return made
 
+    def _without(
+        self, values: dict[str, Any], negative: Mapping[str, Any], n: int
+    ) -> dict[str, Any]:
+        """Has the values keep away from the negative ones; what is left to guidance."""
+        left = dict(negative)
+        for name, conditioner in self.network.conditioners.items():
+            without = getattr(conditioner, "without", None)
+            if without is not None and left.get(name) is not None:
+                found = [without(v, left[name]) for v in values.get(name, [None] * n)]
+                values[name], left[name] = [v for v, _ in found], found[0][1]
+        return {name: value for name, value in left.items() if value is not None}
+
     def _large(
         self, denoise: Denoiser, size: Sequence[int] | None, circular: bool, batch: int
     ) -> tuple[Shape, Denoiser]:
@@ -334,14 +352,14 @@ class Making(Parts):
         self,
         weight: float | None,
         by: Guidance | None,
-        negative: Mapping[str, Any] | None = None,
+        null: Mapping[str, Any] | None = None,
         plan: Any = None,
     ) -> Denoiser:
         """The denoiser with its guidance, the recipe's where None."""
         usual = self.recipe.sampling
         return self.denoiser(
             usual.guidance if weight is None else weight,
-            negative,
+            null,
             by=usual.guidance_by if by is None else by,
             plan=plan,
         )

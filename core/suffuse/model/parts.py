@@ -166,7 +166,7 @@ class Parts:
     def denoiser(
         self,
         weight: float = 1.0,
-        negative: Mapping[str, Any] | None = None,
+        null: Mapping[str, Any] | None = None,
         *,
         by: Guidance = (),
         plan: Any = None,
@@ -175,28 +175,28 @@ class Parts:
 
         Args:
             weight: of guidance; 1 is none.
-            negative: raw values of conditions to keep away from, by name, instead of from none.
+            null: raw values of conditions that guidance leads away from, by name, instead of from
+                none.
             by: what guides, see `Sampling.guidance_by`.
             plan: the table that will be walked, for guidance that depends on it.
 
         Raises:
-            SuffuseError: for negative values without guidance, or of conditions always given; for
-                unknown guidance or options, and two that take the weight.
+            SuffuseError: for values to lead away from without guidance, or of conditions always
+                given; for unknown guidance or options, and two that take the weight.
         """
         plain = self.process.denoiser(self.network)
-        for name in negative or {}:
+        for name in null or {}:
             if name in self.network.conditioners and name not in self.droppable:
                 raise SuffuseError(f"the condition {name!r} is always given, so none is negative")
-        if negative and weight == 1.0 and not by:
+        if null and weight == 1.0 and not by:
             raise SuffuseError("what to keep away from needs guidance, and 1 is none: give 2 or so")
         if weight == 1.0 and not by:
             return plain
-        nothing = self.prepare({name: [value] for name, value in (negative or {}).items()}, 1)
-        null = {name: nothing[name] for name in self.droppable}
+        nothing = self.prepare({name: [value] for name, value in (null or {}).items()}, 1)
         return guided(
             plain,
             weight,
-            null,
+            {name: nothing[name] for name in self.droppable},
             by,
             self.schedule,
             plan,

@@ -139,7 +139,9 @@ class RaggedEncoder(Protocol):
 class Conditioner(Protocol):
     """A module that embeds the values of one condition.
 
-    One whose attribute `always` is True is never dropped in training, nor by guidance.
+    One whose attribute `always` is True is never dropped in training, nor by guidance. One that can
+    say that something must not be there has a method `without(value, negative)`: a raw value that
+    keeps away from another, and what of that, or None, is left for guidance to lead away from.
     """
 
     def prepare(self, values: Sequence[Any]) -> Tensor:

@@ -95,6 +95,47 @@ class Wishes:
 
 
 @dataclass(frozen=True)
+class Banned:
+    """How red things are that are red by nature, with and without "red" as a negative prompt."""
+
+    task: str
+    model: str
+    seed: int
+    negative: str | None
+    n: int = 36
+    measures: ClassVar[Sequence[str]] = CODE
+    THINGS: ClassVar[Sequence[str]] = (
+        "strawberry",
+        "tomato",
+        "rose",
+        "cherries",
+        "rooster",
+        "fire",
+    )
+
+    def run(self, context: Context) -> Result:
+        """The share of red pixels among coloured ones."""
+        from .emoji import STYLES
+
+        styles = [s for s in STYLES if s != PLAIN]
+        made = shipped(context).sample(
+            self.n,
+            seed=self.seed,
+            prompt=[self.THINGS[i // len(styles) % len(self.THINGS)] for i in range(self.n)],
+            style=styles,
+            negative={"prompt": self.negative},
+        )
+        return Result([mean("red pixels", [100 * _red(picture) for picture in made], "lower", "%")])
+
+
+def _red(picture: Image.Image) -> float:
+    """The share of red among the coloured pixels."""
+    coloured = np.ptp(np.asarray(picture, dtype=int), axis=2) > 60
+    hue = np.asarray(picture.convert("HSV"))[..., 0]
+    return float((coloured & ((hue < 14) | (hue > 235))).sum() / max(1, coloured.sum()))
+
+
+@dataclass(frozen=True)
 class Coloured:
     """Whether a thing whose prompt names a colour has it, as the template "a blue fox" asks."""
 
@@ -257,6 +298,8 @@ def image(seeds: int = 1) -> Iterator[Case]:
         for weight in (-1.0, 0.0, 0.5, 1.0, 1.5, 2.0):
             yield Wishes("weights/blue heart", f"weight {weight:g}", seed, weight)
         yield Wishes("weights/blue heart", "negative", seed, 0.0, negative=True)
+        for negative in (None, "red"):
+            yield Banned("weights/red things", f"negative {negative}", seed, negative)
         for damage in DAMAGES:
             for way in ways(damage):
                 yield Restoring(f"restoring/{damage}", way, seed, damage, way)

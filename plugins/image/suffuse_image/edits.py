@@ -171,9 +171,9 @@ class Rephrase(Edit):
                 iterations=self.rounds,
                 **told,
             )
-        negative = {self.words: self.source, **others}
+        null = {self.words: self.source, **others}
         found: list[Image.Image] = model.sample(
-            count, seed=seed, x=x, guidance=guidance, negative=negative, **how, **settings
+            count, seed=seed, x=x, guidance=guidance, null=null, **how, **settings
         )
         return found
 

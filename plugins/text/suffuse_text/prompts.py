@@ -19,7 +19,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-__all__ = ["MOST", "STOP", "Word", "mixed", "parse", "segments", "words"]
+__all__ = ["COLOURS", "MOST", "STOP", "Word", "mixed", "parse", "segments", "words"]
 
 MOST = 4.0
 """The largest weight."""
@@ -31,6 +31,24 @@ STOP = frozenset(
     ["a", "an", "and", "are", "at", "for", "in", "is", "of", "on", "style", "the", "to", "with"]
 )
 """Words that say nothing of what is to be seen."""
+
+COLOURS = frozenset(
+    [
+        "black",
+        "blue",
+        "brown",
+        "gray",
+        "green",
+        "grey",
+        "orange",
+        "pink",
+        "purple",
+        "red",
+        "white",
+        "yellow",
+    ]
+)
+"""Words that say how a thing looks, and not what it is."""
 
 _WEIGHTED = re.compile(r"\(([^()]*):\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s*\)")
 _MIXED = re.compile(r"::\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)?")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from suffuse.errors import SuffuseError
-from suffuse_text.prompts import Word, mixed, parse
+from suffuse_text.prompts import COLOURS, Word, mixed, parse
 
 __all__ = ["Words"]
 
@@ -139,6 +139,31 @@ class Words(nn.Module):
             drawn = torch.where(given[:, None, None, None], drawn, 0)
             slots["concat"] = interpolate(drawn, size=self.size, mode="nearest")
         return slots
+
+    def without(self, prompt: str | None, negative: str) -> tuple[str | None, str | None]:
+        """The prompt without the colours of a negative one; and what else that says, or None.
+
+        Led away from "red" as a whole, a strawberry stays red: that goes away from things that are
+        red and no strawberries. But "(red:-1) strawberry" lies beyond a strawberry on the way from
+        a red one, and is green or yellow. A colour that the prompt names stays. Other words say
+        what a thing is: a thing less another is none, and guidance leads away from them.
+
+        Raises:
+            SuffuseError: for a negative prompt that is no text, or has no word that is known.
+        """
+        self._known(negative)
+        parts = mixed(prompt) if isinstance(prompt, str) else []
+        named = {word.text for text, _ in parts for word in parse(text)}
+        told = [word for text, _ in mixed(negative) for word in parse(text)]
+        away = "".join(
+            f"({w.text}:{-w.weight:g}) " for w in told if w.text in COLOURS and w.text not in named
+        )
+        rest = " ".join(f"({w.text}:{w.weight:g})" for w in told if w.text not in COLOURS) or None
+        if not away:
+            return prompt, rest
+        if len(parts) < 2:
+            return away + (prompt or ""), rest
+        return " ".join(f"{away}{text}::{share:g}" for text, share in parts), rest
 
     def null(self, n: int, device: torch.device | str | None = None) -> Tensor:
         """What `prepare` makes of n values that are not given."""
