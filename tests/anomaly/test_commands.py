@@ -114,3 +114,14 @@ def test_made_payments_have_their_patterns():
     assert (by["amount"].max()["testing"] <= 2) & (by["amount"].min()["takeover"] >= 2000)
     assert by["distance"].min()["abroad"] > 2999
     assert fraud.loc[fraud["pattern"] == "night", "when"].dt.hour.between(1, 4).all()
+
+
+def test_who_has_few_normal_rows_is_told_what_follows(folder, tmp_path):
+    line = f"anomaly fit {folder}/data.csv --out {tmp_path}/m"
+    told = said(folder, line).output
+    assert "With 80 normal rows to compare with no p-value is below 0.012" in told
+    line = f"score {folder}/odd.csv --model {tmp_path}/m -o {tmp_path}/s.csv --report {tmp_path}/r"
+    said(folder, line)
+    page = (tmp_path / "r").read_text()
+    assert "So of these 80 rows either none or at least 10 are to look at" in page
+    assert "give 100 or more" in page

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
-from suffuse_anomaly import DiffusionDetector, decisions
+from suffuse_anomaly import DiffusionDetector, decisions, neighbours
 from suffuse_anomaly.decisions import Drift
 from suffuse_anomaly.detector import METHODS
 from suffuse_anomaly.neighbours import KnnTime
@@ -141,6 +141,38 @@ def test_knn_time_is_the_mean_log_distance_to_the_nearest_rows_held_out(rng):
         distance = np.sqrt(((view[:, None] - view[None]) ** 2).sum(-1))
         np.fill_diagonal(distance, np.inf)
         assert_allclose(raw, np.log(np.sort(distance, 1)[:, :4]).mean(1), rtol=1e-10)
+
+
+def test_among_many_rows_neighbours_are_sought_in_one_view(rng, monkeypatch):
+    root = rng.normal(size=(18, 18))
+    rows, x = ((rng.normal(size=(n, 18)) @ root).astype(np.float32) for n in (600, 90))
+    views = Views.fit(rows)
+    each = KnnTime(rows, 4, views)
+    monkeypatch.setattr(neighbours, "MANY", 599)
+    one = KnnTime(rows, 4, views, each.floor)
+    found = one.raw(x)
+    # in the view that is searched these are the nearest; in the others some nearer ones are missed
+    assert_allclose(found[:, 3], each.raw(x)[:, 3], atol=1e-6)
+    assert (found > each.raw(x) - 1e-6).all()
+    # with as many candidates as rows they are the nearest in each
+    monkeypatch.setattr(neighbours, "TIMES", 150)
+    monkeypatch.setattr(neighbours, "MORE", 600)
+    assert_allclose(one.raw(x), each.raw(x), atol=1e-6)
+    assert_allclose(one.raw(rows, own=True), each.raw(rows, own=True), atol=1e-6)
+    assert_allclose(one.shares(x), each.shares(x), atol=1e-6)
+    assert_allclose(one.shares(x).sum(2), 1)
+    assert one.raw(x[:0]).shape == (0, 5)
+
+
+def test_scores_by_candidates_do_not_depend_on_the_batch(rng, monkeypatch):
+    # categories, so that many rows are equally far
+    monkeypatch.setattr(neighbours, "MANY", 400)
+    X = pd.DataFrame(rng.choice(list("uvw"), size=(600, 7))).add_prefix("x")
+    one = detector().fit(X)
+    whole = one.score_samples(X)
+    parts = np.concatenate([one.score_samples(X[i : i + 7]) for i in range(0, 600, 7)])
+    assert_array_equal(parts, whole)
+    assert_array_equal(one.score_samples(X[::-1])[::-1], whole)
 
 
 def test_a_row_left_out_is_scored_as_if_it_had_never_been_there(rng):

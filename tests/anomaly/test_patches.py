@@ -17,9 +17,9 @@ def pictures(rng, n):
 
 @pytest.mark.parametrize("method", ["knn-time", "denoiser"])
 def test_a_blot_is_found_at_its_place(method, rng):
-    detector = PatchDetector(method, steps=200).fit(pictures(rng, 30))
-    usual, odd = pictures(rng, 8), pictures(rng, 8)
-    corners = rng.integers(2, 22, size=(8, 2))
+    detector = PatchDetector(method, steps=200).fit(pictures(rng, 20))
+    usual, odd = pictures(rng, 5), pictures(rng, 5)
+    corners = rng.integers(2, 22, size=(5, 2))
     for picture, (row, column) in zip(odd, corners, strict=True):
         picture[row : row + 8, column : column + 8] = 1.5
     assert np.median(detector.score(odd)) > detector.score(usual).max()
@@ -33,7 +33,7 @@ def test_a_blot_is_found_at_its_place(method, rng):
 
 def test_an_alarm_is_a_picture_that_few_normal_ones_are(rng):
     # each has 256 patches, and so some that one patch in a hundred is like
-    made = rng.normal(size=(70, 64, 64))
+    made = rng.normal(size=(50, 64, 64))
     for n in (12, 30):
         detector = PatchDetector().fit(made[:n])
         assert len(detector.held_) == n

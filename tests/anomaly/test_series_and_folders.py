@@ -44,7 +44,7 @@ def test_a_series_is_learned_and_scored(pulse):
 
 
 def test_gaps_of_a_series_are_filled(pulse):
-    frame = pd.read_csv(pulse / "pulse.csv")
+    frame = pd.read_csv(pulse / "pulse.csv").iloc[:200]
     holed = frame.copy()
     holed.loc[100:104, "v"] = np.nan
     holed.to_csv(pulse / "holed.csv", index=False)

@@ -65,7 +65,7 @@ def drifting(rng, n, step=1):
 
 def test_clips_are_unusual_by_how_they_look_and_by_how_they_move(rng):
     detector = ClipPatchDetector().fit(drifting(rng, 16))
-    usual, still, spot = drifting(rng, 5), drifting(rng, 5, step=0), drifting(rng, 5)
+    usual, still, spot = drifting(rng, 3), drifting(rng, 3, step=0), drifting(rng, 3)
     spot[:, 4, 8:16, 8:16] += 2
     highest = detector.score(usual).max()
     assert detector.score(spot).min() > highest

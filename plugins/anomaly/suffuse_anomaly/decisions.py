@@ -19,7 +19,16 @@ import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["DecisionError", "Drift", "by_budget", "by_cost", "by_tail", "p_values", "select"]
+__all__ = [
+    "DecisionError",
+    "Drift",
+    "by_budget",
+    "by_cost",
+    "by_tail",
+    "if_few",
+    "p_values",
+    "select",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -169,6 +178,21 @@ def by_cost(
     return float(cuts[best]), float(cost[best])
 
 
+def if_few(n: int, what: str = "rows") -> str:
+    """A sentence, after a space, for who has fewer than 100 normal scores held out; else nothing.
+
+    >>> if_few(24, "sounds")
+    ' With 24 normal sounds to compare with no p-value is below 0.04, so alarms are rare: give 100 \
+or more.'
+    """
+    if n >= 99:
+        return ""
+    return (
+        f" With {n} normal {what} to compare with no p-value is below {1 / (n + 1):.2g}, so alarms "
+        "are rare: give 100 or more."
+    )
+
+
 def p_values(unusual: Any, held: Any) -> Floats:
     """Conformal p-values [N] of unusualness [N], given that of held-out normal data [n].
 
@@ -182,6 +206,9 @@ def p_values(unusual: Any, held: Any) -> Floats:
 
 def select(p: Any, fdr: float) -> npt.NDArray[np.bool_]:
     """Benjamini and Hochberg's procedure: which of p-values [N] are discoveries.
+
+    Of conformal p-values, which are 1 / (n + 1) or more, either none is one or at least
+    N / (fdr (n + 1)) are: many rows to judge want many held-out ones.
 
     >>> select([0.01, 0.5, 0.03, 0.9], 0.1)
     array([ True, False,  True, False])

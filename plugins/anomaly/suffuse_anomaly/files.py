@@ -105,7 +105,8 @@ def fit_file(
     detector.save(out)
     return (
         f"learned from {len(frame)} rows of {len(frame.columns)} columns; "
-        f"{detector.method_}: {detector.why_}; saved in {out}"
+        f"{detector.method_}: {detector.why_}; saved in {out}."
+        + decisions.if_few(len(detector._held))
     )
 
 

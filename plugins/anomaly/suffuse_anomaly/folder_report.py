@@ -15,6 +15,7 @@ from PIL import Image
 from suffuse.report import figures
 from suffuse.report.blocks import Chart
 from suffuse.report.page import Page, Section
+from suffuse_anomaly import decisions
 from suffuse_anomaly.patches import PatchDetector, as_array
 from suffuse_anomaly.sound_patches import SoundPatchDetector, sound_of, spectrogram
 from suffuse_anomaly.wrapping import AnomalyDetector
@@ -80,7 +81,8 @@ def write_sheet(
     section = page.section("The most unusual files", number=1, lead=_SCORE)
     captions = [f"{scores['score'].iloc[i]:.3g}" for i in order]
     sheet = detector.model.renderer.sheet([things[i] for i in order], captions)
-    told = "The highest scores, the highest first, and below each the score."
+    names = ", ".join(f"`{scores['file'].iloc[i]}`" for i in order)
+    told = f"The highest scores, the highest first, and below each the score: {names}."
     section.figure(sheet, "the most unusual files", told)
     _rest(page, scores)
     _how(page, detector, "files", " and ".join(detector.methods))
@@ -90,6 +92,12 @@ def write_sheet(
 _SCORE = (
     "A score is −log of the part of normal ones that are as unusual: 2.3 is one in ten, 4.6 one "
     "in a hundred."
+)
+
+
+_PLACE = (
+    "Where a file is most unusual is told by its place in what the model sees, counted from 0: of "
+    "a picture the row and the column, of a molecule the atom; beside it what it adds to the score."
 )
 
 
@@ -114,7 +122,10 @@ def _page(
 
 def _rest(page: Page, scores: pd.DataFrame) -> None:
     """The table, and how often each score occurs."""
-    section = page.section("All of them" if len(scores) <= MOST else "The first", number=2)
+    lead = _PLACE if "adds" in scores else ""
+    section = page.section(
+        "All of them" if len(scores) <= MOST else f"The first {MOST}", number=2, lead=lead
+    )
     first = scores.sort_values("score", ascending=False, kind="stable").head(MOST)
     names = {"p_value": "p-value"}
     head = [names.get(str(name), str(name)) for name in scores.columns]
@@ -138,14 +149,16 @@ def _how(page: Page, detector: PatchDetector | AnomalyDetector, what: str, metho
     n = len(detector.held_)
     section.prose(
         f"Method: `{method}`. p-values are ranks among {n:,} normal {what} that were not learned "
-        f"from; none can be below {1 / (n + 1):.2g}."
+        f"from.{decisions.if_few(n, what) or f' None can be below {1 / (n + 1):.2g}.'}"
     )
     few = detector.threshold_ == detector.held_[-1]
+    one = what.removesuffix("s")
     section.prose(
         f"An alarm is a score above all of these: too few to tell one in a hundred, so that about "
-        f"one normal one in {n + 1} is an alarm, too."
+        f"one normal {one} in {n + 1} is an alarm, too."
         if few
-        else "An alarm is a score that one normal one in a hundred has."
+        else f"An alarm is a score that one normal {one} in a hundred has"
+        + (", if the highest scores go on as they begin." if n < 99 else ".")
     )
     return section
 

@@ -83,8 +83,10 @@ def _colours(picture: Any) -> str:
 def fit_folder(data: Path, out: Path, *, method: str = "knn-time", seed: int = 0) -> str:
     """Fit a detector on the normal things in a folder; what was done, in a sentence."""
     things, kind = _things(data)
-    KINDS[kind](method, seed=seed).fit(things).save(out)
-    return f"learned from {len(things)} {kind} in {data}; saved in {out}"
+    detector = KINDS[kind](method, seed=seed).fit(things)
+    detector.save(out)
+    few = decisions.if_few(len(detector.held_), kind)
+    return f"learned from {len(things)} {kind} in {data}; saved in {out}.{few}"
 
 
 def fit_model(
@@ -101,7 +103,8 @@ def fit_model(
         detector.fit(things)
         what = f"{len(things)} files in {data}"
     detector.save(out)
-    return f"learned from {what}; {' + '.join(detector.methods)}; saved in {out}"
+    few = decisions.if_few(len(detector.held_), "things")
+    return f"learned from {what}; {' + '.join(detector.methods)}; saved in {out}.{few}"
 
 
 def folder_scorer(model: Path, kind: str) -> Callable[..., str]:

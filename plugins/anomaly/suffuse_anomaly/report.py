@@ -17,6 +17,8 @@ __all__ = ["write_report"]
 
 MOST = 25
 """Rows that are shown."""
+FDR = 0.1
+"""The part of the rows to look at that may be normal."""
 
 
 def write_report(
@@ -38,10 +40,10 @@ def write_report(
         source: where the rows are from.
     """
     page = Page(f"What is unusual in {source.name}", f"{len(frame):,} rows, {detector.method_}")
-    chosen = decisions.select(scores["p_value"], fdr=0.1)
+    chosen = decisions.select(scores["p_value"], FDR)
     alarms = int(scores["alarm"].sum())
     page.fact(f"{alarms:,}", "alarms", f"scores above {-detector.offset_:.3g}")
-    page.fact(f"{int(chosen.sum()):,}", "to look at", "at most 10 % of them normal, on average")
+    page.fact(f"{int(chosen.sum()):,}", "to look at", f"at most {FDR:.0%} normal, on average")
     page.fact(f"{len(frame):,}", "rows", "")
     order = np.argsort(-scores["score"].to_numpy(), kind="stable")[:MOST]
     section = page.section(
@@ -101,9 +103,12 @@ def write_report(
     )
     section = page.section("How this was found", number=4)
     section.prose(f"Method: `{detector.method_}` ({detector.why_}).")
+    n = len(detector._held)
+    least = int(np.ceil(len(frame) / (FDR * (n + 1))))
     section.prose(
-        f"p-values are ranks among {len(detector._held):,} normal rows that were held out; none "
-        f"can be below {1 / (len(detector._held) + 1):.2g}."
+        f"p-values are ranks among {n:,} normal rows that were held out."
+        f"{decisions.if_few(n) or f' None can be below {1 / (n + 1):.2g}.'} So of these "
+        f"{len(frame):,} rows either none or at least {least:,} are to look at."
     )
     page.write(path)
 
@@ -113,8 +118,14 @@ def _shown(value: object) -> str:
         return "missing"
     if isinstance(value, pd.Timestamp):
         return value.strftime("%Y-%m-%d %H:%M:%S")
-    # five digits: encoded rows are in single precision
-    return number(float(f"{value:.5g}")) if isinstance(value, float | np.floating) else str(value)
+    return _told(value) if isinstance(value, float | np.floating) else str(value)
+
+
+def _told(value: float) -> str:
+    """A number that was encoded: by five digits, since encoded rows are in single precision."""
+    return number(
+        round(value) if abs(value - round(value)) <= 1e-5 * abs(value) else float(f"{value:.5g}")
+    )
 
 
 def _usual(detector: DiffusionDetector, name: str) -> str:
@@ -124,7 +135,7 @@ def _usual(detector: DiffusionDetector, name: str) -> str:
     if column.kind == "number" and column.scale:
         held = detector._kept_rows[:, detector.table_.first[place]]
         low, high = np.quantile(held, (0.05, 0.95)) * column.scale + column.centre
-        first, last = (number(float(f"{value:.5g}")) for value in (low, high))
+        first, last = (_told(value) for value in (low, high))
         return f"; usual: {first}" + (f" to {last}" if last != first else "")
     if column.kind == "category":
         return f"; usual: {', '.join(column.values[:2])}"
