@@ -156,12 +156,17 @@ def test_among_many_rows_neighbours_are_sought_in_one_view(rng, monkeypatch):
     assert (found > each.raw(x) - 1e-6).all()
     # with as many candidates as rows they are the nearest in each
     monkeypatch.setattr(neighbours, "TIMES", 150)
-    monkeypatch.setattr(neighbours, "MORE", 600)
     assert_allclose(one.raw(x), each.raw(x), atol=1e-6)
     assert_allclose(one.raw(rows, own=True), each.raw(rows, own=True), atol=1e-6)
     assert_allclose(one.shares(x), each.shares(x), atol=1e-6)
     assert_allclose(one.shares(x).sum(2), 1)
     assert one.raw(x[:0]).shape == (0, 5)
+    # of many neighbours, or in few columns, they are the nearest in each at once
+    for some, k in ((rows, 11), (rows[:, :8], 4)):
+        monkeypatch.setattr(neighbours, "MANY", 599)
+        one = KnnTime(some, k, Views.fit(some))
+        monkeypatch.setattr(neighbours, "MANY", 600)
+        assert_array_equal(one.raw(some), KnnTime(some, k, one.views).raw(some))
 
 
 def test_scores_by_candidates_do_not_depend_on_the_batch(rng, monkeypatch):

@@ -11,8 +11,8 @@ is not cut into bins: the published form takes the most likely of 300 bins, and 
 bin share a score, which costs average precision.
 
 A search in each of five views takes five times as long as one. So among more than `MANY` rows of
-more than `NARROW` columns the neighbours in all views are sought among candidates, a few times k,
-that are nearest in one of them, the white arcsinh. Else they are the nearest of all in each view.
+more than `NARROW` columns few neighbours are sought among candidates, a few times k, that are nearest
+in one view, the white arcsinh. Else they are the nearest of all in each view.
 
 A row that equals a training row exactly is taken to be it, and is scored by the others. But views
 are fitted on it too, and where rows are few and columns many they make it look more usual than a
@@ -58,8 +58,10 @@ NARROW = 15
 """With so few columns what is near in one view is too often far in another."""
 SOUGHT = 3
 """The view in which candidates are sought: the first white one; without white ones the second."""
-TIMES, MORE = 3, 40
-"""Candidates beyond those that are asked for: so many times k, at most so many."""
+FEW = 10
+"""Of more neighbours, as where rows are not all normal, candidates leave out too much."""
+TIMES = 3
+"""Candidates beyond those that are asked for: so many times k."""
 CACHE = 2**18
 """Numbers of candidates that are measured at once: so few that they stay in the cache."""
 NEAR = 1e-3
@@ -82,7 +84,8 @@ class KnnTime(Member):
     def __init__(self, rows: Rows, k: int, views: Views, floor: Floats | None = None) -> None:
         self.rows, self.k, self.views = rows, min(k, len(rows) - 1), views
         seen = views(rows)
-        self._many = len(seen) > 1 and len(rows) > MANY and rows.shape[1] > NARROW
+        wide = len(rows) > MANY and rows.shape[1] > NARROW
+        self._many = wide and len(seen) > 1 and self.k <= FEW
         if self._many:
             self._by = SOUGHT if len(seen) > SOUGHT else 1
             self._search, self._seen = Search(seen[self._by], whole=True), _stacked(seen)
@@ -146,7 +149,7 @@ class KnnTime(Member):
 
     def _among_candidates(self, seen: list[Floats], asked: int) -> tuple[Floats, Places]:
         """Distances of the candidates nearest in each view, and places, [N, views, asked]."""
-        wanted = min(asked + min(TIMES * self.k, MORE), len(self.rows))
+        wanted = min(asked + TIMES * self.k, len(self.rows))
         index = torch.from_numpy(self._search.candidates(seen[self._by], wanted))
         x, distances, places = _stacked(seen), [], []
         step = max(1, CACHE // (wanted * self._seen[0].numel()))
