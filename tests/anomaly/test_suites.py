@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from suffuse import bench
+from suffuse_anomaly import speed_benchmark
 from suffuse_anomaly.imputation_benchmark import imputation
 from suffuse_anomaly.models_benchmark import models
 from suffuse_anomaly.series_benchmark import series
+from suffuse_anomaly.speed_benchmark import Speed
 from suffuse_anomaly.tiles_benchmark import tiles
 
 
@@ -93,3 +95,20 @@ def test_a_shipped_model_judges_damaged_pictures(tmp_path):
     )
     found = figures(cases, tmp_path, "anomaly/models")
     assert len(found) == 2
+
+
+def test_speeds_are_told_beside_those_of_scikit_learn(monkeypatch, tmp_path):
+    monkeypatch.setattr(speed_benchmark, "interleaved", once)
+    small = {"rows": 300, "columns": 3, "steps": 5}
+    cases = [Speed("speed", model, 0, **small) for model in ("auto", "denoiser")]
+    found = figures(cases, tmp_path, "anomaly/speed")
+    assert {"fit / neighbours of the training rows", "score / neighbours"} == found["auto"].keys()
+    assert found["denoiser"].keys() == {"fit", "rows a second"}
+    assert all(value > 0 for metrics in found.values() for value in metrics.values())
+
+
+def once(subjects, **settings):
+    """One round and not nine."""
+    for subject in subjects.values():
+        subject()
+    return [], {name: [1.0] for name in subjects}

@@ -11,8 +11,8 @@ is not cut into bins: the published form takes the most likely of 300 bins, and 
 bin share a score, which costs average precision.
 
 A search in each of five views takes five times as long as one. So among more than `MANY` rows of
-more than `NARROW` columns few neighbours are sought among candidates, a few times k, that are nearest
-in one view, the white arcsinh. Else they are the nearest of all in each view.
+more than `NARROW` columns few neighbours are sought among candidates, a few times k, that are
+nearest in one view, the white arcsinh. Else they are the nearest of all in each view.
 
 A row that equals a training row exactly is taken to be it, and is scored by the others. But views
 are fitted on it too, and where rows are few and columns many they make it look more usual than a

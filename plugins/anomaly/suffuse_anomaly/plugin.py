@@ -42,6 +42,11 @@ def register_benchmarks(register: Register) -> None:
         summary="what is unusual to models of pictures, sounds and molecules",
     )
     register(
+        "anomaly/speed",
+        "suffuse_anomaly.speed_benchmark:speed",
+        summary="the time to fit and to score, beside scikit-learn's search for neighbours",
+    )
+    register(
         "anomaly/series",
         "suffuse_anomaly.series_benchmark:series",
         summary="detectors of anomalies in series, by VUS-PR on labelled series (NAB)",
