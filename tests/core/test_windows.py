@@ -58,3 +58,12 @@ def test_a_large_state_is_sampled():
     assert sample(denoiser, plan, noise=Noise(0, 2), shape=(3, 9, 5)).shape == (2, 3, 9, 5)
     with pytest.raises(SuffuseError, match="fit in the state"):
         sample(denoiser, plan, noise=Noise(0, 2), shape=(3, 9, 3))
+
+
+def test_conditions_of_the_states_size_are_cut_with_it():
+    """A denoiser that answers with its condition: so does that of the large state."""
+    shown = torch.randn(2, 1, 7, 9)
+    estimate = windowed(lambda x, t, shown, label: shown * label[:, None, None, None], (4, 4))
+    label = torch.tensor([1.0, 2.0])
+    found = estimate(torch.zeros(2, 1, 7, 9), torch.ones(2), shown=shown, label=label)
+    torch.testing.assert_close(found, shown * label[:, None, None, None])

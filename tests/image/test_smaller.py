@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from suffuse import plugins, recipe
@@ -101,22 +102,52 @@ def test_the_judge_finds_the_true_picture_of_each_small_one() -> None:
         Detail().evaluate([Example(grey)], test=test, train=test, seed=0)
 
 
-def test_a_model_that_knows_the_small_picture_is_told_it() -> None:
+@pytest.mark.parametrize(
+    ("size", "factor", "sizes"),
+    [((32, 32), 2, [None]), ((40, 33), 2, [(66, 80)]), ((9, 40), 4, [(80, 64), (160, 64)])],
+)
+def test_a_model_that_knows_the_small_picture_is_told_it(size, factor, sizes) -> None:
+    """Of any size; what it makes of a picture twice is four times larger."""
     loaded = recipe.load("image/upsampler", SMALL)
     data = plugins.build("dataset", loaded.dataset, split="train")
     model = Model.untrained(loaded, data)
-    picture = data[0].conditions["small"]
+    picture = data[0].data.resize(size)
     told = []
-    model.sample = lambda n, **given: told.append((n, given)) or [data[0].data] * n  # type: ignore[method-assign]
-    made = Upscale(model, average=2)([picture.resize((40, 40))], n=3, seed=5, steps=4)
-    assert [image.size for image in made] == [(64, 64)] * 3
-    ((n, given),) = told
-    assert n == 6
-    assert len(set(given["seed"])) == 6
-    assert {image.size for image in given["small"]} == {(32, 32)}
-    assert given["steps"] == 4
-    with pytest.raises(SuffuseError, match="2 times larger, not 4"):
-        Upscale(model, factor=4)
+
+    def sample(n, **given):
+        told.append(given)
+        return [Image.fromarray(state_to_pixels(model, state)) for state in given["small"]]
+
+    model.sample = sample  # type: ignore[method-assign]
+    made = Upscale(model, factor=factor, average=2)([picture], n=3, seed=5, steps=4)
+    assert [image.size for image in made] == [(size[0] * factor, size[1] * factor)] * 3
+    assert [given.get("size") for given in told] == sizes
+    for given in told:
+        assert len(set(given["seed"])) == len(given["small"]) == 6
+        assert given["steps"] == 4
+    if factor == 2:  # what is told is the picture, made larger by Lanczos' filter
+        wide = np.pad(np.asarray(picture), [(0, max(0, 32 - size[1])), (0, 0), (0, 0)], "edge")
+        larger = Image.fromarray(wide).resize(
+            (2 * size[0], 2 * max(32, size[1])), Image.Resampling.LANCZOS
+        )
+        assert made[0].tobytes() == larger.crop((0, 0, 2 * size[0], 2 * size[1])).tobytes()
+    with pytest.raises(SuffuseError, match="2 times larger, not 3"):
+        Upscale(model, factor=3)
+
+
+def state_to_pixels(model, state):
+    mean, std = (torch.tensor(v)[:, None, None] for v in (model.encoder.mean, model.encoder.std))
+    p = ((state * std + mean) * 255).round().clamp(0, 255).permute(1, 2, 0)
+    return p.numpy().astype(np.uint8)
+
+
+def test_a_large_picture_is_made_in_windows() -> None:
+    """Untrained, the network says the same of any window: so does the whole."""
+    loaded = recipe.load("image/upsampler", SMALL)
+    model = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
+    picture = Image.effect_noise((50, 40), 60).convert("RGB")
+    made = Upscale(model)([picture], steps=2)
+    assert made[0].size == (100, 80)
 
 
 def test_sheets_of_a_training_are_of_held_out_small_pictures(tmp_path, monkeypatch) -> None:

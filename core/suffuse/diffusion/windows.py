@@ -56,6 +56,8 @@ def windowed(
 ) -> Denoiser:
     """A denoiser of states [B, C, *size], each size at least that of the window.
 
+    Conditions that are states of that size themselves are cut like the state.
+
     Args:
         denoiser: of states [B, C, *window].
         window: the size of its states.
@@ -78,7 +80,12 @@ def windowed(
         for first in range(0, len(where), at_once):
             part = where[first : first + at_once]
             cut = torch.cat([x_t[(..., *here)] for here in part])
-            given = {key: _repeated(value, len(part), n) for key, value in conditions.items()}
+            given = {
+                key: torch.cat([value[(..., *here)] for here in part])
+                if isinstance(value, Tensor) and value.shape[2:] == x_t.shape[2:]
+                else _repeated(value, len(part), n)
+                for key, value in conditions.items()
+            }
             found = denoiser(cut, t.repeat(len(part)), **given)
             for here, e in zip(part, found.chunk(len(part)), strict=True):
                 total[(..., *here)] += bell * e

@@ -216,7 +216,12 @@ class StateCondition(nn.Module):
         self.encoder, self.always = encoder, always
 
     def prepare(self, values: Sequence[Any]) -> Tensor:
-        """States [n, *shape], float32; zeros where a value is None."""
+        """States [n, *shape], float32; zeros where a value is None.
+
+        Values may be states already: tensors of one shape, of the model's or of a larger size.
+        """
+        if all(isinstance(value, Tensor) for value in values):
+            return torch.stack(list(values)).float()
         out = torch.zeros(len(values), *self.encoder.shape)
         given = [i for i, value in enumerate(values) if value is not None]
         if given:

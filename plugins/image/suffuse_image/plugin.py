@@ -189,6 +189,11 @@ def register_models(register: Register) -> None:
         _MODELS / "scenes",
         summary="one to four things of a colour and shape by prompt, RGB 32x32 (5.1 MB)",
     )
+    register(
+        "image/upsampler",
+        _MODELS / "upsampler",
+        summary="32x32 pictures made 64x64: suffuse edit upscale DIR --model image/upsampler (3.9 MB)",
+    )
 
 
 @hookimpl

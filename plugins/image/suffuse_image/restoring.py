@@ -11,8 +11,9 @@ nearer to the truth in squared error, and softer: `average`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from suffuse.errors import SuffuseError
 from . import jpeg
 from .edits import Edit, draws, means, seeds
 from .modes import eight_bit
-from .pixels import crop_to
+from .pixels import Pixels, crop_to
 
 __all__ = ["Colorize", "Deblur", "Dejpeg", "Denoise", "Restore", "Upscale", "noise_level"]
 
@@ -80,14 +81,15 @@ class Restore(Edit, ABC):
 
 
 class Upscale(Restore):
-    """Details for a picture that is `factor` times smaller than the model's.
+    """Details for a picture that is `factor` times smaller than what is made.
 
     A model that was trained for it, with the condition "small" (`image/upsampler`), is told the
-    small picture; any other draws pictures whose means of blocks are the small one's pixels.
+    small picture, of any size, and makes it so many times larger, in several rounds where it has
+    to. Any other draws pictures of its own size whose means of blocks are the small one's pixels.
 
     Args:
         model: of pixels.
-        factor: of each side; it divides the model's size.
+        factor: of each side; it divides the model's size, or is a power of the trained factor.
         noise: deviation of the noise in the small picture, in levels of 255.
         average, method: see `Restore`.
     """
@@ -102,30 +104,53 @@ class Upscale(Restore):
         method: str = "ddrm",
     ) -> None:
         super().__init__(model, average=average, method=method)
-        if factor < 2 or any(side % factor for side in self.size):
+        self.told = "small" in model.conditions
+        self.trained = model.recipe.dataset.get("factor", 2) if self.told else factor
+        self.rounds = max(1, round(math.log(max(factor, 2), self.trained)))
+        if self.told and factor != self.trained**self.rounds:
+            raise SuffuseError(
+                f"this model makes pictures {self.trained} times larger, not {factor}"
+            )
+        if factor < 2 or (not self.told and any(side % factor for side in self.size)):
             raise SuffuseError(
                 f"factor is 2 or more and divides the model's size {self.size}; given {factor}"
             )
-        trained = model.recipe.dataset.get("factor", 2) if "small" in model.conditions else factor
-        if factor != trained:
-            raise SuffuseError(f"this model makes pictures {trained} times larger, not {factor}")
         self.small = tuple(side // factor for side in self.size)
-        self.operator = self._whole(operators.resample(self.size, self.small, kernel="box"))
+        if not self.told:
+            self.operator = self._whole(operators.resample(self.size, self.small, kernel="box"))
         self.noise = max(noise, ROUNDING) / 255
 
     def __call__(
         self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
     ) -> list[Image.Image]:
-        """n pictures for each, of the model's size."""
-        if "small" not in self.model.conditions:
+        """n pictures for each."""
+        if not self.told:
             return super().__call__(objects, n, seed=seed, **settings)
         out = []
         for k, image in enumerate(objects):
             drawn = seeds(seed, k, n * self.average)
-            told = [self._fitted(image)] * len(drawn)
-            made = self.model.sample(len(drawn), seed=drawn, small=told, **settings)
+            made = [eight_bit(image, self.model.encoder.channels)] * len(drawn)
+            for _ in range(self.rounds):
+                made = self._larger(made, drawn, settings)
             out += means(made, n)
         return out
+
+    def _larger(
+        self, pictures: Sequence[Image.Image], drawn: Sequence[int], settings: Mapping[str, Any]
+    ) -> list[Image.Image]:
+        """Each picture, all of one size, by the trained factor larger."""
+        encoder, least = self.model.encoder, [side // self.trained for side in self.size]
+        height, width = pictures[0].height, pictures[0].width
+        missing = max(0, least[0] - height), max(0, least[1] - width)
+        full = [_extended(picture, missing) for picture in pictures]
+        size = (height + missing[0]) * self.trained, (width + missing[1]) * self.trained
+        larger = Pixels(list(size), encoder.channels, encoder.mean, encoder.std)
+        asked = {} if size == self.size else {"size": size}
+        made = self.model.sample(
+            len(full), seed=list(drawn), small=list(larger.encode(full)), **asked, **settings
+        )
+        box = (0, 0, width * self.trained, height * self.trained)
+        return [picture.crop(box) for picture in made]
 
     def observe(self, image: Image.Image) -> Observation:
         """The picture as the means of blocks."""
@@ -133,6 +158,12 @@ class Upscale(Restore):
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         return crop_to(eight_bit(image, self.model.encoder.channels), self.small)
+
+
+def _extended(picture: Image.Image, by: tuple[int, int]) -> Image.Image:
+    """The picture with its last row and column repeated."""
+    p = np.asarray(picture)
+    return Image.fromarray(np.pad(p, [(0, by[0]), (0, by[1])] + [(0, 0)] * (p.ndim - 2), "edge"))
 
 
 class Denoise(Restore):
