@@ -176,8 +176,11 @@ def learn(
 
 
 @contextmanager
-def moved(model: Making, direction: Direction, amount: float) -> Iterator[None]:
-    """Within the block, the model's readings are moved by `amount` times the direction."""
+def moved(model: Making, direction: Direction, amount: float | Tensor) -> Iterator[None]:
+    """Within the block, the model's readings are moved by `amount` times the direction.
+
+    An amount for each sample, [n], is for batches of n.
+    """
     shifts = direction.shifts.to(model.device)
     levels = direction.levels.to(model.device)
     module = _module(model, direction.layer)
@@ -188,7 +191,10 @@ def moved(model: Making, direction: Direction, amount: float) -> Iterator[None]:
 
     def shift(_: nn.Module, args: Any, h: Tensor) -> Tensor:
         nearest = (now[0].float()[:, None] - levels).abs().argmin(1)
-        return h + amount * shifts[nearest].to(h)
+        by = amount
+        if isinstance(by, Tensor):  # guidance asks for several estimates of the batch at once
+            by = by.to(h).repeat(len(h) // len(by)).reshape(-1, *[1] * (h.ndim - 1))
+        return h + by * shifts[nearest].to(h)
 
     handles = [
         model.network.backbone.register_forward_pre_hook(note),

@@ -24,7 +24,7 @@ from .bench_budget import BUDGETS, Budget, samplers
 from .bench_inner import ATTRIBUTES, Slider
 from .bench_restoring import DAMAGES, Restoring, noisy, ways
 from .bench_scenes import SCENES_MODEL, Composing
-from .bench_shared import CODE, MODEL, data, mean, share, shipped
+from .bench_shared import CODE, MODEL, PLAIN, data, mean, share, shipped
 from .emoji import Emoji
 from .emoji.variants import COLOURS, hue, named
 from .modes import eight_bit
@@ -32,9 +32,7 @@ from .nearest import nearest
 
 __all__ = ["image", "quick"]
 
-AMOUNTS = (0.5, 1.0, 1.5)
-PLAIN = "fluent-high-contrast"
-"""The style without colours."""
+QUANTILES = (0.6, 0.7, 0.8)
 
 
 @dataclass(frozen=True)
@@ -309,8 +307,8 @@ def image(seeds: int = 1) -> Iterator[Case]:
             for solver in samplers(steps):
                 yield Budget(f"budget/{steps} calls", solver, seed, solver, steps)
     for attribute in ATTRIBUTES:
-        for amount in AMOUNTS:
-            yield Slider(f"sliders/{attribute}", f"moved by {amount:g}", 0, attribute, amount)
+        for part in QUANTILES:
+            yield Slider(f"sliders/{attribute}", f"to quantile {part:g}", 0, attribute, part)
     for change in _CHANGES:
         yield Finding("finding/among 1,000", change, 0, change)
     yield Asking("finding/time", "100,000 vectors", 0)

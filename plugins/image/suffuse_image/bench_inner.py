@@ -3,12 +3,13 @@
 Of the emoji that ship. Three attributes are measured on the picture itself, where it is not white:
 how warm its colours are (red less blue), how bright it is, and how much of the square it fills. A
 picture has one if it has more of it than the median training picture; each is moved with the other
-two held fixed (`apart`), for things and styles of the withheld pairs.
+two held fixed, for things and styles of the withheld pairs. The style that is black on white takes
+no part: no such picture can be warm or bright.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,17 +20,21 @@ from PIL import Image
 from suffuse import stats
 from suffuse.bench import Context, Result
 from suffuse.model import inner
-from suffuse.plugins.contracts import Metric
+from suffuse.model.sliders import Sliders
+from suffuse.plugins.contracts import Dataset, Example, Metric
 
-from .bench_shared import CODE, share, shipped
+from .bench_shared import CODE, PLAIN, share, shipped
 
 __all__ = ["ATTRIBUTES", "Slider"]
 
 WHITE = 240
 """A pixel is part of the picture if a channel is below."""
 
-LEARNED = 400
-"""Training pictures that a direction is learned from."""
+LEARNED = 2000
+"""Training pictures of all styles, among them those that a direction is learned from."""
+
+CALIBRATED = 96
+"""Samples for prompts of the training split by which directions are untangled."""
 
 Pixels = NDArray[np.float64]
 
@@ -48,49 +53,76 @@ ATTRIBUTES: dict[str, Callable[[Image.Image], float]] = {
 }
 
 
+def _coloured(data: Dataset) -> list[Example]:
+    """Evenly spaced examples of all styles but the one that is black and white."""
+    some = [data[i] for i in stats.evenly(len(data), LEARNED)]
+    return [e for e in some if e.conditions["style"] != PLAIN]
+
+
+def _words(examples: Sequence[Example]) -> dict[str, Any]:
+    return {name: [e.conditions[name] for e in examples] for name in ("prompt", "style")}
+
+
+def _learned(
+    model: Any, train: Sequence[Example], values: Mapping[str, NDArray[np.float64]]
+) -> Sliders:
+    """Sliders of all attributes, by directions that are kept from each other as they are read."""
+    pictures = [e.data for e in train]
+    standard = {name: (x - x.mean()) / x.std() for name, x in values.items()}
+    directions = [
+        inner.learn(
+            model,
+            pictures,
+            x > np.median(x),
+            apart=[standard[other] for other in values if other != name],
+        )
+        for name, x in values.items()
+    ]
+    some = stats.evenly(len(train), CALIBRATED)
+    return Sliders.fit(
+        model,
+        directions,
+        list(ATTRIBUTES.values()),
+        n=CALIBRATED,
+        seed=2**40,
+        **_words([train[i] for i in some]),
+    )
+
+
 @dataclass(frozen=True)
 class Slider:
-    """Samples without an attribute, made again with the network moved towards it.
+    """Samples without an attribute, made again with as much of it as a quantile of the data.
 
     Attributes:
         attribute: of `ATTRIBUTES`.
-        amount: how far, in differences of means.
+        quantile: of the training pictures, to which it is moved.
     """
 
     task: str
     model: str
     seed: int
     attribute: str
-    amount: float
-    n: int = 80
+    quantile: float
+    n: int = 110
     measures: ClassVar[Sequence[str]] = (*CODE, "suffuse.model")
 
     def run(self, context: Context) -> Result:
         """How often it flips, how often each other one does, and what a linear probe reads."""
         model = shipped(context)
-        train = model.dataset("train")
-        pictures = [train[i].data for i in stats.evenly(len(train), LEARNED)]
+        train, test = _coloured(model.dataset("train")), _coloured(model.dataset("test"))
+        pictures = [e.data for e in train]
         values = {name: np.array([f(p) for p in pictures]) for name, f in ATTRIBUTES.items()}
         medians = {name: float(np.median(x)) for name, x in values.items()}
         others = [name for name in ATTRIBUTES if name != self.attribute]
-        direction = context.once(
-            ("direction", self.attribute),
-            lambda: inner.learn(
-                model,
-                pictures,
-                values[self.attribute] > medians[self.attribute],
-                apart=[(values[k] - values[k].mean()) / values[k].std() for k in others],
-            ),
-        )
-        test = model.dataset("test")
-        asked = [test[i].conditions for i in stats.evenly(len(test), self.n)]
-        words: dict[str, Any] = {name: [c[name] for c in asked] for name in ("prompt", "style")}
+        sliders = context.once("sliders", lambda: _learned(model, train, values))
+        number = list(ATTRIBUTES).index(self.attribute)
+        target = float(np.quantile(values[self.attribute], self.quantile))
+        words = _words(test[: self.n])
         before = context.once(
             ("unmoved", self.seed, self.n),
-            lambda: model.sample(len(asked), seed=self.seed, **words),
+            lambda: model.sample(self.n, seed=self.seed, **words),
         )
-        with inner.moved(model, direction, self.amount):
-            after = model.sample(len(asked), seed=self.seed, **words)
+        after = sliders({number: target}, self.n, seed=self.seed, **words)
 
         def has(name: str, images: Sequence[Image.Image]) -> NDArray[np.bool_]:
             return np.array([ATTRIBUTES[name](image) > medians[name] for image in images])
@@ -106,6 +138,6 @@ class Slider:
             metrics.append(
                 Metric(f"{name} changed", 100 * changed.value, low, high, "lower", n, unit="%")
             )
-        probed, low, high = (100 * k for k in direction.accuracy)
+        probed, low, high = (100 * k for k in sliders.directions[number].accuracy)
         metrics.append(Metric("probe right", probed, low, high, "higher", len(pictures), unit="%"))
         return Result(metrics)

@@ -14,9 +14,11 @@ from suffuse.plugins.contracts import Metric
 
 from .emoji import Emoji
 
-__all__ = ["CODE", "MODEL", "data", "mean", "share", "shipped"]
+__all__ = ["CODE", "MODEL", "PLAIN", "data", "mean", "share", "shipped"]
 
 MODEL = "image/emoji"
+PLAIN = "fluent-high-contrast"
+"""The style without colours."""
 CODE = ("suffuse_image", "suffuse_text", "suffuse.diffusion", "suffuse.nn")
 
 

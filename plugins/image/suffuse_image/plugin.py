@@ -192,7 +192,7 @@ def register_models(register: Register) -> None:
     register(
         "image/upsampler",
         _MODELS / "upsampler",
-        summary="32x32 pictures made 64x64: suffuse edit upscale DIR --model image/upsampler (3.9 MB)",
+        summary="pictures made twice as large, for suffuse edit upscale (3.9 MB)",
     )
 
 
