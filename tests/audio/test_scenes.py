@@ -7,10 +7,12 @@ import pytest
 
 from suffuse.errors import SuffuseError
 from suffuse_audio import pitch
-from suffuse_audio.scenes import KEYS, TEMPOS, Scenes
+from suffuse_audio.arranging import KEYS, TEMPOS
+from suffuse_audio.scenes import WORDS, Scenes
 from suffuse_audio.sound import Sound
 
 SCENES = Scenes("train", count=400)
+HELD_OUT = Scenes("test", count=2000)
 
 
 def test_scenes_repeat_and_splits_differ() -> None:
@@ -19,15 +21,27 @@ def test_scenes_repeat_and_splits_differ() -> None:
     assert len(Scenes("test", count=400)) == 40
 
 
-def test_captions_say_what_the_labels_say() -> None:
-    known = set(SCENES.conditions["prompt"].names) | {"a", "in", "with"}
-    for example in (SCENES[i] for i in range(100)):
+def test_captions_of_the_test_split_say_all_that_there_is() -> None:
+    for example in (HELD_OUT[i] for i in range(100)):
         prompt = example.conditions["prompt"]
-        assert set(prompt.casefold().split()) <= known
-        for name in ("tempo", "key", "instrument"):
+        for name in ("kind", "tempo", "key", "instrument"):
             value = example.conditions.get(name)
             assert value is None or value in prompt
         assert np.sqrt(np.mean(example.data.samples**2)) < 0.11
+
+
+def test_captions_of_the_training_split_leave_out_and_say_otherwise() -> None:
+    known = set(SCENES.conditions["prompt"].names) | {"a", "in", "with"}
+    shorter = others = 0
+    for example in (SCENES[i] for i in range(200)):
+        said = example.conditions
+        assert set(said["prompt"].casefold().split()) <= known
+        other = any(word in said["prompt"] for word in WORDS.values())
+        others += other
+        if said["kind"] == "melody" and not other:
+            named = [said[name] in said["prompt"] for name in ("tempo", "key", "instrument")]
+            shorter += not all(named)
+    assert shorter and others
 
 
 def test_melodies_begin_on_a_note_of_their_key() -> None:
@@ -48,7 +62,7 @@ def test_melodies_begin_on_a_note_of_their_key() -> None:
 
 def test_beats_stand_where_the_tempo_puts_them() -> None:
     for example in (SCENES[i] for i in range(60)):
-        if example.conditions["kind"] != "drums":
+        if example.conditions["kind"] != "beat":
             continue
         power = np.square(example.data.samples[0]).reshape(-1, 160).sum(1)  # 10 ms
         spectrum = np.abs(np.fft.rfft(power - power.mean(), 8192))

@@ -131,6 +131,11 @@ def register_evaluators(register: Register) -> None:
         summary="cents from the pitch asked for, and energy off the harmonics",
     )
     register(
+        "audio/music",
+        "suffuse_audio.music:Music",
+        summary="whether music has the tempo and the key that its prompt names, by its waveform",
+    )
+    register(
         "audio/spread",
         "suffuse_audio.evaluators:Spread",
         summary="variance within each category, over that of real sounds",
@@ -204,6 +209,7 @@ def register_recipes(register: Register) -> None:
 _MODELS = {
     "digits": "spoken digits by digit and speaker, 8 kHz; sentences of them with --text",
     "enhance": "speech out of noise, 8 and 16 kHz",
+    "scenes": "music and sounds by caption, 16 kHz",
     "notes": "notes by instrument and pitch, 16 kHz",
 }
 
