@@ -1,4 +1,4 @@
-"""The suite of benchmarks: enhancement, gaps, bands, clipped peaks, notes, digits, speed.
+"""The suite of benchmarks: enhancement, what is completed or taken apart, and what models make.
 
 All sounds are of the test split: speaker `mixtures.SPEAKER` and fold `mixtures.FOLD` of the noises
 are in no training. What needs SUFFUSE_DATA, the extra `evaluation`, or a model that is not there
@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 import suffuse
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 from suffuse.stats import evenly
-from suffuse_audio import baselines, completing, measures, mixtures
+from suffuse_audio import baselines, mixtures, uncertainty
+from suffuse_audio.benchmark_restoring import (
+    SEPARATORS,
+    Bandwidth,
+    Clipping,
+    Gaps,
+    Reverberation,
+    Separation,
+)
 from suffuse_audio.enhance import MODEL, Enhancer, classical
-from suffuse_audio.pictures import decibels
-from suffuse_audio.sound import Floats, Sound, resample
+from suffuse_audio.sound import Sound
 from suffuse_audio.speech import FIGURES, MISSING, Better, mean, measured
 
 __all__ = ["audio", "short"]
@@ -112,7 +117,11 @@ class Enhancement:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Whether draws differ where the mean is wrong: correlation over bins of dB."""
+    """Whether what is told of the error is large where the error is.
+
+    By "suffuse" that is `uncertainty.expected_error` after one call; by "spread of draws" the
+    deviation of eight draws, whose mean is then the answer.
+    """
 
     task: str
     model: str
@@ -122,132 +131,30 @@ class Uncertainty:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """Spearman's correlation of spread and error of spectra, by sound."""
+        """Spearman's correlation with the error of |S|^{1/2}, over bins of each sound."""
         try:
-            worker = _ours(context, steps=2)
             given = mixtures.sources("test")
             mixed = [
                 mixtures.mix(given, 1000 * self.seed + i, SECONDS, SNRS[i % 3])
                 for i in range(self.n)
             ]
+            found = [self._correlation(context, m) for m in mixed]
         except SuffuseError as error:
             return Result([], note=str(error))
-        found = []
-        for m in mixed:
-            sounds = [
-                dataclasses.replace(worker, seed=s)(Sound(m.noisy, 8000)).samples[0]
-                for s in range(self.draws)
-            ]
-            amplitudes = [10 ** (decibels(Sound(x, 8000)) / 40) for x in [*sounds, m.clean]]
-            draws, clean = np.stack(amplitudes[:-1]), amplitudes[-1]
-            spread, error = draws.std(0).ravel(), np.abs(draws.mean(0) - clean).ravel()
-            ranks = [np.argsort(np.argsort(k)) for k in (spread, error)]
-            found.append(float(np.corrcoef(*ranks)[0, 1]))
         return Result([mean("correlation of spread and error", found, "higher")])
 
-
-@dataclass(frozen=True)
-class OnSpeech(ABC):
-    """Something done to clean strings of digits, by speakers not trained on."""
-
-    task: str
-    model: str
-    seed: int
-
-    n: int = 24
-    measures: ClassVar[Sequence[str]] = (_PACKAGE,)
-
-    @abstractmethod
-    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
-        """What was measured on clips [24000] at 8 kHz."""
-
-    def run(self, context: Context) -> Result:
-        """The figures; a note where the clips are not here."""
-        try:
-            given = mixtures.sources("test")
-            clips = [
-                mixtures.mix(given, 1000 * self.seed + i, 3.0, 100.0).clean for i in range(self.n)
-            ]
-        except SuffuseError as error:
-            return Result([], note=str(error))
-        return Result(self.figures(clips))
-
-
-@dataclass(frozen=True)
-class Gaps(OnSpeech):
-    """Gaps in speech of one length, each in a loud place."""
-
-    milliseconds: float = 100.0
-    texture: float = 1.0
-
-    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
-        """SI-SDR inside the gap, and log-spectral distance around it."""
-        random = np.random.default_rng(self.seed)
-        n = round(8 * self.milliseconds)
-        ratios, distances = [], []
-        for clip in clips:
-            energy = np.convolve(clip**2, np.ones(n), "valid")[2000 : len(clip) - 2000 - n]
-            start = 2000 + int(random.choice(np.flatnonzero(energy > 0.3 * energy.max())))
-            holed = clip.copy()
-            holed[start : start + n] = 0
-            made = completing.fill(
-                Sound(holed, 8000), [(start, start + n)], texture=self.texture
-            ).samples[0]
-            inside = slice(start, start + n)
-            error = ((made - clip)[inside] ** 2).sum()
-            ratios.append(float(10 * np.log10((clip[inside] ** 2).sum() / error)))
-            around = slice(start - 200, start + n + 200)
-            distances.append(measures.log_spectral_distance(made[around], clip[around]))
-        return [
-            mean("SDR in the gap", ratios, "higher", "dB"),
-            mean("log-spectral distance", distances, "lower", "dB"),
-        ]
-
-
-@dataclass(frozen=True)
-class Bandwidth(OnSpeech):
-    """Speech of 4 kHz rate brought back to 8 kHz."""
-
-    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
-        """Log-spectral distance, and how far the low band moved."""
-        whole, low = [], []
-        for clip in clips:
-            narrow = resample(clip, 8000, 4000)
-            made = _wider(self.model, narrow)[: len(clip)]
-            whole.append(measures.log_spectral_distance(made, clip))
-            moved = resample(made, 8000, 4000)[200:-200] - narrow[: len(clip) // 2][200:-200]
-            low.append(float(20 * np.log10(moved.std() / narrow.std())))
-        return [
-            mean("log-spectral distance", whole, "lower", "dB"),
-            mean("change of the low band", low, "lower", "dB"),
-        ]
-
-
-def _wider(model: str, narrow: Floats) -> Floats:
-    if model == "suffuse":
-        return completing.extend(Sound(narrow, 4000), 8000).samples[0]
-    if model == "resampled":
-        return resample(narrow, 4000, 8000)
-    at = np.arange(2 * len(narrow)) / 2
-    out: Floats = CubicSpline(np.arange(len(narrow)), narrow)(at).astype(np.float32)
-    return out
-
-
-@dataclass(frozen=True)
-class Clipping(OnSpeech):
-    """Speech clipped at a part of its peak."""
-
-    level: float = 0.5
-
-    def figures(self, clips: Sequence[Floats]) -> list[Metric]:
-        """SI-SDR before, or after."""
-        found = []
-        for clip in clips:
-            top = self.level * float(np.abs(clip).max())
-            sound = Sound(np.clip(clip, -top, top), 8000)
-            made = completing.declip(sound) if self.model == "suffuse" else sound
-            found.append(measures.si_sdr(made.samples[0], clip))
-        return [mean("SI-SDR", found, "higher", "dB")]
+    def _correlation(self, context: Context, mixed: mixtures.Mixture) -> float:
+        noisy = Sound(mixed.noisy, 8000)
+        clean = uncertainty.compressed(Sound(mixed.clean, 8000))
+        if self.model == "suffuse":
+            made = _ours(context)(noisy)
+            told, error = uncertainty.expected_error(noisy, made), uncertainty.compressed(made)
+        else:
+            sounds = [_ours(context, steps=2, seed=s)(noisy) for s in range(self.draws)]
+            draws = np.stack([uncertainty.compressed(sound) for sound in sounds])
+            told, error = draws.std(0), draws.mean(0)
+        ranks = [np.argsort(np.argsort(k.ravel())) for k in (told, np.abs(error - clean))]
+        return float(np.corrcoef(*ranks)[0, 1])
 
 
 @dataclass(frozen=True)
@@ -301,7 +208,8 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
                 yield Enhancement(task, name, seed, snr, n, rate)
             if regressor:
                 yield Enhancement(task, _REGRESSOR, seed, snr, n, rate, regressor)
-        yield Uncertainty("enhance/uncertainty", "suffuse", seed, min(n, 12))
+        for name in ("suffuse", "spread of draws"):
+            yield Uncertainty("enhance/uncertainty", name, seed, min(n, 12))
         for milliseconds in (20.0, 60.0, 120.0):
             for name, texture in (("Janssen", 0.0), ("suffuse, texture 0.5", 0.5)):
                 task = f"gaps/{milliseconds:g} ms"
@@ -311,7 +219,12 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
         for level in (0.2, 0.4):
             for name in ("clipped", "suffuse"):
                 yield Clipping(f"clipping/{level:g} of the peak", name, seed, level=level)
-        yield Made("notes/recipe", "audio/notes", seed)
+        for name in ("reverberant", "suffuse"):
+            yield Reverberation("reverberation/T60 0.5 s", name, seed)
+        for name in SEPARATORS:
+            yield Separation("separation/music and sounds", name, seed)
+        for name in ("notes", "scenes"):
+            yield Made(f"{name}/recipe", f"audio/{name}", seed)
 
 
 def short() -> Iterator[Case]:

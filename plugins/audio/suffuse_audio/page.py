@@ -6,6 +6,7 @@ The sounds are inside the page, as MP3 where there is a rate for it and they are
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from suffuse.stats import evenly
 from suffuse_audio import files
 from suffuse_audio.pictures import coloured, decibels, spectrogram
 from suffuse_audio.sound import Sound, resample
+from suffuse_audio.uncertainty import compressed, expected_error
 
 __all__ = ["film", "listen", "pictured", "player", "section", "write_comparison"]
 
@@ -69,19 +71,13 @@ def listen(section: Section, sounds: Sequence[tuple[str, Sound]]) -> None:
         )
 
 
-def _band(worker: Any, sound: Sound) -> tuple[bytes, float, float]:
-    """Where draws of the model differ: the deviation of eight, drawn; its mean and top in dB."""
-    import dataclasses
-
-    draws = [
-        decibels(dataclasses.replace(worker, steps=2, seed=seed, strength=1.0)(sound))
-        for seed in range(8)
-    ]
-    spread = np.stack(draws).std(0)
-    top = max(float(np.quantile(spread, 0.99)), 0.1)
+def _band(noisy: Sound, made: Sound) -> tuple[bytes, float, float]:
+    """The error to be expected, drawn; its mean and top as parts of the loudest bin."""
+    found = expected_error(noisy, made) / max(float(compressed(made).max()), 1e-9)
+    top = max(float(np.quantile(found, 0.99)), 1e-6)
     file = io.BytesIO()
-    coloured(spread / top, *_SIZE).save(file, "PNG")
-    return file.getvalue(), float(spread.mean()), top
+    coloured(found / top, *_SIZE).save(file, "PNG")
+    return file.getvalue(), float(found.mean()), top
 
 
 def film(sounds: Sequence[Sound], milliseconds: int = 400) -> bytes:
@@ -173,8 +169,8 @@ def write_comparison(
         path: of the page.
         title: its title.
         pairs: the file before and the file after.
-        worker: an `Enhancer`; with it the page also shows where its draws differ, and how the
-            sound becomes clean.
+        worker: an `Enhancer`; with it the page also shows where its answer is unsure, and how
+            the sound becomes clean.
         reference: what the first sound should be; with it the page has figures of quality.
     """
     page = Page(title, f"{len(pairs)} sound{'s' if len(pairs) != 1 else ''}, before and after")
@@ -185,12 +181,12 @@ def write_comparison(
         listen(section, [("before", a), ("after", b)])
         if worker is not None:
             part = Sound(a.samples[:, : round(_SECONDS * a.rate)], a.rate)
-            band, mean, top = _band(worker, part)
+            band, mean, top = _band(part, dataclasses.replace(worker, strength=1.0)(part))
             section.figure(
                 band,
-                "where draws of the model differ",
-                f"Uncertainty: the deviation of eight draws, from 0 to {top:.1f} dB; {mean:.1f} dB "
-                "on average.",
+                "where the answer is unsure",
+                f"Uncertainty: the error to be expected of the root of the amplitude, from 0 to "
+                f"{100 * top:.1f} % of the loudest bin's; {100 * mean:.1f} % on average.",
             )
             begin = Sound(a.samples[:, : round(_FILM * a.rate)], a.rate)
             section.figure(

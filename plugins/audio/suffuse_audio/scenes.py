@@ -2,10 +2,10 @@
 
 "a slow plucked melody in A minor" is that by construction: scale, instrument and tempo are drawn
 first, and sound and caption made of them. A caption that names a mode without a note means A, since
-the word "a" alone says nothing to a reader of prompts. In the training split some captions leave out
-what they might say, and some say it in other words (`WORDS`), so that a prompt may do so too. With
-`recordings`, the sounds of ESC-10 are there as well, captioned by their kind ("dog", "sea waves"),
-and rain and sea waves are recordings alone.
+the word "a" alone says nothing to a reader of prompts. In the training split some captions leave
+out what they might say, and some say it in other words (`WORDS`), so that a prompt may do so too.
+With `recordings`, the sounds of ESC-10 are there as well, captioned by their kind ("dog bark"), and
+rain and sea waves are recordings alone.
 """
 
 from __future__ import annotations
