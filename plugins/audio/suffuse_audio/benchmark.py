@@ -20,7 +20,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 from suffuse.stats import evenly
-from suffuse_audio import baselines, mixtures, uncertainty
+from suffuse_audio import baselines, mixtures, playing, uncertainty
 from suffuse_audio.benchmark_restoring import (
     SEPARATORS,
     Bandwidth,
@@ -30,8 +30,11 @@ from suffuse_audio.benchmark_restoring import (
     Separation,
 )
 from suffuse_audio.enhance import MODEL, Enhancer, classical
+from suffuse_audio.judge import Judge
+from suffuse_audio.reading import read
 from suffuse_audio.sound import Sound
 from suffuse_audio.speech import FIGURES, MISSING, Better, mean, measured
+from suffuse_audio.words import edits
 
 __all__ = ["audio", "short"]
 
@@ -193,6 +196,54 @@ class Made:
         return Result(metrics)
 
 
+@dataclass(frozen=True)
+class Strings:
+    """Strings of four digits, read back by a classifier of single real ones."""
+
+    task: str
+    model: str
+    seed: int
+    n: int = 40
+    words: int = 4
+    weights: str = "audio/digits"
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
+
+    def run(self, context: Context) -> Result:
+        """Word errors, of strings that are made or put together of held-out clips."""
+        try:
+            model = context.once(self.weights, lambda: suffuse.load(self.weights))
+            test, train = model.dataset("test"), model.dataset("train")
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        random = np.random.Generator(np.random.Philox(key=[self.seed, 31]))
+        sample = Example(Sound(np.zeros(6400, np.float32), 8000), {})
+        judge = context.once("digit reader", lambda: Judge.of("digit", [sample], train, test))
+        examples = [test[i] for i in range(len(test))]
+        errors = []
+        for i in range(self.n):
+            wanted = [str(w) for w in random.choice(judge.names, self.words)]
+            speaker = str(random.choice(model.conditions["speaker"].names))
+            if self.model == "real":
+                clips = [_one(examples, word, speaker, random) for word in wanted]
+                said = playing.joined([clip.data for clip in clips])
+            else:
+                said = playing.say(
+                    model, " ".join(wanted), seed=1000 * self.seed + i, speaker=speaker
+                )
+            errors.append(100 * edits(read(judge, said, self.words), wanted) / self.words)
+        return Result([mean("word errors", errors, "lower", "%")])
+
+
+def _one(
+    examples: Sequence[Example], digit: str, speaker: str, random: np.random.Generator
+) -> Example:
+    """One of the clips of a digit by a speaker."""
+    found = [
+        e for e in examples if (e.conditions["digit"], e.conditions["speaker"]) == (digit, speaker)
+    ]
+    return found[int(random.integers(len(found)))]
+
+
 def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
     """The numbers of the audio plugin.
 
@@ -223,6 +274,8 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
             yield Reverberation("reverberation/T60 0.5 s", name, seed)
         for name in SEPARATORS:
             yield Separation("separation/music and sounds", name, seed)
+        for name in ("real", "suffuse"):
+            yield Strings("digits/strings of four", name, seed)
         for name in ("notes", "scenes"):
             yield Made(f"{name}/recipe", f"audio/{name}", seed)
 

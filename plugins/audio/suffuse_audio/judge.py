@@ -111,6 +111,13 @@ class Judge:
         with _one_thread():
             return self._recognised(self.mel(sounds))
 
+    @torch.no_grad()
+    def log_probabilities(self, sounds: Sequence[Sound]) -> Tensor:
+        """The logarithms of its probabilities, [N, categories] float32."""
+        with _one_thread():
+            parts = [self._network(part) for part in self.mel(sounds).split(256)]
+            return torch.cat(parts).log_softmax(1)
+
     def features(self, sounds: Sequence[Sound]) -> Tensor:
         """Whitened principal components of the inner activations, [N, 32] float32."""
         with _one_thread():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from suffuse_audio import synthesis
 from suffuse_audio.corpora import NAMES
 from suffuse_audio.sound import Floats, Sound
 
-__all__ = ["Note", "melody", "midi_file", "play", "say", "score", "words"]
+__all__ = ["Note", "joined", "melody", "midi_file", "play", "say", "score", "words"]
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,14 @@ def say(model: Any, text: str, *, seed: int = 0, pause: float = 0.06, **conditio
         raise SuffuseError("digits need a model of them, with the condition 'digit'")
     digits = words(text)
     made = model.sample(len(digits), seed=seed, digit=digits, **conditions)
-    rate = made[0].rate
+    return joined(made, pause)
+
+
+def joined(sounds: Sequence[Sound], pause: float = 0.06) -> Sound:
+    """Sounds of one rate one after the other, without their silence, with pauses in seconds."""
+    rate = sounds[0].rate
     gap = np.zeros(round(pause * rate), dtype=np.float32)
-    parts = [part for sound in made for part in (_trimmed(sound), gap)]
+    parts = [part for sound in sounds for part in (_trimmed(sound), gap)]
     return Sound(np.concatenate(parts), rate)
 
 
