@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
+import suffuse
 from suffuse.errors import SuffuseError
-from suffuse_audio import pitch
+from suffuse_audio import music, pitch
 from suffuse_audio.arranging import KEYS, TEMPOS
 from suffuse_audio.scenes import WORDS, Scenes
 from suffuse_audio.sound import Sound
@@ -77,3 +80,16 @@ def test_beats_stand_where_the_tempo_puts_them() -> None:
 def test_options_out_of_range_are_told(options: dict[str, float]) -> None:
     with pytest.raises(SuffuseError, match="count is at least 20"):
         Scenes("train", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(find_spec("suffuse_text") is None, reason="prompts need suffuse-text")
+def test_the_shipped_model_plays_in_the_key_it_is_asked_for(seed: int) -> None:
+    model = suffuse.load("audio/scenes")
+    prompt = "slow organ chords in C major"
+    made = model.sample(4, seed=seed, prompt=prompt)
+    assert all(len(sound) == 48000 and sound.rate == 16000 for sound in made)
+    assert np.mean([music.fits(sound, "C major") for sound in made]) > 0.75
+    again = model.sample(1, seed=seed, prompt=prompt)
+    assert np.allclose(again[0].samples, made[0].samples, atol=1e-4)
+    with pytest.raises(SuffuseError, match="knows no word"):
+        model.sample(1, prompt="theremin")
