@@ -29,6 +29,7 @@ from suffuse_audio.benchmark_restoring import (
     Reverberation,
     Separation,
 )
+from suffuse_audio.benchmark_sliders import ATTRIBUTES, Slider
 from suffuse_audio.enhance import MODEL, Enhancer, classical
 from suffuse_audio.judge import Judge
 from suffuse_audio.reading import read
@@ -276,6 +277,10 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
             yield Separation("separation/music and sounds", name, seed)
         for name in ("real", "suffuse"):
             yield Strings("digits/strings of four", name, seed)
+        for attribute in ATTRIBUTES:
+            for part in (0.6, 0.8):
+                row = f"to quantile {part:g}"
+                yield Slider(f"notes/sliders, {attribute}", row, seed, attribute, part)
         for name in ("notes", "scenes"):
             yield Made(f"{name}/recipe", f"audio/{name}", seed)
 
