@@ -32,7 +32,7 @@ from .files import is_valid
 from .graph import RAW
 from .properties import PROPERTIES, property_of
 
-__all__ = ["FCD", "Conditions", "Distinct", "Distributions", "Validity"]
+__all__ = ["FCD", "Conditions", "Distinct", "Distributions", "Validity", "chemnet"]
 
 logger = logging.getLogger("suffuse_molecules")
 
@@ -242,7 +242,7 @@ class FCD:
         Raises:
             SuffuseError: where the package fcd is missing.
         """
-        chemnet = _chemnet()
+        net = chemnet()
         made = [canonical(mol) for mol in _valid(samples)]
         dataset = train if self.reference == "train" else test
         real = _spread(_smiles(dataset), MOST)
@@ -255,15 +255,15 @@ class FCD:
             return []
         held = _kept(dataset)
         if "chemnet" not in held:
-            held["chemnet"] = chemnet([canonical(known(smiles)) for smiles in real])
-        figure = stats.frechet_interval(chemnet(made), held["chemnet"], groups=10, seed=seed)
+            held["chemnet"] = net([canonical(known(smiles)) for smiles in real])
+        figure = stats.frechet_interval(net(made), held["chemnet"], groups=10, seed=seed)
         taken = set(real)
         others = [s for s in [*_smiles(test), *_smiles(train)] if s not in taken]
         rest = _spread(others, len(made))
         floor = None
         if len(rest) == len(made):
             floor = stats.frechet_interval(
-                chemnet([canonical(known(smiles)) for smiles in rest]),
+                net([canonical(known(smiles)) for smiles in rest]),
                 held["chemnet"],
                 groups=10,
                 seed=seed,
@@ -403,7 +403,12 @@ def _spread(items: list[str], most: int) -> list[str]:
     return [items[i] for i in stats.evenly(len(items), most)]
 
 
-def _chemnet() -> Any:
+def chemnet() -> Any:
+    """A function from canonical SMILES to ChemNet's activations [N, 512].
+
+    Raises:
+        MissingExtra: where the package fcd is missing.
+    """
     try:
         fcd = import_module("fcd")
     except ModuleNotFoundError as error:

@@ -44,9 +44,12 @@ __all__ = [
     "figures",
     "fragments",
     "guacamol_kl",
+    "mean_similarities",
+    "nearest_similarities",
     "nearest_similarity",
     "passes",
     "scaffolds",
+    "shipped",
 ]
 
 _ELEMENTS = {"C", "N", "S", "O", "F", "Cl", "Br", "H"}
@@ -146,18 +149,28 @@ def diversity(mols: Sequence[Chem.Mol], p: int = 1) -> float:
     A molecule is compared with itself too. The root is taken for each molecule, as MOSES's code
     does, and not once for all, as its paper writes.
     """
+    return 1 - float(mean_similarities(mols, p).mean())
+
+
+def mean_similarities(mols: Sequence[Chem.Mol], p: int = 1) -> Any:
+    """Of each molecule (the mean over all of the similarity to the p)^{1/p}, [N]."""
     x = _bits(mols)
     rows = [(_similar(x[i : i + 1000], x) ** p).mean(1) ** (1 / p) for i in range(0, len(x), 1000)]
-    return 1 - float(np.concatenate(rows).mean())
+    return np.concatenate(rows)
 
 
 def nearest_similarity(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> float:
     """SNN: the mean similarity of each to its nearest real one."""
+    return float(nearest_similarities(mols, real).mean())
+
+
+def nearest_similarities(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> Any:
+    """The similarity of each to its nearest real one, [N]."""
     x, y = _bits(mols), _bits(real)
     best = np.zeros(len(x))
     for i in range(0, len(y), 2000):
         best = np.maximum(best, _similar(x, y[i : i + 2000]).max(1))
-    return float(best.mean())
+    return best
 
 
 def fragments(mols: Sequence[Chem.Mol]) -> Counter[str]:
@@ -191,17 +204,22 @@ def cosine(a: Mapping[str, int], b: Mapping[str, int]) -> float:
     return shared / math.sqrt(sum(v * v for v in a.values()) * sum(v * v for v in b.values()))
 
 
-@cache
-def _mcf() -> tuple[Chem.Mol, ...] | None:
-    """MOSES's own filters, from the package `molsets`; None where that is not installed."""
+def shipped(name: str) -> str | None:
+    """The path of a file of the package `molsets`; None where that is not installed."""
     try:
         files = metadata.files("molsets") or ()
     except metadata.PackageNotFoundError:
         return None
-    path = next((f.locate() for f in files if f.name == "mcf.csv"), None)
+    return next((str(f.locate()) for f in files if f.name == name), None)
+
+
+@cache
+def _mcf() -> tuple[Chem.Mol, ...] | None:
+    """MOSES's own filters, from the package `molsets`; None where that is not installed."""
+    path = shipped("mcf.csv")
     if path is None:
         return None
-    with open(str(path), encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         return tuple(Chem.MolFromSmarts(row["smarts"]) for row in csv.DictReader(file))
 
 

@@ -197,6 +197,11 @@ def register_benchmarks(register: Register) -> None:
         summary="round trips, sampling, conditions, decorations, shapes, speed",
     )
     register(
+        "molecules/drug-like",
+        "suffuse_molecules.bench_druglike:druglike",
+        summary="MOSES's figures beside a language model of SMILES: --set data=FILE",
+    )
+    register(
         "molecules/interactions",
         "suffuse_molecules.bench_interactions:interactions",
         summary="crystal ligands beside ETKDG, redocking beside Vina, affinities on cold splits",
