@@ -103,6 +103,9 @@ def test_diversity_is_that_of_moses(molecules):
 
 
 def test_cases_have_keys_and_nonsense_is_told(table):
+    result = next(iter(bench.druglike())).run(Context())
+    assert not result.metrics
+    assert "--set data=FILE" in result.note
     cases = [*bench.druglike(table, seeds=2)]
     assert len({key(case) for case in cases}) == 8
     with pytest.raises(SuffuseError, match="is no file"):

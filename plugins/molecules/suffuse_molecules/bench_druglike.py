@@ -69,7 +69,7 @@ class DrugLike:
     model: str
     seed: int
     source: Literal["graphs", "language", "training", "carbon"]
-    data: str
+    data: str | None
     test: str | None = None
     weights: str = "molecules/moses"
     steps: int = 100
@@ -80,9 +80,14 @@ class DrugLike:
 
     def run(self, context: Context) -> Result:
         """Shares, similarities and distances; FCD from 600 valid molecules on."""
+        if self.data is None:
+            return Result([], note="needs the file that was trained on: --set data=FILE")
         known_as = (self.data, self.test, self.real)
-        training = context.once(("smiles", self.data), self._training)
-        real = context.once(("real", *known_as), self._real)
+        data = self.data
+        training = context.once(
+            ("smiles", data), lambda: Smiles("train", data, largest=_LARGEST).smiles()
+        )
+        real = context.once(("real", *known_as), lambda: self._real(data))
         metrics, mols, note = self._made(training)
         if not mols:
             raise SuffuseError(f"not one of the {self.n} molecules is valid")
@@ -101,13 +106,10 @@ class DrugLike:
             metrics.append(_metric("FCD", found, "lower", len(mols)))
         return Result(metrics, note=note)
 
-    def _training(self) -> list[str]:
-        return Smiles("train", self.data, largest=_LARGEST).smiles()
-
-    def _real(self) -> list[Chem.Mol]:
+    def _real(self, data: str) -> list[Chem.Mol]:
         path = self.test or shipped("test.csv.gz")
         if path is None:
-            smiles = Smiles("test", self.data, largest=_LARGEST).smiles()
+            smiles = Smiles("test", data, largest=_LARGEST).smiles()
         else:
             smiles = [record.smiles for record in read(path).records]
         return [known(smiles[i]) for i in stats.evenly(len(smiles), self.real)]
@@ -192,7 +194,7 @@ def _share(name: str, count: int, n: int) -> Metric:
 
 
 def druglike(
-    data: str,
+    data: str | None = None,
     test: str | None = None,
     weights: str = "molecules/moses",
     seconds: float = 660.0,
@@ -204,7 +206,8 @@ def druglike(
     """The weights, a language model, training molecules, and added carbons, by MOSES's figures.
 
     Args:
-        data: the file that the weights were trained on (.csv, .smi), of canonical SMILES.
+        data: the file that the weights were trained on (.csv, .smi), of canonical SMILES; without
+            it the cases have a note and no figure.
         test: real molecules: a file, or MOSES's own where the package `molsets` is installed, and
             else what is held out of `data`.
         weights: a model's name, or the folder of one or of a run.
