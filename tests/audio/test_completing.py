@@ -122,7 +122,7 @@ def test_scores_that_are_none(text: str) -> None:
 
 
 def test_words_that_are_no_digits_are_named() -> None:
-    with pytest.raises(SuffuseError, match="eleven"):
+    with pytest.raises(SuffuseError, match="no digit 'eleven'"):
         playing.words("seven eleven")
 
 

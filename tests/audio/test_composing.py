@@ -65,7 +65,7 @@ def test_the_model_itself_answers_where_no_whole_is_asked_for() -> None:
     model = Digits()
     assert composed(model, ["digit", "speaker"]) is model
     assert composed(model, ["melody"]) is model  # no condition "pitch"
-    with pytest.raises(SuffuseError, match="--text is not given"):
+    with pytest.raises(SuffuseError, match="--text is empty"):
         Composed(model, "text").sample(1, speaker="ann")
     with pytest.raises(SuffuseError, match="did you mean 'seven'"):
         Composed(model, "text").sample(1, text="sevn")
@@ -126,6 +126,12 @@ def test_edits_say_what_they_need() -> None:
         edits.Transfer(model)([sound])
     with pytest.raises(SuffuseError, match="share from"):
         edits.Continue(model, share=1.0)
+
+
+@pytest.mark.parametrize("text", ["", " ", None])
+def test_an_empty_text_is_told_with_an_example(text: Any) -> None:
+    with pytest.raises(SuffuseError, match="--text is empty: give for instance 'seven three one'"):
+        Composed(Digits(), "text").sample(1, text=text)
 
 
 def test_a_melody_is_a_file_or_a_text() -> None:

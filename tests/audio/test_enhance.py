@@ -216,6 +216,34 @@ def test_a_folder_with_one_bad_file(clean: Any, tmp_path: Path, noise: Sound) ->
     assert (tmp_path / "out" / "deep" / "b.flac").is_file()
 
 
+def test_a_bad_file_in_a_folder_does_not_cost_the_page(
+    clean: Any, tmp_path: Path, noise: Sound
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bad.wav").write_text("no sound")
+    command = ("enhance", tmp_path / "in", "-o", tmp_path / "out")
+    page = tmp_path / "page.html"
+    result = clean(*command, "--report", page)
+    assert isinstance(result.exception, SuffuseError)
+    assert not page.exists()  # there is nothing to show
+    files.write(tmp_path / "in" / "a.wav", noise)
+    result = clean(*command, "--report", page)
+    assert "bad.wav" in str(result.exception)
+    assert "a page to listen to" in result.output
+    assert page.read_text("utf-8").count("<audio controls") == 2
+
+
+def test_separating_names_its_own_option_and_wants_a_file(
+    clean: Any, tmp_path: Path, noise: Sound
+) -> None:
+    files.write(tmp_path / "a.wav", noise)
+    command = ("separate", tmp_path / "a.wav", "--model", "x", "-o", tmp_path / "out")
+    result = clean(*command, "--source", "digit")
+    assert "--source takes KEY=VALUE, not 'digit'" in str(result.exception)
+    result = clean("separate", tmp_path, "--model", "x", "-o", tmp_path / "out")
+    assert "is a folder, and one sound file is needed here" in str(result.exception)
+
+
 def test_the_page_holds_the_sounds(clean: Any, tmp_path: Path, noise: Sound) -> None:
     files.write(tmp_path / "a.wav", noise)
     page = tmp_path / "page.html"

@@ -80,13 +80,16 @@ def enhance(
                 write(part)
         done.append((path, to))
 
-    _each(source, out or _beside(source, "clean"), work)
-    if report is not None:
+    def page() -> None:
         from suffuse_audio.page import write_comparison
 
+        if report is None or not done:
+            return
         clean = None if reference is None else files.read(reference)
         write_comparison(report, "Enhanced sounds", done[:20], worker, clean)
         click.echo(f"a page to listen to is in {report}")
+
+    _each(source, out or _beside(source, "clean"), work, page)
 
 
 def _beside(source: Path, done: str) -> Path:
@@ -115,8 +118,16 @@ def _pairs(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     yield source, out / source.name if out.is_dir() else out
 
 
-def _each(source: Path, out: Path, work: Callable[[Path, Path], Any]) -> None:
-    """Do one file or all of a folder; a bad one costs no other, and is named at the end."""
+def _each(
+    source: Path,
+    out: Path,
+    work: Callable[[Path, Path], Any],
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Do one file or all of a folder; a bad one costs no other, and is named at the end.
+
+    What comes `after` is done before that, so that a bad file does not cost the page, either.
+    """
     pairs = list(_pairs(source, out))
     failed = []
     for path, to in pairs:
@@ -132,6 +143,7 @@ def _each(source: Path, out: Path, work: Callable[[Path, Path], Any]) -> None:
         click.echo(f"{len(pairs) - len(failed)} of {len(pairs)} sounds are in {out}")
     else:
         click.echo(f"{pairs[0][1]} is written")
+    after()
     if failed:
         raise SuffuseError("left out: " + "; ".join(failed))
 
@@ -157,15 +169,15 @@ _GIVEN = click.option(
 _DRAWS = click.option("--draws", type=int, default=4, show_default=True, help="Averaged.")
 
 
-def _conditions(model: Any, given: tuple[str, ...]) -> dict[str, Any]:
-    """Conditions of a model, from KEY=VALUE."""
+def _conditions(model: Any, given: tuple[str, ...], option: str = "--set") -> dict[str, Any]:
+    """Conditions of a model, from KEY=VALUE given by an option."""
     from suffuse.errors import unknown
 
     out = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals:
-            raise SuffuseError(f"--set takes KEY=VALUE, not {text!r}")
+            raise SuffuseError(f"{option} takes KEY=VALUE, not {text!r}")
         if key not in model.conditions:
             raise unknown("condition of the model", key, model.conditions)
         out[key] = value
@@ -313,7 +325,9 @@ def separate(source: Path, model: str, given: tuple[str, ...], seed: int, out: P
     if out.is_file() or out.suffix.lower() in files.SUFFIXES:
         raise SuffuseError(f"the sources go into a folder, and -o {out} is none")
     loaded = suffuse.load(model)
-    each = [_conditions(loaded, tuple(text.split(","))) if text else {} for text in given]
+    each = [
+        _conditions(loaded, tuple(text.split(",")), "--source") if text else {} for text in given
+    ]
     parts = Restorer(loaded, seed=seed).separate(sound, each or [{}, {}])
     for number, part in enumerate(parts, 1):
         files.write(out / f"{source.stem}-{number}.wav", part)

@@ -36,6 +36,8 @@ _WHOLES: Mapping[str, tuple[str, Callable[[Any, str, Mapping[str, Any]], Sound],
 _WHOLES = {"text": ("digit", _said, ()), "melody": ("pitch", _played, ("tempo",))}
 """By the condition of a whole: that of its parts, how it is made, and further numbers."""
 
+_EXAMPLES = {"text": "seven three one", "melody": "C4 E4 G4:2"}
+
 
 class Composed:
     """A model of parts as a model of wholes: sentences of digits, melodies of notes.
@@ -78,8 +80,10 @@ class Composed:
         for i in range(n):
             own = {key: self._one(key, value, i) for key, value in given.items()}
             whole = own.pop(self.name, None)
-            if not whole:
-                raise SuffuseError(f"--{self.name} is not given, and the others need it")
+            if whole is None or not str(whole).strip():
+                raise SuffuseError(
+                    f"--{self.name} is empty: give for instance {_EXAMPLES[self.name]!r}"
+                )
             random = np.random.Generator(np.random.Philox(key=[seed, first + i]))
             for key, condition in self.conditions.items():
                 if condition.kind == "category" and own.get(key) is None:

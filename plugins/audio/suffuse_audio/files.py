@@ -74,6 +74,8 @@ def opened(path: Path) -> Any:
         SuffuseError: naming the file, where it is missing, no sound, or empty.
     """
     path = Path(path)
+    if path.is_dir():
+        raise SuffuseError(f"{path} is a folder, and one sound file is needed here")
     if not path.is_file():
         raise SuffuseError(f"there is no file {path}")
     if not path.stat().st_size:

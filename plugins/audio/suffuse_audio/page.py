@@ -185,8 +185,9 @@ def write_comparison(
             section.figure(
                 band,
                 "where the answer is unsure",
-                f"Uncertainty: the error to be expected of the root of the amplitude, from 0 to "
-                f"{100 * top:.1f} % of the loudest bin's; {100 * mean:.1f} % on average.",
+                f"Where the answer is unsure: the brighter, the more it may be wrong. Errors to be "
+                f"expected of the root of the amplitude, from 0 to {100 * top:.1f} % of the "
+                f"loudest bin's; {100 * mean:.1f} % on average.",
             )
             begin = Sound(a.samples[:, : round(_FILM * a.rate)], a.rate)
             section.figure(
@@ -198,7 +199,8 @@ def write_comparison(
             section.table(
                 ["", "SI-SDR, dB", "PESQ", "STOI", "log-spectral distance, dB"],
                 _against(reference, [("before", a), ("after", b)]),
-                "Against the reference; PESQ and STOI at 8 kHz.",
+                "Against the reference; PESQ and STOI at 8 kHz, where they can be measured: on "
+                "sounds of half a second and more, with pip install 'suffuse-audio[evaluation]'.",
             )
         removed = (
             _decibels(a.samples - b.samples[:, : a.samples.shape[1]])

@@ -198,7 +198,7 @@ def words(text: str) -> list[str]:
     out = []
     for word in re.findall(r"[^\W\d_]+|\d", text.lower()):
         if not word.isdigit() and word not in NAMES:
-            raise unknown("word", word, NAMES)
+            raise unknown("digit", word, NAMES)
         out.append(NAMES[int(word)] if word.isdigit() else word)
     if not out:
         raise SuffuseError(f"there is no digit in {text!r}: give for instance 'seven three one'")
