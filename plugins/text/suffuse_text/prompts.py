@@ -50,7 +50,7 @@ COLOURS = frozenset(
 )
 """Words that say how a thing looks, and not what it is."""
 
-_WEIGHTED = re.compile(r"\(([^()]*):\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)\s*\)")
+_WEIGHTED = re.compile(r"\(([^()]*):\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)(?:\s*\)|(?=[\s,]|$))")
 _MIXED = re.compile(r"::\s*([+-]?\d+(?:\.\d+)?|[+-]?\.\d+)?")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -120,6 +120,6 @@ def parse(prompt: str) -> list[Word]:
     >>> parse("a (red:1.5) fox")
     [Word(text='red', weight=1.5), Word(text='fox', weight=1.0)]
     >>> parse("((red:2 fox")
-    [Word(text='red', weight=1.0), Word(text='2', weight=1.0), Word(text='fox', weight=1.0)]
+    [Word(text='red', weight=2.0), Word(text='fox', weight=1.0)]
     """
     return [Word(word, weight) for text, weight in segments(prompt) for word in words(text)]

@@ -217,4 +217,6 @@ class Words(nn.Module):
         near = [n for word in unknown for n in difflib.get_close_matches(word, self.names, 1, 0.6)]
         if near:
             return f"; did you mean {near[0]!r}?"
-        return f"; it knows {len(self.names)}, for instance {', '.join(self.names[:8])}"
+        letters = [name for name in self.names if name.isalpha()] or list(self.names)
+        some = letters[:: -(-len(letters) // 8)]
+        return f"; it knows {len(self.names)}, for instance {', '.join(some)}"
