@@ -37,6 +37,14 @@ def test_a_damaged_file_of_several_is_named_and_left_out(tmp_path, capsys):
     assert "b.txt is damaged" in said
 
 
+def test_files_that_are_only_read_count_too(tmp_path):
+    files(tmp_path, a="one")
+    (tmp_path / "b.md").write_text("two")
+    renderer = Texts()
+    renderer.reads = {".txt", ".md"}
+    assert [p.name for p in found([tmp_path], renderer)] == ["a.txt", "b.md"]
+
+
 def test_where_nothing_can_be_read_it_is_an_error(tmp_path):
     files(tmp_path, a="bad", b="bad")
     with pytest.raises(SuffuseError, match="none of the 2"):

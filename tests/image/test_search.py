@@ -138,6 +138,8 @@ def test_what_cannot_be_searched_is_refused(folder, index, tmp_path):
         Index(tmp_path)
     with pytest.raises(SuffuseError, match="needs words"):
         index.by_text("?!")
+    with pytest.raises(SuffuseError, match="dual/1 knows no word like"):
+        index.by_text("狐狸 лиса")
     with pytest.raises(SuffuseError, match="at least one"):
         index.by_text("fox", 0)
 
@@ -195,6 +197,13 @@ def test_the_commands_for_captions_and_copies(folder, capsys, tmp_path):
     code, out, _ = run(capsys, "describe", picture, "-n", 2, "--json")
     assert code == 0
     assert len(json.loads(out)[0]["captions"]) == 2
+    (tmp_path / "some").mkdir()
+    Image.open(picture).save(tmp_path / "some" / "good.gif")
+    (tmp_path / "some" / "bad.png").write_text("no picture")
+    code, out, err = run(capsys, "describe", tmp_path / "some")
+    assert (code, out.count("good.gif")) == (0, 1)
+    assert "left out: cannot read" in err
+    assert "bad.png" in err
     (tmp_path / "names.txt").write_text("a cat\na dog\n")
     code, out, _ = run(capsys, "describe", picture, "--captions", tmp_path / "names.txt")
     assert "a cat (" in out

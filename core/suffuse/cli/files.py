@@ -21,9 +21,10 @@ def found(paths: Sequence[Path], renderer: Renderer) -> list[Path]:
         SuffuseError: for a path that is not there, and a folder that holds none.
     """
     files: list[Path] = []
+    known = {*renderer.suffixes, *getattr(renderer, "reads", ())}
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in renderer.suffixes)
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known)
             if not inside:
                 raise SuffuseError(f"{str(path)!r} holds no file of {', '.join(renderer.suffixes)}")
             files += inside

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from suffuse.errors import SuffuseError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["describe", "search"]
 
@@ -96,16 +100,25 @@ def _tell_groups(groups: list[list[str]], as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(images: tuple[Path, ...], n: int, captions: Path | None, as_json: bool) -> None:
-    """Name the captions that fit each of the IMAGES best.
+    """Name the captions that fit each of the IMAGES best: files, or folders of them.
 
     The encoder was trained on emoji: of photographs it knows little.
 
     \b
     suffuse describe fox.png
+    suffuse describe ./pictures
     suffuse describe *.png -n 3 --captions names.txt
     """
+    from suffuse.cli import files
     from suffuse_image import emoji, search
+    from suffuse_image.png import Png
     from suffuse_image.reading import read
+
+    class Small(Png):
+        """Reads pictures no larger than the encoder needs them."""
+
+        def read(self, path: Path) -> Image.Image:
+            return read(path, 128)
 
     if captions is None:
         told = [name.replace("-", " ") for name in emoji.index()["concepts"]]
@@ -114,13 +127,14 @@ def describe(images: tuple[Path, ...], n: int, captions: Path | None, as_json: b
             told = captions.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SuffuseError(f"cannot read the captions in {captions}: {error}") from None
-    found = search.describe([read(path, 128) for path in images], told, n)
+    paths, pictures = files.read(files.found(images, Small()), Small())
+    found = search.describe(pictures, told, n)
     if as_json:
         rows = [
             {"name": str(path), "captions": [{"text": t, "score": round(s, 4)} for t, s in best]}
-            for path, best in zip(images, found, strict=True)
+            for path, best in zip(paths, found, strict=True)
         ]
         click.echo(json.dumps(rows, indent=2))
         return
-    for path, best in zip(images, found, strict=True):
+    for path, best in zip(paths, found, strict=True):
         click.echo(f"{path}: " + ", ".join(f"{text} ({score:.2f})" for text, score in best))

@@ -109,13 +109,34 @@ def hashed(text: str) -> Tensor:
     >>> int((hashed("fox") < BUCKETS).sum())  # <fox> and <fo, fox, ox>
     4
     """
-    rows: list[int] = []
+    rows = [zlib.crc32(piece.encode()) % BUCKETS for piece in _pieces(text)][:MOST]
+    return torch.tensor(rows + [BUCKETS] * (MOST - len(rows)))
+
+
+def _pieces(text: str) -> list[str]:
+    """Each word of a text, marked, with its trigrams."""
+    out: list[str] = []
     for word in re.findall(r"[^\W_]+", text[:10_000].casefold()):
         marked = f"<{word}>"
-        pieces = {marked, *(marked[i : i + 3] for i in range(len(marked) - 2))}
-        rows += [zlib.crc32(piece.encode()) % BUCKETS for piece in sorted(pieces)]
-    rows = rows[:MOST]
-    return torch.tensor(rows + [BUCKETS] * (MOST - len(rows)))
+        out += sorted({marked, *(marked[i : i + 3] for i in range(len(marked) - 2))})
+    return out
+
+
+def known(text: str) -> bool:
+    """Whether a text has a word, or three letters of one, that names or keywords of emoji have.
+
+    >>> known("foxes"), known("лиса")
+    (True, False)
+    """
+    return not _seen().isdisjoint(_pieces(text))
+
+
+@lru_cache(maxsize=1)
+def _seen() -> frozenset[str]:
+    from .emoji import index
+
+    names = index()["concepts"].items()
+    return frozenset(_pieces(" ".join(" ".join([name, *about["tags"]]) for name, about in names)))
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from suffuse.errors import SuffuseError
 from suffuse.storage import write_bytes
 
 from .modes import eight_bit
-from .reading import read
+from .reading import SUFFIXES, read
 
 __all__ = ["Png"]
 
@@ -39,6 +39,11 @@ class Png:
     @property
     def suffixes(self) -> tuple[str, ...]:
         return (".png", ".jpg", ".jpeg", ".webp")
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Suffixes of all files that it reads."""
+        return SUFFIXES
 
     def write(self, data: Image.Image, path: Path, metadata: Mapping[str, str]) -> None:
         """Write a picture, atomically, with `metadata` inside.

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from suffuse.errors import SuffuseError
 
-from .dual import FEATURES, NAME, pretrained
+from .dual import FEATURES, NAME, known, pretrained
 from .modes import eight_bit
 from .nearest import nearest
 from .reading import SUFFIXES, read
@@ -122,9 +122,14 @@ class Index:
         self._wholes = self.vectors[:, 0].contiguous()
 
     def by_text(self, text: str, n: int = 10) -> list[Found]:
-        """The n pictures that fit words best, best first; raises for a text without words."""
+        """The n pictures that fit words best, best first; raises for a text without known words."""
         if not any(c.isalnum() for c in text):
             raise SuffuseError(f"a search needs words, and {text!r} has none")
+        if not known(text):
+            raise SuffuseError(
+                f"{NAME} knows no word like those of {text!r}: it was trained on the English names "
+                "and keywords of emoji"
+            )
         return self._best(self._wholes, pretrained().texts([text])[0], n)
 
     def by_image(self, image: Image.Image, n: int = 10) -> list[Found]:
