@@ -285,6 +285,8 @@ def test_the_same_words_bring_the_picture_back(model):
         edits.Rephrase(model, source="a fox")([image])
     with pytest.raises(SuffuseError, match="one result"):
         edits.Rephrase(model, source="a fox")([image], n=2, prompt="a cat")
+    with pytest.raises(SuffuseError, match="by the solver ddim"):
+        edits.Rephrase(model, source="a fox")([image], prompt="a cat", solver="heun")
 
 
 def test_the_strength_of_a_variation(model):

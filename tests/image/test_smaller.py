@@ -13,7 +13,9 @@ from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Example
 from suffuse.training import looks
-from suffuse_image.restoring import Upscale
+from suffuse_image.edits import Vary
+from suffuse_image.filling import Tile
+from suffuse_image.restoring import Denoise, Upscale
 from suffuse_image.smaller import Detail, Smaller
 
 LARGE = {"name": "image/emoji", "size": 64}
@@ -131,8 +133,14 @@ def test_a_model_that_knows_the_small_picture_is_told_it(size, factor, sizes) ->
             (2 * size[0], 2 * max(32, size[1])), Image.Resampling.LANCZOS
         )
         assert made[0].tobytes() == larger.crop((0, 0, 2 * size[0], 2 * size[1])).tobytes()
-    with pytest.raises(SuffuseError, match="2 times larger, not 3"):
+    with pytest.raises(SuffuseError, match="2 times larger, or 4 by doing so twice, and not 3"):
         Upscale(model, factor=3)
+    for ignored in ({"noise": 5.0}, {"method": "dps"}):
+        with pytest.raises(SuffuseError, match="neither --noise nor --method"):
+            Upscale(model, **ignored)
+    for other in (Vary, Denoise, Tile):
+        with pytest.raises(SuffuseError, match="of another one, 'small'"):
+            other(model)
 
 
 def state_to_pixels(model, state):

@@ -11,7 +11,7 @@ works at one size: see `filling` and `restoring` for what becomes of the picture
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,11 +38,20 @@ noise afresh in every step, in what is filled (by 0.7 dB) and in what is enlarge
 class Edit:
     """What edits share: the model, its encoder and the method of posterior sampling."""
 
+    shown: ClassVar[bool] = False
+    """Whether a model that makes one picture of another is given that other one by the edit."""
+
     def __init__(self, model: Any, method: str = "ddrm") -> None:
         if not isinstance(model.encoder, Pixels):
             raise SuffuseError(
                 "pictures are edited by models of pixels, and this one has the encoder "
                 f"{model.recipe.encoder['name']!r}"
+            )
+        pictures = [name for name, about in model.conditions.items() if about.kind == "state"]
+        if pictures and not self.shown:
+            raise SuffuseError(
+                f"this model makes a picture of another one, {pictures[0]!r}, which this edit does "
+                "not give it; `suffuse edit upscale` does"
             )
         self.model, self.method = model, method
         self.size: tuple[int, int] = model.encoder.size
@@ -157,6 +166,8 @@ class Rephrase(Edit):
             raise SuffuseError("replacing words draws nothing: there is one result, and not more")
         if self.words not in settings:
             raise SuffuseError(f"--{self.words} says what the picture is to become")
+        if settings.pop("solver", "ddim") != "ddim":
+            raise SuffuseError("words are replaced by the solver ddim, whose steps are walked back")
         model, count = self.model, len(objects)
         steps = settings.pop("steps", None) or max(24, model.recipe.sampling.steps)
         guidance = settings.pop("guidance", 1.5)

@@ -92,7 +92,11 @@ class Upscale(Restore):
         factor: of each side; it divides the model's size, or is a power of the trained factor.
         noise: deviation of the noise in the small picture, in levels of 255.
         average, method: see `Restore`.
+
+    A model that is told the small picture takes neither noise nor method.
     """
+
+    shown = True
 
     def __init__(
         self,
@@ -105,11 +109,16 @@ class Upscale(Restore):
     ) -> None:
         super().__init__(model, average=average, method=method)
         self.told = "small" in model.conditions
+        if self.told and (noise or method != "ddrm"):
+            raise SuffuseError(
+                "this model is told the small picture: it takes neither --noise nor --method"
+            )
         self.trained = model.recipe.dataset.get("factor", 2) if self.told else factor
         self.rounds = max(1, round(math.log(max(factor, 2), self.trained)))
         if self.told and factor != self.trained**self.rounds:
             raise SuffuseError(
-                f"this model makes pictures {self.trained} times larger, not {factor}"
+                f"this model makes pictures {self.trained} times larger, or {self.trained**2} by "
+                f"doing so twice, and not {factor} times"
             )
         if factor < 2 or (not self.told and any(side % factor for side in self.size)):
             raise SuffuseError(
