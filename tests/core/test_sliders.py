@@ -24,13 +24,15 @@ class Toy:
     """What is made is the layer's four features, of noise; estimated twice, as guidance does."""
 
     device = torch.device("cpu")
+    conditions = ("scale",)
 
     def __init__(self, curve=0.0):
         self.curve = curve
         self.network = nn.Module()
         self.network.backbone = Backbone()
 
-    def sample(self, n, *, seed=0, first=0, batch=64, scale=1.0):
+    def sample(self, n, *, seed=0, first=0, batch=64, scale=1.0, size=None):
+        assert size in (None, [1, 4])  # no condition: given as it is
         x = torch.stack(
             [
                 torch.randn(4, generator=torch.Generator().manual_seed(1000 * seed + first + i))
@@ -60,9 +62,8 @@ def test_one_attribute_is_met_and_the_other_stays():
     expected = torch.tensor([[1.0, -0.3], [0.5, 1.0]]).double() / spread[:, None]
     torch.testing.assert_close(slid.response, expected, rtol=1e-5, atol=1e-6)
     before = torch.stack(model.sample(70, seed=3, first=5, scale=[1.0, 0.5, 2.0]))
-    made = torch.stack(
-        slid({0: 0.25}, 70, seed=3, first=5, rounds=1, most=100.0, scale=[1.0, 0.5, 2.0])
-    )
+    settings = {"seed": 3, "first": 5, "scale": (1.0, 0.5, 2.0), "size": [1, 4]}
+    made = torch.stack(slid({0: 0.25}, 70, rounds=1, most=100.0, **settings))
     torch.testing.assert_close(made[:, 0], torch.full((70,), 0.25), rtol=0, atol=1e-5)
     torch.testing.assert_close(made[:, 1], before[:, 1], rtol=0, atol=1e-5)
     assert (made[:, 3] - before[:, 3]).abs().max() > 0.1

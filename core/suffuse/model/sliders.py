@@ -26,6 +26,7 @@ from torch import Tensor
 from suffuse.errors import SuffuseError
 from suffuse.model.inner import Direction, moved
 from suffuse.model.making import Making
+from suffuse.model.rows import batches, repeated
 
 __all__ = ["Sliders"]
 
@@ -116,15 +117,16 @@ class Sliders:
             raise SuffuseError(
                 f"attributes have the numbers 0 to {len(self.attributes) - 1}; given {[*wanted]}"
             )
+        values = {
+            name: repeated(name, value, n)
+            for name, value in settings.items()
+            if name in self.model.conditions
+        }
         out: list[Any] = []
-        for begin in range(0, n, BATCH):
-            rows = range(begin, min(begin + BATCH, n))
-            given = {
-                name: [value[i % len(value)] for i in rows] if isinstance(value, list) else value
-                for name, value in settings.items()
-            }
-            given |= {"seed": seed, "first": first + begin}
-            out += self._slid(wanted, len(rows), rounds, most, given)
+        for part in batches(n, BATCH):
+            given = {**settings, **{name: value[part] for name, value in values.items()}}
+            given |= {"seed": seed, "first": first + part.start}
+            out += self._slid(wanted, part.stop - part.start, rounds, most, given)
         return out
 
     def _slid(
