@@ -135,6 +135,8 @@ def test_a_model_that_knows_the_small_picture_is_told_it(size, factor, sizes) ->
         assert made[0].tobytes() == larger.crop((0, 0, 2 * size[0], 2 * size[1])).tobytes()
     with pytest.raises(SuffuseError, match="2 times larger, or 4 by doing so twice, and not 3"):
         Upscale(model, factor=3)
+    with pytest.raises(SuffuseError, match="leave out --small"):
+        Upscale(model)([picture], small=picture)
     for ignored in ({"noise": 5.0}, {"method": "dps"}):
         with pytest.raises(SuffuseError, match="neither --noise nor --method"):
             Upscale(model, **ignored)

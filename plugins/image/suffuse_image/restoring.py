@@ -135,6 +135,8 @@ class Upscale(Restore):
         """n pictures for each."""
         if not self.told:
             return super().__call__(objects, n, seed=seed, **settings)
+        if "small" in settings:
+            raise SuffuseError("what is made larger is the small picture: leave out --small")
         out = []
         for k, image in enumerate(objects):
             drawn = seeds(seed, k, n * self.average)
