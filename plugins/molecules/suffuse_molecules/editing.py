@@ -11,8 +11,8 @@ A model of up to N atoms makes molecules of up to N atoms, the known part includ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from suffuse.model import Model
 from .chemistry import REASONS, canonical, parse, problem, quiet, refusal
 from .graph import ORDERS, RAW, Graph
 from .network import GraphTransformer
+from .valence import rings
 
 __all__ = ["Known", "Made", "decorate", "hop", "known_of", "link", "make", "vary"]
 
@@ -157,7 +158,8 @@ def make(
     for part in range(rounds):
         first = part * n
         sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
-        with _unordered(model):  # new atoms come after the known ones, whatever joins them
+        # new atoms come after the known ones, whatever joins them
+        with _unordered(model), _ringed(encoder, orders):
             sampled = model.sample(
                 n, seed=seed, first=first, sizes=sizes, project=project, **settings
             )
@@ -266,7 +268,9 @@ def vary(
     for part in range(ROUNDS):
         # a seed of its own for every round: a variation takes its noise from sample i of a seed
         seeds = [seed + (part * n + i << 32) for i in range(n)]
-        for made in model.vary([mol] * n, strength, seed=seeds, **settings):
+        with _ringed(encoder, encoder.tokens(mol)[1]):
+            varied = model.vary([mol] * n, strength, seed=seeds, **settings)
+        for made in varied:
             tried += 1
             found = made.GetProp(RAW)
             raw += found == "valid"
@@ -282,6 +286,18 @@ def vary(
 def _unordered(model: Model) -> Any:
     backbone = model.network.backbone
     return backbone.unordered() if isinstance(backbone, GraphTransformer) else nullcontext()
+
+
+@contextmanager
+def _ringed(encoder: Graph, orders: Tensor) -> Iterator[None]:
+    """With rings allowed that are as large as those of the known bonds [k, k]."""
+    before = encoder.largest_ring
+    if before is not None:
+        encoder.largest_ring = max(before, 0, *map(len, rings(orders.numpy())))
+    try:
+        yield
+    finally:
+        encoder.largest_ring = before
 
 
 def _encoder(model: Model) -> Graph:

@@ -32,7 +32,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 
 from .chemistry import REASONS, flat, problem, quiet, refusal
-from .valence import admit, join, pieces
+from .valence import admit, join, open_rings, pieces, rings
 
 __all__ = ["ORDERS", "RAW", "Graph"]
 
@@ -63,6 +63,9 @@ class Graph:
         decoding: "safe" repairs sampled graphs that are no valid molecules (see
             `suffuse_molecules.valence`); "raw" leaves them, unsanitised. Either way the
             property `RAW` says what the graph was.
+        largest_ring: the most atoms of a ring. Safe decoding opens larger ones at their least sure
+            bonds, of graphs that are valid too. None for no limit, as in models that were fitted
+            before there was one.
 
     >>> from suffuse_molecules.chemistry import canonical, parse
     >>> graph = Graph(["C", "O"], [4, 2], [0, 1, 1], [3, 1], [4, 2, 1, 1])
@@ -81,10 +84,11 @@ class Graph:
         atoms: list[float] | None = None,
         bonds: list[float] | None = None,
         decoding: Literal["safe", "raw"] = "safe",
+        largest_ring: int | None = None,
     ) -> None:
         self.types, self.capacity, self._sizes = types, capacity, sizes
         self.atoms, self.bonds = atoms, bonds
-        self.decoding = decoding
+        self.decoding, self.largest_ring = decoding, largest_ring
         if types is not None:
             self._elements = [_parsed(name) for name in types]
             self._index = {element: i for i, element in enumerate(self._elements)}
@@ -111,7 +115,9 @@ class Graph:
         return {"atoms": (n,), "bonds": (n, n)}
 
     def fit(self, dataset: Dataset) -> dict[str, Any]:
-        """Types, capacities, sizes and frequencies of the training split, by one pass over it.
+        """Types, capacities, sizes, frequencies and the largest ring of the training split.
+
+        A `largest_ring` that was given is kept.
 
         Raises:
             SuffuseError: for a set without molecules, or with one that has no graph.
@@ -120,10 +126,12 @@ class Graph:
         capacity: dict[tuple[int, int], int] = {}
         sizes: Counter[int] = Counter()
         bonds = np.zeros(ORDERS, dtype=np.int64)
+        ring = 0
         for i in range(len(dataset)):
             elements, orders = _read(dataset[i].data)
             n = len(elements)
             sizes[n] += 1
+            ring = max(ring, *map(len, Chem.GetSymmSSSR(dataset[i].data)), 0)
             for element, total in zip(elements, orders.sum(1).tolist(), strict=True):
                 types[element] += 1
                 capacity[element] = max(capacity.get(element, 0), total)
@@ -138,6 +146,7 @@ class Graph:
             "sizes": [sizes[n] for n in range(1, max(sizes) + 1)],
             "atoms": [float(types[element]) for element in known],
             "bonds": [float(max(count, 1)) for count in bonds.tolist()],
+            "largest_ring": ring if self.largest_ring is None else self.largest_ring,
         }
         self.__init__(**found, decoding=self.decoding)  # type: ignore[misc]
         return found
@@ -208,7 +217,7 @@ class Graph:
         """Molecules from graphs, each with the property `RAW`.
 
         Repaired ones are sanitised and valid; of the rare graph that no repair joins the largest
-        piece is kept.
+        piece is kept. Of a valid graph with a ring above `largest_ring` `RAW` says "valid".
         """
         logits = x.get("bond_logits")
         out = []
@@ -251,8 +260,8 @@ class Graph:
         mol = self.build(atoms, orders)
         reason = problem(mol)
         keep = np.arange(len(atoms))
-        if reason is not None and self.decoding == "safe" and logits is not None:
-            orders = self._repaired(atoms, orders, logits)
+        if self.decoding == "safe" and logits is not None and self._unfit(orders, reason):
+            orders = self._repaired(atoms, orders, logits, reason is None)
             label = pieces(orders)
             keep = np.flatnonzero(label == np.bincount(label).argmax())
             mol = self.build([atoms[i] for i in keep], orders[np.ix_(keep, keep)])
@@ -264,12 +273,23 @@ class Graph:
         mol.SetProp(RAW, reason or "valid")
         return mol, keep
 
-    def _repaired(self, atoms: list[int], orders: Any, logits: Tensor) -> Any:
+    def _unfit(self, orders: Any, reason: str | None) -> bool:
+        """Whether a graph is no valid molecule, or has a ring that is too large."""
+        most = self.largest_ring
+        return reason is not None or (
+            most is not None and any(len(ring) > most for ring in rings(orders))
+        )
+
+    def _repaired(self, atoms: list[int], orders: Any, logits: Tensor, valid: bool) -> Any:
         assert self.capacity is not None
         capacity = [self.capacity[min(token, len(self.capacity) - 1)] for token in atoms]
         p = logits.softmax(-1).numpy()
         confidence = np.take_along_axis(p, orders[..., None], -1)[..., 0]
-        return join(admit(orders, capacity, confidence), capacity, 1 - p[..., 0])
+        if not valid:
+            orders = admit(orders, capacity, confidence)
+        if self.largest_ring is not None:
+            orders = open_rings(orders, confidence, self.largest_ring)
+        return join(orders, capacity, 1 - p[..., 0], self.largest_ring)
 
 
 def _read(mol: Chem.Mol) -> tuple[list[tuple[int, int]], Any]:

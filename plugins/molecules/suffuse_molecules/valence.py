@@ -4,6 +4,7 @@ A graph that is a valid molecule is left as it is. Else bonds are admitted one b
 confident first, each with the order that the capacities of its two atoms still allow; then pieces
 are joined by the likeliest bonds between them. An atom's capacity is the largest sum of bond orders
 that its type has in the training data, so that every graph that is built this way can be sanitised.
+Rings larger than a given size are opened, at their least sure bonds.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from rdkit import Chem
 
-__all__ = ["admit", "join", "pieces"]
+from .chemistry import quiet
+
+__all__ = ["admit", "join", "open_rings", "pieces", "rings"]
 
 Orders = NDArray[np.int64]
 
@@ -61,7 +65,67 @@ def admit(orders: Orders, capacity: Sequence[int], confidence: NDArray[np.float6
     return out
 
 
-def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -> Orders:
+def rings(orders: Orders) -> list[tuple[int, ...]]:
+    """The smallest set of smallest rings of bond orders [N, N]: the atoms of each, in order.
+
+    >>> square = np.roll(np.eye(4, dtype=int), 1, 0)
+    >>> [sorted(ring) for ring in rings(square + square.T)]
+    [[0, 1, 2, 3]]
+    """
+    mol = Chem.RWMol()
+    for _ in range(len(orders)):
+        mol.AddAtom(Chem.Atom(0))
+    for i, j in zip(*np.nonzero(np.triu(orders, 1)), strict=True):
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    with quiet():
+        return [tuple(ring) for ring in Chem.GetSymmSSSR(mol)]
+
+
+def open_rings(orders: Orders, confidence: NDArray[np.float64], largest: int) -> Orders:
+    """The same bonds, without those that close rings of more than `largest` atoms.
+
+    The least sure bond of the rings that are too large goes first, and of their bonds those that
+    are in no smaller ring: a ring of nine that shares a bond with one of six leaves the six whole.
+    What is in one piece stays so. Rings are those of the smallest set of smallest rings, so that
+    the rim of naphthalene is none.
+
+    Args:
+        orders, confidence: as for `admit`.
+        largest: the most atoms of a ring; 0 opens all.
+
+    >>> square = np.roll(np.eye(4, dtype=int), 1, 0)
+    >>> square = square + square.T
+    >>> sure = np.ones((4, 4))
+    >>> sure[1, 2] = sure[2, 1] = 0.5
+    >>> open_rings(square, sure, 3)[1].tolist(), open_rings(square, sure, 4)[1].tolist()
+    ([1, 0, 0, 0], [1, 0, 1, 0])
+    """
+    out = orders.copy()
+    while True:
+        found = rings(out)
+        beyond = _around([ring for ring in found if len(ring) > largest])
+        if not beyond:
+            return out
+        kept = _around([ring for ring in found if len(ring) <= largest])
+        a, b = min(sorted(beyond - kept or beyond), key=lambda bond: confidence[bond])
+        out[a, b] = out[b, a] = 0
+
+
+def _around(found: Sequence[Sequence[int]]) -> set[tuple[int, int]]:
+    """The bonds of rings."""
+    return {
+        (min(a, b), max(a, b))
+        for ring in found
+        for a, b in zip(ring, [*ring[1:], ring[0]], strict=True)
+    }
+
+
+def join(
+    orders: Orders,
+    capacity: Sequence[int],
+    likely: NDArray[np.float64],
+    largest: int | None = None,
+) -> Orders:
     """The same bonds and those that make them one piece, the likeliest first.
 
     A piece without capacity left gets some by lowering its double and triple bonds, or else by
@@ -70,6 +134,8 @@ def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -
     Args:
         orders, capacity: as for `admit`.
         likely: how likely there is a bond, [N, N].
+        largest: the most atoms of a ring, as for `open_rings`: opening one ring merges it with
+            its neighbour. None for any.
 
     >>> join(np.zeros((2, 2), dtype=int), [4, 1], np.ones((2, 2))).tolist()
     [[0, 1], [1, 0]]
@@ -98,6 +164,8 @@ def join(orders: Orders, capacity: Sequence[int], likely: NDArray[np.float64]) -
         a, b = np.unravel_index(np.argmin(np.where(spare, likely, np.inf)), out.shape)
         out[a, b] -= 1
         out[b, a] -= 1
+        if largest is not None:
+            out = open_rings(out, likely, largest)
     return out
 
 
