@@ -289,6 +289,18 @@ def test_the_same_words_bring_the_picture_back(model):
         edits.Rephrase(model, source="a fox")([image], prompt="a cat", solver="heun")
 
 
+def test_numbers_that_are_none_are_refused(model, tmp_path):
+    for edit in (restoring.Deblur, restoring.Upscale):
+        for noise in (-1.0, 300.0, float("nan")):
+            with pytest.raises(SuffuseError, match="noise is 0 or more"):
+                edit(model, noise=noise)
+    mask = str(tmp_path / "mask.png")
+    Image.new("L", (16, 16), 255).save(mask)
+    for context in (0.5, float("inf"), float("nan")):
+        with pytest.raises(SuffuseError, match="context"):
+            filling.Inpaint(model, mask=mask, context=context)
+
+
 def test_the_strength_of_a_variation(model):
     image = picture()
     near, far = (

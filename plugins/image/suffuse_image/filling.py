@@ -49,8 +49,8 @@ class Filling(Edit):
     ) -> None:
         super().__init__(model, method)
         self.average = draws(average)
-        if not context >= 1:
-            raise SuffuseError(f"context is 1 or more, and {context} is not")
+        if not 1 <= context < np.inf:
+            raise SuffuseError(f"context is a number of 1 or more, and {context} is not")
         if not 0 < strength <= 1:
             raise SuffuseError(f"strength is above 0 and at most 1, and {strength} is not")
         self.context, self.strength = context, strength

@@ -127,7 +127,7 @@ class Upscale(Restore):
         self.small = tuple(side // factor for side in self.size)
         if not self.told:
             self.operator = self._whole(operators.resample(self.size, self.small, kernel="box"))
-        self.noise = max(noise, ROUNDING) / 255
+        self.noise = _deviation(noise)
 
     def __call__(
         self, objects: Sequence[Image.Image], n: int = 1, *, seed: int = 0, **settings: Any
@@ -169,6 +169,13 @@ class Upscale(Restore):
 
     def _fitted(self, image: Image.Image) -> Image.Image:
         return crop_to(eight_bit(image, self.model.encoder.channels), self.small)
+
+
+def _deviation(noise: float) -> float:
+    """Of the noise in pixels of [0, 1], from that in levels; 8-bit values have their rounding."""
+    if not 0 <= noise < 256:
+        raise SuffuseError(f"noise is 0 or more and below 256 levels, and {noise} is not")
+    return max(noise, ROUNDING) / 255
 
 
 def _extended(picture: Image.Image, by: tuple[int, int]) -> Image.Image:
@@ -254,7 +261,7 @@ class Deblur(Restore):
     ) -> None:
         super().__init__(model, average=average, method=method)
         self.operator = self._whole(operators.blur(blur, self.size))
-        self.noise = max(noise, ROUNDING) / 255
+        self.noise = _deviation(noise)
 
     def observe(self, image: Image.Image) -> Observation:
         """The picture as a blurred one."""
