@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from suffuse import plugins, recipe
+from suffuse.cli import cli
 from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
@@ -16,8 +21,8 @@ from suffuse_video.clip import Clip
 from suffuse_video.edits import Animate, Fill
 from suffuse_video.files import ClipFiles
 from suffuse_video.restoring import Denoise, Stabilise, Upscale, by_windows, steadied
-from suffuse_video.sampling import Sized
-from suffuse_video.shapes import Shapes
+from suffuse_video.sampling import Sized, unasked
+from suffuse_video.shapes import Shapes, captions
 
 F = 6
 
@@ -197,3 +202,25 @@ def test_impossible_samples_are_refused(model):
     plain = Model.untrained(loaded, plugins.build("dataset", loaded.dataset, split="train"))
     with pytest.raises(SuffuseError, match="level for each frame"):
         Sized(plain).sample(1, frames=9, steps=1)
+
+
+def test_where_nothing_is_asked_prompts_are_drawn_as_in_the_training_data(model, seed, tmp_path):
+    found = unasked(model, 24, seed)
+    assert unasked(Sized(model), 8, seed)["prompt"] == found["prompt"][:8]
+    assert set(found["prompt"]) <= set(captions("train"))
+    assert len(set(found["prompt"])) > 4
+    model.save(tmp_path / "m")
+    out, again = tmp_path / "out", tmp_path / "again.webp"
+    run = ["sample", str(tmp_path / "m"), "-n", "3", "--steps", "1", "--seed", str(seed)]
+    told = CliRunner().invoke(cli, [*run, "--fps", "9", "-o", str(out)])
+    assert told.exit_code == 0, told.output
+    assert "no prompt" in told.stderr
+    records = [json.loads(ClipFiles().metadata(p)["suffuse"]) for p in sorted(out.glob("*.mp4"))]
+    assert [r["conditions"]["prompt"] for r in records] == found["prompt"][:3]
+    told = CliRunner().invoke(cli, ["sample", "--from", str(out / "00002.mp4"), "-o", str(again)])
+    assert told.exit_code == 0, told.output
+    assert "no prompt" not in told.stderr
+    asked = CliRunner().invoke(cli, [*run, "--prompt", "a red circle stays", "-o", str(again)])
+    assert "no prompt" not in asked.stderr
+    files = recipe.load("video/folder")
+    assert unasked(SimpleNamespace(recipe=files, conditions={"label": None}), 2, seed) == {}

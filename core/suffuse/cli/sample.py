@@ -132,6 +132,7 @@ def sample(
         values |= columns
         if ctx.get_parameter_source("n") is ParameterSource.DEFAULT:
             n = len(next(iter(columns.values())))
+    values |= _unasked(loaded, values, n, seed)
     for name, condition in loaded.conditions.items():
         if condition.kind == "state" and name not in {*values, *loaded.droppable}:
             raise SuffuseError(f"{model} makes one thing of another: give --{name} FILE")
@@ -146,6 +147,22 @@ def _composed(model: Model, names: Iterable[str]) -> Model:
     """The model, or what its domain makes wholes with, where a condition of wholes is asked for."""
     compose = getattr(model.renderer, "compose", None)
     return model if compose is None else cast("Model", compose(model, names))
+
+
+def _unasked(
+    model: Model, given: Mapping[str, Any], n: int, seed: int
+) -> Mapping[str, Sequence[Any]]:
+    """The conditions that the domain has for samples of which nothing was asked, and says so."""
+    draw = getattr(model.renderer, "unasked", None)
+    found: dict[str, Sequence[Any]] = {}
+    if draw is not None:
+        found = {name: k for name, k in draw(model, n, seed).items() if name not in given}
+    if found:
+        click.echo(
+            f"no {' or '.join(found)} is given: drawn for each sample as in the training data",
+            err=True,
+        )
+    return found
 
 
 def _holds_one(out: Path, renderer: Renderer) -> bool:

@@ -217,6 +217,9 @@ class Renderer(Protocol):
     One with ``compose(model, names)`` answers with what makes the wholes that conditions of these
     names ask for out of the model's parts (sentences of words, melodies of notes): something with
     the model's `sample`, `conditions`, `recipe`, `renderer` and `path`; else with the model itself.
+
+    One with ``unasked(model, n, seed)`` answers with values of conditions, n each, for samples of
+    which nothing was asked on the command line: those of examples like the training data's.
     """
 
     @property

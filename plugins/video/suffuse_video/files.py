@@ -70,6 +70,12 @@ class ClipFiles:
 
         return composed(model, names)
 
+    def unasked(self, model: Any, n: int, seed: int) -> Mapping[str, list[Any]]:
+        """What clips show of which nothing was asked: see `sampling.unasked`."""
+        from .sampling import unasked
+
+        return unasked(model, n, seed)
+
     def write_all(
         self, objects: Sequence[Clip], path: Path, metadata: Sequence[Mapping[str, str]]
     ) -> None:

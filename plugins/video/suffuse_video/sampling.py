@@ -24,13 +24,16 @@ from suffuse.plugins.contracts import Condition
 from .clip import Clip
 from .making import complete
 
-__all__ = ["Sized", "composed"]
+__all__ = ["Sized", "composed", "unasked"]
 
 _OWN = {
     "frames": Condition("number"),
     "fps": Condition("number"),
     "longer": Condition("category", ("between", "on")),
 }
+
+GENERATED = ("video/shapes", "video/digits")
+"""Data sets that are drawn by chance and need no files."""
 
 
 class Sized:
@@ -41,14 +44,14 @@ class Sized:
 
     Attributes:
         conditions: the model's, with `frames`, `fps` and `longer`.
-        recipe, renderer, path, encoder: the model's.
+        recipe, renderer, path, encoder, dataset: the model's.
     """
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.conditions: Mapping[str, Condition] = {**model.conditions, **_OWN}
         self.recipe, self.renderer, self.path = model.recipe, model.renderer, model.path
-        self.encoder = model.encoder
+        self.encoder, self.dataset = model.encoder, model.dataset
 
     def decode(self, x: Any) -> list[Clip]:
         """As the model."""
@@ -160,6 +163,27 @@ def composed(model: Any, names: Iterable[str]) -> Any:
     """What makes clips of another length or rate, where that is asked for; else the model."""
     asked = {name for name in names if name in _OWN and name not in model.conditions}
     return Sized(model) if asked else model
+
+
+def unasked(model: Any, n: int, seed: int) -> dict[str, list[Any]]:
+    """Conditions of n clips as a generator of clips that the model was trained on draws them.
+
+    A clip of which nothing is asked is drawn so from the distribution that the model has learned,
+    in the two steps in which the data come about: what it shows, and then the clip. Models of other
+    data have none: {}.
+
+    Args:
+        model: of clips.
+        n: how many.
+        seed: sample i of a seed is the same for every n.
+    """
+    if model.recipe.dataset["name"] not in GENERATED:
+        return {}
+    data = model.dataset("train")
+    places = [int(np.random.default_rng([seed, i]).integers(len(data))) for i in range(n)]
+    told = [data[place].conditions for place in places]
+    found = {key: [each.get(key) for each in told] for key in model.conditions}
+    return {k: values for k, values in found.items() if any(v is not None for v in values)}
 
 
 def _told(value: Any, i: int, usual: Any = None) -> Any:
