@@ -149,12 +149,10 @@ def _composed(model: Model, names: Iterable[str]) -> Model:
     return model if compose is None else cast("Model", compose(model, names))
 
 
-def _unasked(
-    model: Model, given: Mapping[str, Any], n: int, seed: int
-) -> Mapping[str, Sequence[Any]]:
+def _unasked(model: Model, given: Mapping[str, Any], n: int, seed: int) -> dict[str, list[Any]]:
     """The conditions that the domain has for samples of which nothing was asked, and says so."""
     draw = getattr(model.renderer, "unasked", None)
-    found: dict[str, Sequence[Any]] = {}
+    found: dict[str, list[Any]] = {}
     if draw is not None:
         found = {name: k for name, k in draw(model, n, seed).items() if name not in given}
     if found:
