@@ -60,21 +60,3 @@ def test_tuning_from_the_command_line(run: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "tuned plan" in done.output
     assert (run / "plans" / "6.json").is_file()
-
-
-def test_a_table_is_made_once_and_anew_for_other_options(run: Path) -> None:
-    model = load(run)
-    plan = model.plan("ddim", 6)
-    assert model.plan("ddim", 6) is plan
-    others = [
-        model.plan("ddim", 7),
-        model.plan({"name": "ddim", "eta": 0.5}, 6),
-        model.plan("ddim", 6, begin=0.5),
-        model.plan("ddim", 6, grid="logsnr"),
-        model.plan("ddim", 6, grid=[1.0, 0.6, 0.2, 0.0]),
-        model.plan("ddim", 6, grid=np.array([1.0, 0.5, 0.2, 0.0])),
-    ]
-    assert len({other.B.tobytes() + other.t.tobytes() for other in [plan, *others]}) == 7
-    for steps in range(2, 40):
-        model.plan("ddim", steps)
-    np.testing.assert_array_equal(model.plan("ddim", 6).B, plan.B)

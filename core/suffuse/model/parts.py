@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,9 +32,6 @@ __all__ = ["PLANS", "TUNED", "Parts"]
 
 TUNED, PLANS = "tuned", "plans"
 """The solver's name, and the folder of a model, for plans that `Model.tune` made."""
-
-KEPT = 16
-"""Plans that a model keeps, so that a single small sample does not wait for its table again."""
 
 
 class Parts:
@@ -91,7 +87,6 @@ class Parts:
             for name, part in recipe.conditions.items()
         }
         self.network = Network(backbone, conditioners).eval()
-        self._plans: dict[tuple[int, str], Plan] = {}
 
     @classmethod
     def untrained(cls, recipe: Recipe, dataset: Dataset) -> Self:
@@ -254,10 +249,6 @@ class Parts:
         grid: str | Sequence[float] | None,
         begin: float,
     ) -> Plan:
-        times = grid if grid is None or isinstance(grid, str) else np.asarray(grid).tolist()
-        key = (id(process), repr((part, steps, times, begin)))
-        if key in self._plans:
-            return self._plans[key]
         chosen = plugins.resolve("solver", part, where="solver")
         function = plugins.get("solver", chosen.pop("name")).load()
         schedule = getattr(process, "schedule", self.schedule)
@@ -265,9 +256,6 @@ class Parts:
         kind = getattr(process, "prediction", None)
         if kind is not None:
             prediction.check(kind, schedule, torch.from_numpy(plan.t))
-        if len(self._plans) >= KEPT:
-            self._plans.clear()
-        self._plans[key] = plan
         return plan
 
     def _tuned(self, calls: int) -> Plan:
