@@ -59,6 +59,19 @@ def test_what_should_stay_is_taken_out_of_the_shift(model, digits):
         inner.learn(model, pictures, wanted, apart=[[1, 2, 3]])
 
 
+def test_directions_are_each_kept_apart_from_the_others(model, digits):
+    pictures = [example.data for example in digits[:60]]
+    ink = [float(np.asarray(p).mean()) for p in pictures]
+    upper = [float(np.asarray(p)[:4].mean()) for p in pictures]
+    both = inner.learn_apart(model, pictures, [ink, upper], times=(0.5,), seed=3)
+    for own, other, found in ((ink, upper, both[0]), (upper, ink, both[1])):
+        wanted = np.array(own) > np.median(own)
+        apart = (np.array(other) - np.mean(other)) / np.std(other)
+        one = inner.learn(model, pictures, wanted, apart=[apart], times=(0.5,), seed=3)
+        torch.testing.assert_close(found.shifts, one.shifts)
+        assert found.accuracy == one.accuracy
+
+
 def test_moved_by_nothing_samples_stay_and_by_something_they_change(model, digits):
     pictures = [example.data for example in digits]
     ink = [int(np.asarray(p).sum()) for p in pictures]

@@ -35,7 +35,7 @@ from suffuse.model.making import Making
 from suffuse.model.rows import batches, repeated
 from suffuse.nn.dit import TransformerBlock
 
-__all__ = ["TIMES", "Direction", "learn", "middle", "moved", "principal", "read"]
+__all__ = ["TIMES", "Direction", "learn", "learn_apart", "middle", "moved", "principal", "read"]
 
 TIMES = (0.25, 0.4, 0.55, 0.7, 0.85)
 """Where readings are taken; in between, and beyond, the nearest counts."""
@@ -173,6 +173,31 @@ def learn(
     levels = network_level(model.schedule.at(at).lam).float()
     accuracy = (best.value, best.low, best.high)
     return Direction(name, levels, torch.stack(shifts), accuracy)
+
+
+def learn_apart(
+    model: Making, objects: Sequence[Any], values: Sequence[Sequence[float]], **settings: Any
+) -> list[Direction]:
+    """A direction for each of several attributes, towards more than the median of it.
+
+    Each is kept apart from the other attributes, which are given to `learn` in their deviations.
+
+    Args:
+        values: of each attribute a number an object.
+        model, objects, settings: as for `learn`.
+    """
+    table = [torch.as_tensor(column, dtype=torch.float64) for column in values]
+    standard = [((x - x.mean()) / x.std(correction=0)).tolist() for x in table]
+    return [
+        learn(
+            model,
+            objects,
+            (x > x.quantile(0.5)).tolist(),
+            apart=standard[:k] + standard[k + 1 :],
+            **settings,
+        )
+        for k, x in enumerate(table)
+    ]
 
 
 @contextmanager

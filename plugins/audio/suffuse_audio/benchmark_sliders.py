@@ -100,14 +100,6 @@ def _learned(model: Any) -> tuple[dict[str, Any], Sliders]:
     train = model.dataset("train")
     notes = [train[i].data for i in stats.evenly(len(train), LEARNED)]
     values = {name: np.array([f(x) for x in notes]) for name, f in ATTRIBUTES.items()}
-    directions = [
-        inner.learn(
-            model,
-            notes,
-            x > np.median(x),
-            apart=[(y - y.mean()) / y.std() for k, y in values.items() if k != name],
-        )
-        for name, x in values.items()
-    ]
+    directions = inner.learn_apart(model, notes, list(values.values()))
     attributes = list(ATTRIBUTES.values())
     return values, Sliders.fit(model, directions, attributes, n=CALIBRATED, seed=2**40)

@@ -67,17 +67,7 @@ def _learned(
     model: Any, train: Sequence[Example], values: Mapping[str, NDArray[np.float64]]
 ) -> Sliders:
     """Sliders of all attributes, by directions that are kept from each other as they are read."""
-    pictures = [e.data for e in train]
-    standard = {name: (x - x.mean()) / x.std() for name, x in values.items()}
-    directions = [
-        inner.learn(
-            model,
-            pictures,
-            x > np.median(x),
-            apart=[standard[other] for other in values if other != name],
-        )
-        for name, x in values.items()
-    ]
+    directions = inner.learn_apart(model, [e.data for e in train], list(values.values()))
     some = stats.evenly(len(train), CALIBRATED)
     return Sliders.fit(
         model,

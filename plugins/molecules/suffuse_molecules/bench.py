@@ -35,7 +35,7 @@ from .graph import RAW, Graph
 from .network import GraphTransformer
 from .properties import property_of
 
-__all__ = ["molecules", "short"]
+__all__ = ["molecules", "share", "short"]
 
 MODEL = "molecules/qm9"
 _PACKAGE = "suffuse_molecules"
@@ -45,9 +45,11 @@ def _exact(name: str, value: float, better: Any, n: int, unit: str = "", note: s
     return Metric(name, value, value, value, better, n, unit=unit, note=note)
 
 
-def _share(name: str, count: int, n: int) -> Metric:
+def share(name: str, count: int, n: int, note: str = "") -> Metric:
+    """A part of n in percent, with its interval."""
     found = stats.proportion(count, n)
-    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
+    low, high = 100 * found.low, 100 * found.high
+    return Metric(name, 100 * found.value, low, high, "higher", n, unit="%", note=note)
 
 
 def _split(name: str, split: Any) -> Dataset:
@@ -82,8 +84,8 @@ class RoundTrip:
         skipped: Any = getattr(dataset, "skipped", ())
         return Result(
             [
-                _share("taken", len(mols), len(mols) + len(skipped)),
-                _share("come back", same, len(mols)),
+                share("taken", len(mols), len(mols) + len(skipped)),
+                share("come back", same, len(mols)),
             ],
             detail={"reasons": dict(Counter(s.reason for s in skipped))},
         )
@@ -175,7 +177,7 @@ class Wishes:
                 Metric(f"error of {name}", found.value, found.low, found.high, "lower", self.n)
             )
         valid = sum(mol.GetProp(RAW) == "valid" for mol in made)
-        return Result([*metrics, _share("raw valid", valid, self.n)])
+        return Result([*metrics, share("raw valid", valid, self.n)])
 
 
 @dataclass(frozen=True)
@@ -206,9 +208,9 @@ class Scaffolds:
             wanted += self.each
         return Result(
             [
-                _share("retained", retained, tried),
-                _share("raw valid", raw, tried),
-                _share("different", different, wanted),
+                share("retained", retained, tried),
+                share("raw valid", raw, tried),
+                share("different", different, wanted),
             ]
         )
 
@@ -291,7 +293,7 @@ class Shapes:
                     len(chosen),
                     unit="Å",
                 ),
-                _share("under 0.5 Å", near, len(chosen)),
+                share("under 0.5 Å", near, len(chosen)),
                 _exact("seconds a molecule", seconds, "lower", len(chosen), "s"),
             ]
         )

@@ -25,6 +25,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import MissingExtra, SuffuseError
 from suffuse.plugins.contracts import Metric
 
+from .bench import share
 from .chemistry import canonical, known, parse, problem
 from .datasets import Smiles
 from .evaluators import chemnet, wasserstein
@@ -122,7 +123,7 @@ class DrugLike:
             raw = [mol.GetProp(RAW) for mol in made]
             mols = [mol for mol in made if is_valid(mol)]
             sane, valid = sum(r in ("valid", "fragments") for r in raw), raw.count("valid")
-            metrics = [_share("valid as decoded", len(mols), self.n)]
+            metrics = [share("valid as decoded", len(mols), self.n)]
             return [*_raw(sane, valid, self.n), *metrics], mols, ""
         note = ""
         if self.source == "language":
@@ -139,17 +140,17 @@ class DrugLike:
 
 
 def _raw(sane: int, valid: int, n: int) -> list[Metric]:
-    return [_share("raw sanitised", sane, n), _share("raw valid", valid, n)]
+    return [share("raw sanitised", sane, n), share("raw valid", valid, n)]
 
 
 def _figures(
     mols: list[Chem.Mol], real: list[Chem.Mol], training: list[str], seed: int
 ) -> list[Metric]:
     n, names = len(mols), [canonical(mol) for mol in mols]
-    metrics = [_share("unique", len(set(names)), n)]
-    metrics.append(_share("novel", len(set(names) - set(training)), len(set(names))))
+    metrics = [share("unique", len(set(names)), n)]
+    metrics.append(share("novel", len(set(names) - set(training)), len(set(names))))
     if shipped("mcf.csv") is not None:
-        metrics.append(_share("pass the filters", sum(map(passes, mols)), n))
+        metrics.append(share("pass the filters", sum(map(passes, mols)), n))
     near = stats.mean(nearest_similarities(mols, real), seed=seed, resamples=500)
     metrics.append(_metric("SNN", near, "higher", n))
     alike = mean_similarities(mols)
@@ -186,11 +187,6 @@ def _metric(name: str, found: stats.Interval, better: Any, n: int) -> Metric:
     # resamples are further from the truth than the sample is: the interval may miss it
     low, high = min(found.low, found.value), max(found.high, found.value)
     return Metric(name, found.value, low, high, better, n)
-
-
-def _share(name: str, count: int, n: int) -> Metric:
-    found = stats.proportion(count, n)
-    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
 
 
 def druglike(

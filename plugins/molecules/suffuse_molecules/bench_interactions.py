@@ -30,6 +30,7 @@ from suffuse.plugins.contracts import Metric
 
 from .affinity import Features, concordance
 from .affinity_fit import Pairs, fit, matrix
+from .bench import share
 from .checks import failed, strain
 from .chemistry import quiet
 from .docking import Pose, dock
@@ -51,12 +52,6 @@ def _file(name: str) -> Path:
     if not folder or not path.is_file():
         raise SuffuseError(f"needs SUFFUSE_DATA with molecules/{name} in it")
     return path
-
-
-def _share(name: str, count: int, n: int, note: str = "") -> Metric:
-    found = stats.proportion(count, n)
-    low, high = 100 * found.low, 100 * found.high
-    return Metric(name, 100 * found.value, low, high, "higher", n, unit="%", note=note)
 
 
 def _median(name: str, values: Any, unit: str) -> Metric:
@@ -93,7 +88,7 @@ class Torsions:
         for name, distances in found.items():
             metrics += [
                 _median(f"{name}, median", distances, "Å"),
-                _share(f"{name}, under 1 Å", int((distances < 1).sum()), len(distances)),
+                share(f"{name}, under 1 Å", int((distances < 1).sum()), len(distances)),
             ]
         return Result(metrics)
 
@@ -138,9 +133,9 @@ class Poses:
             return Result([], note=str(error))
         return Result(
             [
-                _share("first under 2 Å", first, len(rows), "Ligands of one protein are alike."),
-                _share("any of nine under 2 Å", best, len(rows)),
-                _share("first passes all checks", sound, len(rows)),
+                share("first under 2 Å", first, len(rows), "Ligands of one protein are alike."),
+                share("any of nine under 2 Å", best, len(rows)),
+                share("first passes all checks", sound, len(rows)),
                 _median("seconds of a thread", seconds, "s"),
             ],
             detail={"complexes": rows},
@@ -221,7 +216,7 @@ class Affinities:
             ]
         held = np.abs(value - asked.value) <= model.quantile * spread
         note = f"{100 * model.coverage:.0f} % are asked for."
-        return Result([*metrics, _share("intervals hold", int(held.sum()), len(held), note)])
+        return Result([*metrics, share("intervals hold", int(held.sum()), len(held), note)])
 
 
 def _davis(held_out: str, seed: int) -> tuple[Pairs, Any, Any]:
