@@ -112,7 +112,7 @@ def register_evaluators(register: Register) -> None:
     register(
         "video/frechet",
         "suffuse_video.temporal:Frechet",
-        summary="Fréchet and kernel distance on features of the project's reader or of VideoMAE",
+        summary="Fréchet and kernel distance on features of the reader, I3D or VideoMAE",
     )
 
 
