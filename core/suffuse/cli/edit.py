@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from suffuse.cli.conditions import condition_values, typed_conditions
 from suffuse.cli.files import found, read
-from suffuse.cli.sample import _conditions, _values, weights
+from suffuse.cli.records import weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
 
@@ -68,9 +69,8 @@ def edit(
     import suffuse
     from suffuse import plugins
 
-    known = [p.opts[0].lstrip("-") for p in ctx.command.params]
     paths, extra = _apart([*inputs, *ctx.args])
-    words = _conditions(extra, given, known)
+    words = typed_conditions(extra, given)
     if n < 1:
         raise SuffuseError(f"-n is 1 or more, and {n} is not")
     model = model or _only(name, paths)
@@ -83,7 +83,7 @@ def edit(
         if key.replace("-", "_") in fields:
             options[key.replace("-", "_")] = text
         elif key in loaded.conditions:
-            values = _values(key, text, loaded, ctx)
+            values = condition_values(key, text, loaded, ctx)
             conditions[key] = values[0] if len(values) == 1 else values
         else:
             raise unknown("option or condition", key, [*fields, *loaded.conditions])
