@@ -34,6 +34,11 @@ def register_datasets(register: Register) -> None:
         summary="spoken digits, 8 kHz (FSDD, CC BY-SA 4.0, in SUFFUSE_DATA)",
     )
     register(
+        "audio/spoken",
+        "suffuse_audio.spoken:Spoken",
+        summary="words of a small vocabulary, said by eSpeak NG (extra: espeak)",
+    )
+    register(
         "audio/scenes",
         "suffuse_audio.scenes:Scenes",
         summary="captioned melodies, chords, drums, loops and weather, synthesised",
@@ -193,6 +198,11 @@ def register_recipes(register: Register) -> None:
         "audio/digits",
         _RECIPES / "digits.toml",
         summary="spoken digits by digit and speaker, 8 kHz (SUFFUSE_DATA)",
+    )
+    register(
+        "audio/spoken",
+        _RECIPES / "spoken.toml",
+        summary="words by voice, 16 kHz, sentences of them; needs no data (extra: espeak)",
     )
     register(
         "audio/scenes",
