@@ -32,7 +32,7 @@ from . import i3d
 from .clip import Clip, fitted
 from .shapes import COLOURS, MOTIONS, THINGS, Shapes, drawn
 
-__all__ = ["Reader", "VideoMAE", "encoder", "reader"]
+__all__ = ["Reader", "VideoMAE", "encoder", "pixels", "reader"]
 
 WEIGHTS = Path(__file__).parent / "pretrained" / "reader.safetensors"
 FRAMES, SIZE, WIDTH = 16, 16, 32
@@ -108,7 +108,7 @@ class VideoMAE:
         found = []
         with torch.inference_mode():
             for clip in clips:
-                x = _pixels(clip, config.num_frames, config.image_size)
+                x = pixels(clip, config.num_frames, config.image_size)
                 found.append(self.model(((x - mean) / std)[None]).last_hidden_state.mean(1)[0])
         return torch.stack(found)
 
@@ -139,18 +139,18 @@ def _looking(
         found = []
         with torch.inference_mode():
             for begin in range(0, len(clips), batch):
-                part = [_pixels(clip, frames, size) for clip in clips[begin : begin + batch]]
+                part = [pixels(clip, frames, size) for clip in clips[begin : begin + batch]]
                 found.append(features(torch.stack(part)))
         return torch.cat(found)
 
     return look
 
 
-def _pixels(clip: Clip, frames: int, size: int) -> Tensor:
+def pixels(clip: Clip, frames: int, size: int) -> Tensor:
     """[frames, 3, size, size] in [0, 1], of frames evenly spread over the clip."""
     chosen = np.linspace(0, len(clip) - 1, frames).round().astype(int)
-    pixels = fitted(clip.frames[chosen], size, size)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    shown = fitted(clip.frames[chosen], size, size)
+    return torch.from_numpy(np.ascontiguousarray(shown)).permute(0, 3, 1, 2).float() / 255
 
 
 def train(path: Path, steps: int = 3000, batch: int = 64) -> list[float]:

@@ -95,6 +95,11 @@ def register_evaluators(register: Register) -> None:
         summary="whether a moving digit is its label, and the same in every frame",
     )
     register(
+        "video/label-accuracy",
+        "suffuse_video.judge:LabelAccuracy",
+        summary="how often a made clip is recognised as what it was made for: actions, digits",
+    )
+    register(
         "video/flicker",
         "suffuse_video.evaluators:Flicker",
         summary="unsteady brightness: second differences in time",
