@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from suffuse.cli.conditions import condition_values, typed_conditions
-from suffuse.cli.files import found, read
+from suffuse.cli.files import found, read, readable
 from suffuse.cli.records import weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
@@ -133,8 +133,7 @@ def _only(name: str, paths: list[Path]) -> str:
         raise unknown("edit", name, sorted({e.partition("/")[2] for e in edits}))
     models = [e.name for e in plugins.entries("model") if e.name.partition("/")[0] in domains]
     if len(models) > 1 and paths:
-        kind = paths[0].suffix.lower()
-        models = [m for m in models if kind in suffuse.load(m).renderer.suffixes] or models
+        models = [m for m in models if readable(paths[0], suffuse.load(m).renderer)] or models
     if len(models) != 1:
         some = f"installed are {', '.join(models)}" if models else "none is installed"
         raise SuffuseError(f"edit {name} needs --model, a run directory or a name: {some}")

@@ -241,7 +241,7 @@ def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
     else:
         try:
             with Image.open(Path(path)) as image:
-                pixels = np.asarray(image.convert("RGB"))[None]
+                pixels = np.array(image.convert("RGB"))[None]
         except (OSError, ValueError, SyntaxError) as error:
             raise SuffuseError(f"cannot read the mask {path}: {error}") from None
     marked = fitted(pixels, *sides).mean(-1) >= 64
