@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import suffuse
+from suffuse.cli import cli
 from suffuse.errors import SuffuseError
-from suffuse_audio import espeak, spoken
+from suffuse_audio import espeak, files, spoken
 from suffuse_audio.composing import composed
 from suffuse_audio.espeak import Utterance
 from suffuse_audio.sound import Floats
@@ -110,3 +114,25 @@ def test_the_engine_says_the_same_each_time_and_tells_of_an_unknown_voice() -> N
     for voice in ("en-us+nobody", "qq"):
         with pytest.raises(SuffuseError, match="no voice"):
             espeak.spoken([Utterance("tea", voice, 150, 50)])
+
+
+def test_the_shipped_model_speaks_by_the_voice_that_is_asked_for() -> None:
+    model = suffuse.load("audio/spoken")
+
+    def low(voice: str) -> list[float]:
+        """The share of the power below 150 Hz, where a deep voice has its fundamental."""
+        shares = []
+        for sound in model.sample(6, seed=0, steps=8, word=["door", "blue"], voice=voice):
+            power = np.abs(np.fft.rfft(sound.mono)) ** 2
+            shares.append(power[: round(150 * len(sound) / sound.rate)].sum() / power.sum())
+        return shares
+
+    assert max(low("f4")) < min(low("m3"))
+
+
+def test_the_command_says_a_sentence(tmp_path: Path) -> None:
+    out = tmp_path / "said.wav"
+    words = ["sample", "audio/spoken", "--steps", "2", "--voice", "f2", "-o", str(out), "--text"]
+    done = CliRunner().invoke(cli, [*words, "hello, the door is open"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert 1.0 < files.read(out).seconds < 5 * 0.9

@@ -91,6 +91,7 @@ def _say(asked: Sequence[dict[str, Any]]) -> tuple[list[Any], int]:
         return 0
 
     library.espeak_SetSynthCallback(hand_over)
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # or breath and flutter follow the clock
     variants = {path.name for path in (data / "voices" / "!v").iterdir()}
     out = []
     for each in asked:

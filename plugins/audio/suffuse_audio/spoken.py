@@ -47,7 +47,8 @@ class Spoken:
             language or voice, and where eSpeak NG is not installed.
     """
 
-    source = "eSpeak NG (GPL-3.0), which says each word when the data set is made"
+    licence = "Apache-2.0 (synthesised; eSpeak NG itself is under GPL-3.0)"
+    source = "eSpeak NG, which says each word when the data set is made"
 
     def __init__(
         self,
