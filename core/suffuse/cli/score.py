@@ -52,6 +52,8 @@ def score(
     """
     from suffuse import plugins
 
+    if out.resolve() == source.resolve():
+        raise SuffuseError(f"the scores would take the place of {source}: name another --out")
     if Path(model).is_dir():
         own = plugins.hook.open_scorer(model=Path(model))
         if own is not None:
