@@ -1,13 +1,18 @@
 """`suffuse anomaly`: what it does, and what it says of mistakes."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
 
 from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import DiffusionDetector
+from suffuse_anomaly.files import read_table
 from suffuse_anomaly.payments import PATTERNS, payments
 
 
@@ -22,6 +27,9 @@ def folder(tmp_path_factory):
     table.assign(a=table["a"] + 9).to_csv(folder / "odd.csv", index=False)
     table.mask(rng.random(table.shape) < 0.2).to_csv(folder / "holed.csv", index=False)
     (folder / "binary.csv").write_bytes(bytes(range(256)) * 4)
+    table.to_csv(folder / "wide.csv", encoding="utf-16")
+    days = pd.date_range("2026-01-01", periods=80).strftime("%d/%m/%Y")
+    table.assign(day=days).to_csv(folder / "days.csv", index=False)
     DiffusionDetector(random_state=0).fit(table).save(folder / "model")
     (folder / "no-model").mkdir()
     (folder / "no-model" / "config.json").write_text("{}")
@@ -82,6 +90,8 @@ def test_gaps_leave_truth_values_and_labels_what_they_are(folder, tmp_path):
         ("anomaly fit {f}/data.csv --out {f}/m --drop a --drop b", "a column or more"),
         ("anomaly fit {f}/one.csv --out {f}/m", "2 rows or more"),
         ("anomaly fit {f}/binary.csv --out {f}/m", "cannot read a table from"),
+        ("anomaly fit {f}/wide.csv --out {f}/m", "it is no text in UTF-8, as CSV is to be"),
+        ("anomaly fit {f}/days.csv --out {f}/m", "--drop day, or write dates as 2026-01-31"),
         ("anomaly threshold {f}/model", "give one of them, and not none"),
         ("anomaly threshold {f}/model --budget 1 --known {f}/odd.csv", "and not both"),
         ("anomaly threshold {f}/model --budget 0", "above 0 and below the number of rows"),
@@ -97,6 +107,7 @@ def test_gaps_leave_truth_values_and_labels_what_they_are(folder, tmp_path):
         ("anomaly impute {f}/one.csv -o {f}/o.csv", "has one row"),
         ("anomaly simulate {f}/p.csv --rows 5 --frauds 9", "fewer than payments"),
         ("score {f} --model {f}/model", "scores the rows of one table"),
+        ("score {f}/data.csv --model {f}/model -o {f}/data.csv", "would take the place of"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(line, words, folder):
@@ -125,3 +136,70 @@ def test_who_has_few_normal_rows_is_told_what_follows(folder, tmp_path):
     page = (tmp_path / "r").read_text()
     assert "So of these 80 rows either none or at least 10 are to look at" in page
     assert "give 100 or more" in page
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_tables_with_other_signs_and_decimal_commas_are_read(sign, folder, tmp_path):
+    table = pd.read_csv(folder / "data.csv").round(3)
+    table.to_csv(tmp_path / "plain.csv", index=False, sep=sign)
+    table.to_csv(tmp_path / "comma.csv", index=False, sep=sign, decimal=",")
+    for name in ("plain", "comma"):
+        pd.testing.assert_frame_equal(read_table(tmp_path / f"{name}.csv"), table)
+
+
+def test_nothing_but_a_model_makes_place_for_a_model(folder, tmp_path):
+    (tmp_path / "plates").mkdir()
+    (tmp_path / "plates" / "a.png").write_bytes(b"a picture")
+    for out in (f"{tmp_path}/plates", f"{folder}/data.csv", f"{folder}/no-model"):
+        with pytest.raises(SuffuseError, match="name a new"):
+            said(folder, f"anomaly fit {folder}/data.csv --out {out}")
+        with pytest.raises(SuffuseError, match="name a new"):
+            DiffusionDetector.load(folder / "model").save(out)
+    assert (tmp_path / "plates" / "a.png").read_bytes() == b"a picture"
+    (tmp_path / "m").mkdir()
+    for _ in range(2):
+        assert (
+            "saved in" in said(folder, f"anomaly fit {folder}/data.csv --out {tmp_path}/m").output
+        )
+
+
+def without(path, name):
+    tensors = load_file(path / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, path / "model.safetensors")
+
+
+def entry(path, **entries):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | entries))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda p: (p / "model.safetensors").write_bytes(b"none"), "model.safetensors"),
+        (lambda p: (p / "model.safetensors").unlink(), "there is no file .*model.safetensors"),
+        (lambda p: without(p, "held"), "is damaged: .*held"),
+        (lambda p: without(p, "knn-time/rows"), "is damaged: .*rows"),
+        (lambda p: entry(p, columns=None), "is damaged"),
+        (lambda p: entry(p, settings={"methodd": "auto"}), "is damaged: .*methodd"),
+        (lambda p: entry(p, format=9), "has the format 9"),
+    ],
+)
+def test_a_damaged_model_is_told_of_in_a_sentence(damage, words, folder, tmp_path):
+    shutil.copytree(folder / "model", tmp_path / "m")
+    damage(tmp_path / "m")
+    with pytest.raises(SuffuseError, match=words):
+        said(folder, f"score {folder}/data.csv --model {tmp_path}/m -o {tmp_path}/s.csv")
+
+
+def test_what_says_nothing_is_told_of(folder, tmp_path):
+    table = pd.read_csv(folder / "data.csv").assign(note=np.nan, unit="kg")
+    table.loc[3, "a"] = np.nan
+    table.to_csv(tmp_path / "t.csv", index=False)
+    told = said(folder, f"anomaly fit {tmp_path}/t.csv --out {tmp_path}/m").output
+    assert "The column 'note' had no value in training" in told
+    assert "The column 'unit' had one value in all rows of training" in told
+    told = said(folder, f"anomaly impute {tmp_path}/t.csv -o {tmp_path}/f.csv").output
+    assert "1 gaps filled" in told
+    assert "The column 'note' had no value in training: gaps there stay." in told

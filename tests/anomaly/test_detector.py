@@ -9,11 +9,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import roc_auc_score
 
-from suffuse_anomaly import DiffusionDetector, decisions, neighbours
+from suffuse_anomaly import DiffusionDetector, blocks, decisions, neighbours
+from suffuse_anomaly.columns import columns_of
 from suffuse_anomaly.decisions import Drift
 from suffuse_anomaly.detector import METHODS
 from suffuse_anomaly.neighbours import KnnTime
-from suffuse_anomaly.table import Table, TableError, columns_of
+from suffuse_anomaly.table import Table, TableError
 from suffuse_anomaly.views import Views
 
 
@@ -38,7 +39,8 @@ def detector(method="knn-time", **settings):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_holds_for_every_method(method, rng, tmp_path):
+def test_what_holds_for_every_method(method, rng, tmp_path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 32)  # what is asked of networks is less then
     table, new = frame(rng, 120), frame(rng, 40)
     fitted = DiffusionDetector(method, steps=4, random_state=0).fit(table)
     scores = fitted.score_samples(new)
@@ -46,9 +48,10 @@ def test_what_holds_for_every_method(method, rng, tmp_path):
     parts = fitted.explain(new)
     assert list(parts.columns) == list(table.columns)
     assert_allclose(parts.sum(axis=1), -scores, rtol=1e-9, atol=1e-9)
-    # a score does not depend on the batch
-    order = rng.permutation(40)
-    assert_array_equal(fitted.score_samples(new.iloc[order[:13]]), scores[order[:13]])
+    # to the last bit neither a score nor its parts depend on the batch: alone, in few, in any order
+    for rows in np.split(rng.permutation(40), [1, 2, 3, 5, 8]):
+        assert_array_equal(fitted.score_samples(new.iloc[rows]), scores[rows])
+    assert_array_equal(fitted.explain(new.iloc[rows[:1]]), parts.iloc[rows[:1]])
     # the same seed gives the same scores, and so do copies
     again = DiffusionDetector(method, steps=4, random_state=0).fit(table)
     assert_array_equal(again.score_samples(new), scores)
@@ -63,7 +66,7 @@ def test_what_holds_for_every_method(method, rng, tmp_path):
     assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
 
 
-@pytest.mark.parametrize("method", ["knn-time", "denoiser", "ensemble"])
+@pytest.mark.parametrize("method", ["knn-time", "denoiser"])
 def test_what_is_planted_is_found_and_its_column_named_first(method, rng):
     X = rng.normal(size=(600, 6))
     fitted = DiffusionDetector(method, steps=300, random_state=0).fit(X)
@@ -98,7 +101,11 @@ def test_a_rare_value_an_unseen_one_and_a_gap_are_unusual_in_their_columns(rng):
 def test_what_was_always_there_or_always_the_same_is_missed_when_it_is_not(rng):
     table = pd.DataFrame({"size": rng.normal(size=(300)), "amount": rng.lognormal(3, 1, 300)})
     table = table.assign(year=2026, when=pd.Timestamp("2026-01-01"), note=np.nan, unit="kg")
-    fitted = detector().fit(table)
+    with pytest.warns(UserWarning, match="had one value in all rows of training") as told:
+        fitted = detector().fit(table)
+    said = " ".join(str(one.message) for one in told)
+    assert "the columns 'year', 'when', 'unit' had one value" in said
+    assert "the column 'note' had no value in training" in said
     changes = {"amount": np.nan, "year": 2027, "when": pd.Timestamp("2026-03-01"), "note": 3.0}
     for name, value in (changes | {"unit": "g"}).items():
         odd = table.iloc[:3].assign(**{name: value})
@@ -169,6 +176,21 @@ def test_among_many_rows_neighbours_are_sought_in_one_view(rng, monkeypatch):
         assert_array_equal(one.raw(some), KnnTime(some, k, one.views).raw(some))
 
 
+@pytest.mark.parametrize("columns", [2, 8])
+def test_a_row_alone_is_scored_as_among_others(columns, rng):
+    # columns that follow from each other, and tails so heavy that near rows are equally far from
+    # the mean in single precision
+    root = rng.normal(size=(columns, columns))
+    normal = rng.normal(size=(315, columns)) @ root
+    for X in (normal, rng.standard_cauchy(normal.shape) ** 3):
+        one, new = detector().fit(X[:300]), X[300:]
+        whole, parts = one.score_samples(new), one.explain(new)
+        for size in (1, 4):
+            rows = [new[i : i + size] for i in range(0, 15, size)]
+            assert_array_equal(np.concatenate([one.score_samples(x) for x in rows]), whole)
+            assert_array_equal(np.concatenate([one.explain(x) for x in rows]), parts)
+
+
 def test_scores_by_candidates_do_not_depend_on_the_batch(rng, monkeypatch):
     # categories, so that many rows are equally far
     monkeypatch.setattr(neighbours, "MANY", 400)
@@ -196,24 +218,24 @@ def test_knn_time_does_not_tie(rng):
 
 
 def test_p_values_are_uniform_on_normal_rows(rng):
-    # of one split of 300 new rows the deviation is 0.027, of 25 it is 0.0055
+    # of one split of 300 new rows the deviation is 0.027, of 12 it is 0.008
     shares = []
-    for _ in range(25):
+    for _ in range(12):
         X = rng.normal(size=(500, 3))
         shares.append((detector().fit(X[:200]).p_values(X[200:]) <= 0.1).mean())
-    assert 0.06 < np.mean(shares) < 0.135
+    assert 0.06 < np.mean(shares) < 0.14
 
 
 def test_selection_keeps_the_false_discovery_rate(rng):
     false, found = [], []
-    for _ in range(20):
+    for _ in range(12):
         X = rng.normal(size=(400, 3))
         X[380:] += 6
         chosen = detector().fit(X[:300]).select(X[300:], fdr=0.2)
         false.append(chosen[:80].sum() / max(chosen.sum(), 1))
         found.append(chosen[80:].mean())
     # 0.8 of 0.2 is what the procedure keeps
-    assert np.mean(false) < 0.16 + 6 * np.std(false) / np.sqrt(20)
+    assert np.mean(false) < 0.16 + 6 * np.std(false) / np.sqrt(12)
     assert np.mean(found) > 0.9
 
 
@@ -273,7 +295,8 @@ def test_hard_tables_have_finite_scores(rng):
     X[:, 2] = np.nan  # never there
     X[:, 3] *= 1e12
     X = np.repeat(X, 3, axis=0)  # duplicates
-    fitted = detector().fit(X)
+    with pytest.warns(UserWarning, match="the column 'x"):
+        fitted = detector().fit(X)
     new = X[:5].copy()
     new[0, 1] = 8.0
     new[1, 3] = 1e300
@@ -420,7 +443,8 @@ def test_the_bet_on_drift_is_fair_whatever_came_before(rng):
 
 
 def test_where_all_training_rows_are_alike_another_is_far_and_its_score_finite():
-    detector = DiffusionDetector().fit(np.ones((30, 2)))
+    with pytest.warns(UserWarning, match="all rows of training are the same: any other row"):
+        detector = DiffusionDetector().fit(np.ones((30, 2)))
     same, other = detector.score_samples([[1, 1], [2, 1]])
     assert np.isfinite(other)
     assert other < same

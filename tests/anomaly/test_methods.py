@@ -8,11 +8,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from suffuse_anomaly import DiffusionDetector, decisions, time_network
-from suffuse_anomaly.detector import _held_out
+from suffuse_anomaly.columns import columns_of
 from suffuse_anomaly.learned import LEARNED, Learned
 from suffuse_anomaly.search import Search
 from suffuse_anomaly.surprisal import Surprisal
-from suffuse_anomaly.table import Table, columns_of
+from suffuse_anomaly.table import Table
+from suffuse_anomaly.training_rows import held_out
 from suffuse_anomaly.views import Views
 
 
@@ -185,19 +186,19 @@ def test_refreshing_keeps_how_often_rows_occur(rng):
     detector = DiffusionDetector(random_state=0).fit(X).partial_fit(X[:50])
     often, seldom = detector.score_samples(X[[0, -1]])
     assert often > seldom + 1
-    assert len(detector._members["knn-time"].rows) == 252
+    assert len(detector._ensemble.members["knn-time"].rows) == 252
 
 
 def test_what_is_held_out_stays_so_when_rows_join(rng):
     rows = rng.normal(size=(1000, 3)).astype(np.float32)
     rows[500:] = rows[:500]
-    held = _held_out(rows, 7)
+    held = held_out(rows, 7)
     assert 120 < len(held) < 280  # six deviations
     more = np.concatenate([rows, rng.normal(size=(400, 3)).astype(np.float32)])
-    assert_array_equal(np.intersect1d(_held_out(more, 7), np.arange(1000)), held)
+    assert_array_equal(np.intersect1d(held_out(more, 7), np.arange(1000)), held)
     assert 2 < len(np.intersect1d(held[held < 500], held - 500)) < 60  # of equal rows by chance
-    assert len(np.intersect1d(held, _held_out(rows, 8))) < len(held) / 2
-    assert len(_held_out(np.zeros((10, 1), np.float32), 0)) >= 2
+    assert len(np.intersect1d(held, held_out(rows, 8))) < len(held) / 2
+    assert len(held_out(np.zeros((10, 1), np.float32), 0)) >= 2
 
 
 def test_partial_fit_begins_with_fit(rng):

@@ -96,7 +96,7 @@ def test_the_period_is_found(lag, rng):
     ("given", "words"),
     [
         (np.zeros((2, 1)), "3 moments or more"),
-        (np.zeros(12), "a series of 21 or more is needed to say what is usual; given 12"),
+        (np.arange(12.0), "has 12 moments, and more than 20 are needed to say what is usual"),
         (
             pd.Series(range(4), pd.to_datetime([0, 1, 2, 10**9], unit="ms")),
             "take means over regular steps",

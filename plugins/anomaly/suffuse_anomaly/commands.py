@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+SEED = click.IntRange(0, 2**32 - 1)
+
 
 @click.group()
 def anomaly() -> None:
@@ -37,7 +39,7 @@ def anomaly() -> None:
     metavar="NAME",
     help="Judge by this model of the domain; without DATA by its own data.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def fit(
     data: Path | None,
     out: Path,
@@ -62,7 +64,9 @@ def fit(
     suffuse anomaly fit tunes/ --model audio/notes --out runs/tunes
     """
     from suffuse.errors import SuffuseError
+    from suffuse_anomaly.keeping import check_place
 
+    check_place(out)
     if model is not None:
         from suffuse_anomaly.folders import fit_model
 
@@ -189,7 +193,7 @@ def threshold(
 )
 @click.option("--series", is_flag=True, help="Rows are moments of one series: VUS-PR.")
 @click.option("--resamples", type=click.IntRange(20), default=500, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write JSON to this file too.")
 def evaluate(
     scores: Path,
@@ -245,7 +249,7 @@ def evaluate(
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A CSV file.")
 @click.option("--draws", type=int, default=0, help="Write so many drawn tables, numbered.  [none]")
 @click.option("--series", is_flag=True, help="The rows are moments; one column may be their times.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def impute(data: Path, out: Path, draws: int, series: bool, seed: int) -> None:
     """Fill the gaps of the table or series DATA by what the rest of it lets one expect.
 
@@ -267,7 +271,7 @@ def impute(data: Path, out: Path, draws: int, series: bool, seed: int) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--rows", type=int, default=5000, show_default=True, help="How many payments.")
 @click.option("--frauds", type=int, default=50, show_default=True, help="How many are fraud.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def simulate(out: Path, rows: int, frauds: int, seed: int) -> None:
     """Write a CSV file of made-up payments with known frauds, to try things with.
 

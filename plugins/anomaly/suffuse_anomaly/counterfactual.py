@@ -14,12 +14,11 @@ is no alarm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
-from suffuse_anomaly.member import Floats, Rows
+from suffuse_anomaly.ensemble import Ensemble
+from suffuse_anomaly.member import Rows
 from suffuse_anomaly.table import Table
 
 __all__ = ["nearest_usual"]
@@ -31,8 +30,7 @@ def nearest_usual(
     rows: Rows,
     near: Rows,
     table: Table,
-    unusualness: Callable[[Rows], Floats],
-    contributions: Callable[[Rows], Floats],
+    ensemble: Ensemble,
     *,
     threshold: float,
     most: int,
@@ -43,16 +41,16 @@ def nearest_usual(
         rows: encoded rows [N, D].
         near: encoded training rows [M, D].
         table: of the columns.
-        unusualness, contributions: of encoded rows, [N] and [N, columns].
+        ensemble: says how unusual rows are, and through which columns.
         threshold: the unusualness up to which a row is usual.
         most: how many columns may change.
     """
     answer = np.full((len(rows), len(table.columns)), None, dtype=object)
-    usual = unusualness(rows) <= threshold if len(rows) else np.zeros(0, bool)
+    usual = ensemble.unusualness(rows) <= threshold if len(rows) else np.zeros(0, bool)
     for n in np.flatnonzero(~usual):
         row = rows[n].copy()
         for _ in range(min(most, len(table.columns))):
-            parts = contributions(row[None])[0]
+            parts = ensemble.contributions(row[None], table)[0]
             parts[[value is not None for value in answer[n]]] = -np.inf
             column = int(parts.argmax())
             own = table.owner == column
@@ -60,7 +58,7 @@ def nearest_usual(
             likeliest = near[np.argsort(away, kind="stable")[:DRAWS]]
             tries = np.repeat(row[None], len(likeliest), 0)
             tries[:, own] = likeliest[:, own]
-            found = unusualness(tries)
+            found = ensemble.unusualness(tries)
             change = ((tries - row) ** 2).sum(1)
             enough = found <= threshold
             best = np.where(enough, change, np.inf).argmin() if enough.any() else found.argmin()

@@ -26,6 +26,7 @@ __all__ = [
     "by_cost",
     "by_tail",
     "if_few",
+    "is_number",
     "p_values",
     "select",
 ]
@@ -35,6 +36,11 @@ Floats = npt.NDArray[np.float64]
 
 class DecisionError(SuffuseError, ValueError):
     """A setting of a decision that cannot be; also a ValueError."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is a number, as Python or NumPy has it."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 class Drift:
@@ -68,8 +74,8 @@ class Drift:
     def __init__(self, held: int, alarms: float = 0.01) -> None:
         if not (isinstance(held, int | np.integer) and held >= 1):
             raise DecisionError(f"held is a number of held-out scores, 1 or more; given {held!r}")
-        if not 0 < alarms < 1:
-            raise DecisionError(f"alarms is a part above 0 and below 1, and {alarms} is not")
+        if not (is_number(alarms) and 0 < alarms < 1):
+            raise DecisionError(f"alarms is a part above 0 and below 1; given {alarms!r}")
         self.alarms = alarms
         self._powers = np.linspace(0.05, 0.95, 19)
         self._logs = np.zeros(len(self._powers))
@@ -112,10 +118,10 @@ def by_budget(held: Any, alarms: float, per: float = 1.0) -> float:
     99.0
     """
     held = np.sort(np.asarray(held, np.float64))
-    if not 0 < alarms < per:
+    if not (is_number(alarms) and is_number(per) and 0 < alarms < per):
         raise DecisionError(
-            f"a budget is a number of alarms above 0 and below the number of rows; given {alarms} "
-            f"in {per} rows"
+            "a budget is a number of alarms above 0 and below the number of rows; given "
+            f"{alarms!r} in {per!r} rows"
         )
     beyond = int(np.floor(alarms / per * (len(held) + 1) + 1e-9)) - 1
     if beyond < 0:
@@ -165,10 +171,11 @@ def by_cost(
     held, odd = np.sort(np.asarray(held, np.float64)), np.sort(np.asarray(odd, np.float64))
     if not len(odd):
         raise DecisionError("a threshold by cost needs anomalies that are known; given none")
-    if not (false_alarm > 0 and miss > 0 and 0 < share < 1):
+    numbers = all(map(is_number, (false_alarm, miss, share)))
+    if not (numbers and 0 < false_alarm < np.inf and 0 < miss < np.inf and 0 < share < 1):
         raise DecisionError(
-            "costs are above 0 and the share of anomalies is above 0 and below 1; given "
-            f"false_alarm={false_alarm}, miss={miss}, share={share}"
+            "costs are numbers above 0 and the share of anomalies is above 0 and below 1; given "
+            f"false_alarm={false_alarm!r}, miss={miss!r}, share={share!r}"
         )
     cuts = np.concatenate([[-np.inf], np.unique(np.concatenate([held, odd]))])
     alarms = 1 - np.searchsorted(held, cuts, "right") / len(held)
@@ -213,8 +220,8 @@ def select(p: Any, fdr: float) -> npt.NDArray[np.bool_]:
     >>> select([0.01, 0.5, 0.03, 0.9], 0.1)
     array([ True, False,  True, False])
     """
-    if not 0 < fdr < 1:
-        raise DecisionError(f"fdr is a part above 0 and below 1, and {fdr} is not")
+    if not (is_number(fdr) and 0 < fdr < 1):
+        raise DecisionError(f"fdr is a part above 0 and below 1; given {fdr!r}")
     p = np.asarray(p, np.float64)
     ranked = np.sort(p)
     under = np.flatnonzero(ranked <= fdr * np.arange(1, len(p) + 1) / len(p))

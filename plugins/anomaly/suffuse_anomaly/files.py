@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,13 @@ __all__ = [
     "refresh_file",
     "scorer",
     "threshold_file",
+    "warned",
     "write_scores",
 ]
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table in a CSV (also gzipped) or Parquet file.
+    """The table in a CSV (also gzipped, or with semicolons or tabs) or Parquet file.
 
     Columns of text whose values all read as ISO dates become dates, in UTC where they have offsets.
 
@@ -37,7 +40,11 @@ def read_table(path: Path) -> pd.DataFrame:
         if path.suffix.lower() in (".parquet", ".pq"):
             frame = pd.read_parquet(path)
         else:
-            frame = pd.read_csv(path)
+            frame = _read_text(path)
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"cannot read a table from {path}: it is no text in UTF-8, as CSV is to be"
+        ) from error
     except (OSError, ValueError, ImportError) as error:
         raise TableError(f"cannot read a table from {path}: {error}") from error
     if not len(frame) or not len(frame.columns):
@@ -48,6 +55,18 @@ def read_table(path: Path) -> pd.DataFrame:
             # in UTC: summer time changes the offset within a column
             dates = pd.to_datetime(frame[name], format="ISO8601", utc=True)
             frame[name] = dates.dt.tz_localize(None)
+    return frame
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """CSV, or what is separated by semicolons or tabs, then perhaps with decimal commas."""
+    frame = pd.read_csv(path)
+    for sign in ";\t":
+        if len(frame.columns) == 1 and sign in str(frame.columns[0]):
+            frame = pd.read_csv(path, sep=sign)
+            texts = frame.select_dtypes(["object", "string"])
+            if any(texts[c].dropna().astype(str).str.fullmatch(r"-?\d+,\d+").all() for c in texts):
+                frame = pd.read_csv(path, sep=sign, decimal=",")
     return frame
 
 
@@ -93,20 +112,26 @@ def fit_file(
     for name in frame.columns:
         values = frame[name].dropna()
         if pd.api.types.is_string_dtype(values) and values.nunique() > max(50, 0.9 * len(values)):
+            dates = values.str.match(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}").all()
             raise TableError(
                 f"the text in {name!r} differs in nearly every row, and nothing can be learned of "
                 f"it: leave it out with --drop {name}"
+                + (", or write dates as 2026-01-31" if dates else "")
             )
     detector = DiffusionDetector(
         method,
         contamination="auto" if contamination is None else contamination,
         random_state=seed,
-    ).fit(frame)
+    )
+    with warned() as told:
+        detector.fit(frame)
     detector.save(out)
     return (
-        f"learned from {len(frame)} rows of {len(frame.columns)} columns; "
+        f"learned from {len(frame)} rows of {len(frame.columns)} "
+        f"column{'s' if len(frame.columns) > 1 else ''}; "
         f"{detector.method_}: {detector.why_}; saved in {out}."
         + decisions.if_few(len(detector._held))
+        + "".join(told)
     )
 
 
@@ -149,7 +174,9 @@ def impute_file(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
     gaps = int(frame.isna().sum().sum())
     if len(frame) < 2:
         raise TableError(f"{data} has one row, and gaps are filled by other rows")
-    imputer = DiffusionImputer(max(1, draws), random_state=seed).fit(frame)
+    imputer = DiffusionImputer(max(1, draws), random_state=seed)
+    with warned() as told:
+        imputer.fit(frame)
     tables = imputer.impute(frame) if draws else [imputer.transform(frame)]
     truths = [name for name in frame if {*frame[name].dropna().map(type)} == {bool}]
     for i, table in enumerate(tables):
@@ -157,7 +184,21 @@ def impute_file(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
         filled = pd.DataFrame(table, columns=frame.columns)
         filled[truths] = filled[truths].astype(float) >= 0.5
         storage.write_text(path, filled.to_csv(index=False))
-    return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered" if draws else "")
+        gaps -= int(filled.isna().sum().sum()) if not i else 0
+    numbered = f", {draws} times, numbered" if draws else ""
+    return f"{gaps} gaps filled in {out}{numbered}." + "".join(told)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """What is warned of inside, as sentences, each after a space, for an answer to end with."""
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield told
+    for one in caught:
+        sentence = str(one.message)
+        told.append(f" {sentence[:1].upper()}{sentence[1:]}.")
 
 
 def _known(name: str, frame: pd.DataFrame, path: Path) -> None:

@@ -59,8 +59,11 @@ def write_folder(
     charts = []
     for i in order:
         row = scores.iloc[i]
-        picture, heat = _drawn(detector, things[i], heats[i])
-        told = f"`{row['file']}`: score {row['score']:.3g}, {_said(row)}; most at {_where(row)}"
+        thing = things[i]
+        picture, heat = _drawn(detector, thing, heats[i])
+        told = (
+            f"`{row['file']}`: score {row['score']:.3g}, {_said(row)}; most at {_where(row, thing)}"
+        )
         charts.append(Chart(_beside(picture, heat), f"{row['file']} and its heat map", told))
     section.side(*charts)
     _rest(page, scores)
@@ -171,9 +174,11 @@ def _cell(value: Any) -> str | float:
     return str(value) if isinstance(value, str) else float(value)
 
 
-def _where(row: pd.Series) -> str:
+def _where(row: pd.Series, thing: Any) -> str:
     if "hertz" in row:
-        return f"{row['seconds']:.2f} s, {row['hertz']:.0f} Hz"
+        samples, rate = sound_of(thing)
+        whole = samples.shape[-1] / rate
+        return f"{row['seconds']:.2f} s of {whole:.2f} s, {row['hertz']:.0f} Hz"
     return ", ".join(f"{name} {row[name]}" for name in row.index[4:])
 
 

@@ -10,6 +10,7 @@ same in any batch.
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from typing import Any, Self
 
@@ -21,8 +22,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from suffuse_anomaly import keeping
+from suffuse_anomaly.columns import named, table_columns, without_values
 from suffuse_anomaly.completion import Completion
-from suffuse_anomaly.detector import table_columns
 from suffuse_anomaly.table import Table, TableError, seconds
 from suffuse_anomaly.views import knots
 
@@ -68,12 +69,22 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from rows X [N, F], which may have gaps; y is ignored."""
+        """Learn from rows X [N, F], which may have gaps; y is ignored.
+
+        Raises:
+            ValueError: for settings or tables that do not fit, or hold no value.
+
+        Warns:
+            UserWarning: of columns without a value: their gaps stay.
+        """
         if not (isinstance(self.n_imputations, int | np.integer) and self.n_imputations >= 1):
             raise TableError(
                 f"n_imputations is a whole number, 1 or more; given {self.n_imputations!r}"
             )
         columns = table_columns(self, X, reset=True)
+        empty = without_values(columns)
+        if empty:
+            warnings.warn(f"{named(empty)} had no value in training: gaps there stay", stacklevel=2)
         random = check_random_state(self.random_state)
         self._seed = int(random.randint(2**31 - 1))
         self.table_ = Table.fit(columns)
@@ -137,11 +148,11 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ):
             own, gaps = states[:, :, self._owner == i], pd.isna(values)
             made = np.repeat(np.asarray(values)[None], draws, 0)
-            if gaps.any():
+            if gaps.any() and column.scale:
                 if column.kind == "category":
                     made[:, gaps] = np.array(column.values, object)[own.argmax(2)][:, gaps]
                 else:
-                    x, z = self._knots.get(i, (np.zeros(2), np.arange(2.0)))
+                    x, z = self._knots[i]
                     back = np.interp(own[:, gaps, 0], z, x)
                     if column.kind == "date":
                         back = (back * 1e6).astype("datetime64[us]")
@@ -154,7 +165,8 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Any:
         """X [N, F] with its gaps filled: numbers by the mean of draws, categories by the commonest.
 
-        An array of float64 where all columns are numbers, else of objects.
+        Gaps stay in columns that had no value in training. An array of float64 where all columns
+        are numbers, else of objects.
         """
         columns, filled = self._completed(X, MEAN_OF)
         joined = []
@@ -169,7 +181,7 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 mean[gaps] = (seconds(made[:, gaps]).mean(0) * 1e6).astype("datetime64[us]")
                 joined.append(mean)
             else:
-                joined.append(made.mean(0))
+                joined.append(made.mean(0) if column.scale else values)
         return self._table(joined)
 
     def impute(self, X: Any) -> list[Any]:
@@ -188,6 +200,7 @@ class DiffusionImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         keeping.save_tables(path, self, kind=KIND, version=FORMAT, tensors=tensors, own=own)
 
     @classmethod
+    @keeping.whole
     def load(cls, path: str | PathLike[str]) -> Self:
         """The imputer in a directory; what it fills in is the same to the last bit.
 

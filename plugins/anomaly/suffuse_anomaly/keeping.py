@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +14,21 @@ from torch import Tensor
 
 import suffuse
 from suffuse import storage
+from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse_anomaly.table import Table, TableError
 
-__all__ = ["KINDS", "MODEL", "load", "load_tables", "plain", "save", "save_tables"]
+__all__ = [
+    "KINDS",
+    "MODEL",
+    "check_place",
+    "load",
+    "load_tables",
+    "plain",
+    "save",
+    "save_tables",
+    "whole",
+]
 
 T = TypeVar("T")
 
@@ -56,6 +68,7 @@ def save(
         own: further entries of config.json.
         model: of another plugin, which is kept inside.
     """
+    check_place(path)
     config = {
         "format": version,
         "kind": kind,
@@ -66,11 +79,50 @@ def save(
     with storage.replacing_folder(path) as folder:
         storage.save_tensors(
             folder / "model.safetensors",
-            {name: torch.as_tensor(value) for name, value in tensors.items()},
+            {name: torch.as_tensor(value).contiguous() for name, value in tensors.items()},
         )
         storage.write_json(folder / "config.json", config)
         if model is not None:
             model.save(folder / MODEL)
+
+
+def check_place(path: str | PathLike[str]) -> None:
+    """Refuse to put a model in the place of anything but a model of `KINDS`, or of nothing.
+
+    Raises:
+        TableError: where `path` is a file, or a folder of other things.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise TableError(f"{str(folder)!r} is a file, and a model is a folder: name a new one")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            held = storage.read_json(folder / "config.json")
+        except SuffuseError:
+            held = None
+        if not (isinstance(held, dict) and held.get("kind") in KINDS):
+            raise TableError(
+                f"{str(folder)!r} holds other things, whose place the model would take: name a new "
+                "folder"
+            )
+
+
+def whole(load: Callable[[type[T], Any], T]) -> Callable[[type[T], Any], T]:
+    """A `load` that says in a sentence where what it reads does not fit together."""
+
+    @wraps(load)
+    def told(cls: type[T], path: str | PathLike[str]) -> T:
+        try:
+            return load(cls, path)
+        except SuffuseError:
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TableError(
+                f"{str(path)!r} is damaged: what it holds does not fit together "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}); fit it again"
+            ) from error
+
+    return told
 
 
 def load(

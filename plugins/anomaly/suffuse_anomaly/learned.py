@@ -46,7 +46,8 @@ from suffuse.diffusion.scores import (
     ScoreNorm,
 )
 from suffuse.nn import MLP
-from suffuse_anomaly.member import Floats, Input, Member, Rows, by_block, even
+from suffuse_anomaly.blocks import by_block
+from suffuse_anomaly.member import Floats, Input, Member, Rows, even
 from suffuse_anomaly.table import Table
 
 __all__ = ["LEARNED", "Learned"]
@@ -155,13 +156,13 @@ class Learned(Member):
         """[N, L]; of squares the logarithm."""
         score = self._score(self.way.score)
         with torch.no_grad():
-            found = by_block(score, self.input(rows))
+            found = by_block(score, self.input(rows)).double()
         return (found if self.way.places else found.clamp(min=1e-12).log()).numpy()
 
     def shares(self, rows: Rows) -> Floats:
         score = self._score(self.way.places or self.way.score)
         with torch.no_grad():
-            parts = even(by_block(score.elements, self.input(rows)).numpy())
+            parts = even(by_block(score.elements, self.input(rows)).double().numpy())
         return parts.mean(1, keepdims=True) if self.way.places else parts
 
 

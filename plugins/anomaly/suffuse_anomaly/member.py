@@ -7,7 +7,7 @@ The detector calibrates levels one by one, joins them, and knows nothing else of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,13 +18,10 @@ from torch import Tensor
 from suffuse_anomaly.table import Table
 from suffuse_anomaly.views import Views
 
-__all__ = ["BLOCK", "Input", "Member", "by_block", "even"]
+__all__ = ["Input", "Member", "even"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]
-
-BLOCK = 256
-"""Rows that a network sees at once: always so many, so that scores do not depend on the batch."""
 
 
 class Member(ABC):
@@ -114,15 +111,6 @@ class Input:
     @classmethod
     def load(cls, tensors: Mapping[str, Tensor]) -> Self:
         return cls(Views.load(tensors), tensors["mean"].numpy(), tensors["deviation"].numpy())
-
-
-def by_block(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The answers to x [N, D], asked in full blocks, the last one filled up with zeros."""
-    found = []
-    for part in x.split(BLOCK):
-        block = torch.cat([part, part.new_zeros(BLOCK - len(part), *part.shape[1:])])
-        found.append(function(block)[: len(part)])
-    return torch.cat(found).double()
 
 
 def even(parts: Floats) -> Floats:

@@ -54,6 +54,8 @@ PARTS = 10
 MANY = 5000
 """More rows than this are searched in one view; that one of them was among those that views are
 fitted on does not show."""
+FEWEST = 10
+"""So few rows are not left out in turn: of the rest nothing can be measured."""
 NARROW = 15
 """With so few columns what is near in one view is too often far in another."""
 SOUGHT = 3
@@ -168,7 +170,7 @@ class KnnTime(Member):
         return found
 
     def left_out(self, rows: Rows, seed: int) -> Floats:
-        if len(rows) > MANY:
+        if len(rows) > MANY or len(rows) <= FEWEST:
             return self.raw(rows, own=True)
         part = np.random.default_rng(seed).permutation(len(rows)) % PARTS
         found = np.empty((len(rows), len(self.floor)))

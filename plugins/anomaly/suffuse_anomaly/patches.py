@@ -27,7 +27,7 @@ from torch import Tensor
 from suffuse.diffusion.scores import Calibration, calibrate
 from suffuse.errors import unknown
 from suffuse_anomaly import decisions, keeping
-from suffuse_anomaly.detector import MEMBERS
+from suffuse_anomaly.ensemble import MEMBERS
 from suffuse_anomaly.member import Floats, Member, Rows
 from suffuse_anomaly.neighbours import KnnTime
 from suffuse_anomaly.patch_features import FEATURES
@@ -287,6 +287,7 @@ class PatchDetector:
         )
 
     @classmethod
+    @keeping.whole
     def load(cls, path: str | PathLike[str]) -> Self:
         """The detector in a directory; its scores are the same to the last bit.
 

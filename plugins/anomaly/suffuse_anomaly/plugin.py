@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,9 @@ from suffuse.plugins import Register, hookimpl
 
 suffuse_api = 1
 suffuse_conformance = "suffuse_anomaly.conformance:CONFORMANCE"
+
+SCORERS = ("detector", "series", "pictures", "sounds", "clips", "model")
+"""The kinds of models that score, each after "anomaly/"."""
 
 
 @hookimpl
@@ -91,20 +95,25 @@ def open_scorer(model: Path) -> Callable[..., str] | None:
     except (OSError, ValueError):
         return None
     kind = config.get("kind") if isinstance(config, dict) else None
-    if kind == "anomaly/detector":
+    if str(kind).removeprefix("anomaly/") not in SCORERS:
+        return None
+
+    def score(source: Path, out: Path, **asked: Any) -> str:
+        # opened here, since an error in a hook is the plugin's, and one of this folder the user's
+        return _opened(model, kind.removeprefix("anomaly/"))(source, out, **asked)
+
+    return score
+
+
+def _opened(model: Path, kind: str) -> Callable[..., str]:
+    if kind == "detector":
         from suffuse_anomaly.files import scorer
 
         return scorer(model)
-    if kind == "anomaly/series":
+    if kind == "series":
         from suffuse_anomaly.series_files import series_scorer
 
         return series_scorer(model)
-    if kind in ("anomaly/pictures", "anomaly/sounds", "anomaly/clips"):
-        from suffuse_anomaly.folders import folder_scorer
+    from suffuse_anomaly.folders import folder_scorer, model_scorer
 
-        return folder_scorer(model, kind.partition("/")[2])
-    if kind == "anomaly/model":
-        from suffuse_anomaly.folders import model_scorer
-
-        return model_scorer(model)
-    return None
+    return model_scorer(model) if kind == "model" else folder_scorer(model, kind)

@@ -11,6 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import pad
 
+from suffuse_anomaly.blocks import BLOCK, by_block
+
 __all__ = ["Search"]
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +27,7 @@ GROUPS = (32, 4)
 PART = 2**20
 """Distances that are held at once: so few that they stay in the processor's cache."""
 FAR = 4.0
-"""Whole numbers tell up to so many usual distances from the mean; farther rows are drawn in."""
+"""Whole numbers tell up to so many usual distances from the centre; farther rows are drawn in."""
 EXACT = math.sqrt(2**24 / 3)
 """Of whole x and y up to this length ‖y‖² − 2 x·y, and each part of it, is exact in float32."""
 
@@ -33,11 +35,12 @@ EXACT = math.sqrt(2**24 / 3)
 class Search:
     """The nearest of rows [N, D] to others.
 
-    Candidates are found by ‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖² in float32, on rows less their mean.
-    Where distances are wanted, they are taken anew from the differences in float64, which are exact
-    for equal rows, and the same in a batch of any size. Where candidates are all that is wanted,
-    which of equally far ones they are must not hang on rounding, which may differ from batch to
-    batch: so `whole` rows are cut to whole numbers, whose products and sums are exact.
+    Candidates are found by ‖x − y‖² = ‖x‖² − 2 x·y + ‖y‖² in float32, on rows less their median:
+    less the mean, which a few rows far out move, near rows would all be equally far. Where
+    distances are wanted, they are taken anew from the differences in float64, which are exact for
+    equal rows. Which candidates there are must not hang on rounding, which may differ with the
+    number of rows: so these are searched in blocks of one size, and where candidates are all that
+    is wanted, `whole` rows are cut to whole numbers, whose products and sums are exact.
 
     Sorting out the least of N distances costs more than the distances. So distances stand in
     groups, and of a row only the groups with the k least minima are looked at: the k least
@@ -48,9 +51,9 @@ class Search:
         self.rows = rows
         few = rows.shape[1] <= FEW and not whole
         self.tree = NearestNeighbors(algorithm="kd_tree").fit(rows) if few else None
-        self.mean, self.unit = rows.mean(0), 0.0
+        self.centre, self.unit = np.median(rows, axis=0), 0.0
         if whole:
-            usual = float(np.median(np.linalg.norm(rows - self.mean, axis=1)))
+            usual = float(np.median(np.linalg.norm(rows - self.centre, axis=1)))
             self.unit = FAR * max(usual, 1e-9) / EXACT
         near = self._near(rows)
         more = -len(rows) % math.prod(GROUPS)
@@ -59,8 +62,8 @@ class Search:
         self.near = torch.cat([-2 * filled, squares[:, None]], 1).T.contiguous()
 
     def _near(self, x: Floats) -> Tensor:
-        """Rows less the mean, float32; whole numbers in steps of `unit` where there is one."""
-        x = x - self.mean
+        """Rows less the centre, float32; whole numbers in steps of `unit` where there is one."""
+        x = x - self.centre
         if self.unit:
             x = x / self.unit
             length = np.linalg.norm(x, axis=1, keepdims=True)
@@ -86,12 +89,12 @@ class Search:
             return found
         y = pad(self._near(x), (0, 1), value=1.0)
         n = self.near.shape[1]
-        held = torch.empty(min(len(y), max(1, PART // n)), n)
-        parts = [
-            _least(torch.mm(part, self.near, out=held[: len(part)]), k)
-            for part in y.split(len(held))
-        ]
-        return torch.cat(parts).numpy()
+        size = max(1, min(BLOCK, PART // n))
+        held = torch.empty(size, n)
+        places: Places = by_block(
+            lambda block: _least(torch.mm(block, self.near, out=held), k), y, size
+        ).numpy()
+        return places
 
 
 def _least(values: Tensor, k: int, groups: tuple[int, ...] = GROUPS) -> Tensor:

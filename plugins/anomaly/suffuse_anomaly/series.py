@@ -14,6 +14,7 @@ not learned from, and does not count in the score of a moment that lies in anoth
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +26,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from suffuse.diffusion.scores import Calibration, calibrate
 from suffuse_anomaly import decisions, keeping
-from suffuse_anomaly.table import TableError
+from suffuse_anomaly.columns import named
+from suffuse_anomaly.table import TableError, spread
 
 __all__ = ["KIND", "SeriesDetector", "on_grid", "period"]
 
@@ -37,6 +39,8 @@ Floats = npt.NDArray[np.float64]
 SHORTEST, LONGEST = 10, 400
 FEWEST = 20
 """So many windows are needed to say what is usual."""
+STILL = 0.05
+"""The scale of a channel that never changes, if it is about 1 in size."""
 SPARSE = 20
 """The most places of a grid for each moment that is given."""
 
@@ -70,13 +74,25 @@ class SeriesDetector:
             ):
                 raise TableError(f"{name} is a whole number, 1 or more; given {value!r}")
         values, times = _values(series)
-        self.names_ = [str(n) for n in getattr(series, "columns", range(values.shape[1]))]
+        self.names_ = _names(series, values)
+        still = np.flatnonzero(np.nanmax(values, 0) == np.nanmin(values, 0))
+        if len(still):
+            where = f" in {named([self.names_[i] for i in still])}"
+            warnings.warn(
+                f"the series never changes{where if len(still) < values.shape[1] else ''}: any "
+                "change will be unusual",
+                stacklevel=2,
+            )
         self.step_ = float(np.median(np.diff(times)))
         values, grid = self._regular(values, times)
-        self.centre_ = np.nanmedian(values, 0)
-        deviation = np.nanstd(values, 0)
-        self.scale_ = np.where(deviation > 0, deviation, 1.0)
+        usual = [spread(x, STILL) for x in values.T]
+        self.centre_, self.scale_ = (np.array(one) for one in zip(*usual, strict=True))
         x = (values - self.centre_) / self.scale_
+        if len(x) <= FEWEST:
+            raise TableError(
+                f"the series has {len(x)} moments, and more than {FEWEST} are needed to say what "
+                "is usual"
+            )
         self.window_ = self.window or min(period(x[:, 0]), max(len(x) // 10, 2))
         if not 2 <= self.window_ <= len(x) // 3:
             raise TableError(
@@ -128,8 +144,6 @@ class SeriesDetector:
         columns = []
         for column in values.T:
             known = np.isfinite(column)
-            if not known.any():
-                raise TableError("a channel of the series holds no number")
             columns.append(np.interp(grid, times[known], column[known]))
         return np.stack(columns, 1), grid
 
@@ -247,6 +261,7 @@ class SeriesDetector:
         )
 
     @classmethod
+    @keeping.whole
     def load(cls, path: str | PathLike[str]) -> Self:
         """The detector in a directory; its scores are the same to the last bit.
 
@@ -316,8 +331,6 @@ def on_grid(series: Any) -> tuple[Floats, npt.NDArray[np.intp]]:
         )
     grid = np.full((places[-1] + 1, values.shape[1]), np.nan)
     grid[places] = values
-    if np.isnan(grid).all(0).any():
-        raise TableError("a channel of the series holds no number")
     return grid, places
 
 
@@ -328,6 +341,11 @@ def _check_span(times: Floats, step: float) -> None:
             f"the series spans {span:.3g} of its usual step of {step:.3g} s, and has "
             f"{len(times)} moments: take means over regular steps, or one part at a time"
         )
+
+
+def _names(series: Any, values: Floats) -> list[str]:
+    """Of the channels: those of a frame's columns, else their places."""
+    return [str(name) for name in getattr(series, "columns", range(values.shape[1]))]
 
 
 def _values(series: Any) -> tuple[Floats, Floats]:
@@ -347,6 +365,10 @@ def _values(series: Any) -> tuple[Floats, Floats]:
         )
     if np.isinf(values).any():
         raise TableError("the series holds inf; numbers must be finite or missing")
+    empty = np.isnan(values).all(0)
+    if empty.any():
+        names = [name for name, none in zip(_names(series, values), empty, strict=True) if none]
+        raise TableError(f"the series holds no number in {named(names)}: leave out what is empty")
     if not isinstance(index, pd.DatetimeIndex):
         return values, np.arange(len(values), dtype=np.float64)
     times = (index - index[0]) / pd.Timedelta(1, "s")

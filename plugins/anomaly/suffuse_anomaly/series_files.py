@@ -13,7 +13,7 @@ import pandas as pd
 
 from suffuse import storage
 from suffuse_anomaly import decisions
-from suffuse_anomaly.files import read_table, write_scores
+from suffuse_anomaly.files import read_table, warned, write_scores
 from suffuse_anomaly.series import SeriesDetector
 from suffuse_anomaly.series_imputer import SeriesImputer
 from suffuse_anomaly.table import TableError
@@ -55,11 +55,14 @@ def read_series(path: Path, drop: Sequence[str] = ()) -> pd.DataFrame:
 def fit_series(data: Path, out: Path, *, window: int | None = None, drop: Sequence[str]) -> str:
     """Fit a detector on the series in a file and save it; what was done, in a sentence."""
     series = read_series(data, drop)
-    detector = SeriesDetector(window).fit(series)
+    detector = SeriesDetector(window)
+    with warned() as told:
+        detector.fit(series)
     detector.save(out)
+    many = "s" if series.shape[1] > 1 else ""
     return (
-        f"learned from {len(series)} moments of {series.shape[1]} channels, in windows of "
-        f"{detector.window_}; saved in {out}"
+        f"learned from {len(series)} moments of {series.shape[1]} channel{many}, in windows of "
+        f"{detector.window_}; saved in {out}." + "".join(told)
     )
 
 
@@ -76,7 +79,7 @@ def fill_series(data: Path, out: Path, *, draws: int = 0, seed: int = 0) -> str:
         filled = pd.DataFrame(values, index=series.index, columns=series.columns)
         timed = isinstance(series.index, pd.DatetimeIndex)
         storage.write_text(path, filled.to_csv(index=timed))
-    return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered" if draws else "")
+    return f"{gaps} gaps filled in {out}" + (f", {draws} times, numbered." if draws else ".")
 
 
 def series_scorer(model: Path) -> Callable[..., str]:

@@ -35,6 +35,8 @@ WIDEST = 96
 """The most numbers, moments times channels, of a window that is chosen here."""
 LEVEL = 10.0
 """How far the level of a window may lie from those seen: a variance, that of the series being 1."""
+SHORTEST = 8
+"""So many moments are needed, four times the shortest window."""
 ENOUGH = 200
 """So many windows without gaps are enough to learn from them alone."""
 MEAN_OF = 20
@@ -84,6 +86,10 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
         self._scale = np.where(deviation > 0, deviation, 1.0)
         x = (values - self._centre) / self._scale
         self.n_features_in_ = x.shape[1]
+        if len(x) < SHORTEST:
+            raise TableError(
+                f"the series has {len(x)} moments, and {SHORTEST} or more are needed to fill gaps"
+            )
         known = pd.Series(x[:, 0]).interpolate(limit_direction="both").to_numpy()
         widest = max(8, WIDEST // x.shape[1])
         self.window_ = int(self.window or min(max(8, period(known)), widest, len(x) // 4))
@@ -170,6 +176,7 @@ class SeriesImputer(TransformerMixin, BaseEstimator):
         )
 
     @classmethod
+    @keeping.whole
     def load(cls, path: str | PathLike[str]) -> Self:
         """The imputer in a directory; what it fills in is the same to the last bit.
 

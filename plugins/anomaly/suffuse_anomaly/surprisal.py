@@ -30,7 +30,8 @@ from torch.nn.functional import silu
 
 from suffuse.diffusion import schedules
 from suffuse.diffusion.categorical import NEVER, categorical
-from suffuse_anomaly.member import Floats, Member, Rows, by_block, even
+from suffuse_anomaly.blocks import by_block
+from suffuse_anomaly.member import Floats, Member, Rows, even
 from suffuse_anomaly.table import Table
 
 __all__ = ["Surprisal"]
@@ -158,7 +159,7 @@ class Surprisal(Member):
             return torch.stack(levels, 1)
 
         with torch.no_grad():
-            return by_block(surprisals, self.tokens(rows)).numpy()
+            return by_block(surprisals, self.tokens(rows)).double().numpy()
 
     def raw(self, rows: Rows) -> Floats:
         return self.elements(rows).mean(2)

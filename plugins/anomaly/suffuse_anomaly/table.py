@@ -27,7 +27,7 @@ import pandas as pd
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["Column", "Table", "TableError", "columns_of", "seconds"]
+__all__ = ["Column", "Table", "TableError", "seconds", "spread"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,7 +92,7 @@ class Table:
 
     @classmethod
     def fit(cls, columns: Mapping[str, Any]) -> Table:
-        """Measure the columns; each is an array of numbers, dates or text (`columns_of`)."""
+        """Measure the columns, arrays of numbers, dates or text (`suffuse_anomaly.columns`)."""
         return cls([_fitted(name, values) for name, values in columns.items()])
 
     def encode(self, columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -129,49 +129,6 @@ class Table:
         return cls([Column(**column) for column in columns])
 
 
-def columns_of(X: Any) -> dict[str, Any]:
-    """The columns of a data frame or of a 2-D array, by name, as arrays of a fitting type.
-
-    Numbers and truth values become float64 with NaN for gaps, durations their seconds, dates
-    datetime64, all else text with None for gaps. A column of objects is one of numbers where all
-    of them read as numbers.
-    """
-    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
-    found: dict[str, Any] = {}
-    for i, name in enumerate(frame.columns):
-        series = frame.iloc[:, i]
-        key = str(name) if isinstance(X, pd.DataFrame) else f"x{i}"
-        if key in found:
-            raise TableError(f"two columns have the name {key!r}; give each a name of its own")
-        found[key] = _typed(series)
-    return found
-
-
-def _typed(series: pd.Series) -> npt.NDArray[Any]:
-    kind = series.dtype
-    if pd.api.types.is_datetime64_any_dtype(kind):
-        if getattr(kind, "tz", None) is not None:
-            series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-        # in their own unit: years such as 9999 do not fit nanoseconds
-        return series.to_numpy()
-    if pd.api.types.is_timedelta64_dtype(kind):
-        return series.dt.total_seconds().to_numpy(np.float64)
-    if not isinstance(kind, pd.CategoricalDtype):
-        try:
-            numbers = pd.to_numeric(series)
-        except (ValueError, TypeError):
-            numbers = series.astype(object)
-        if pd.api.types.is_complex_dtype(numbers):
-            raise TableError(
-                f"the column {str(series.name)!r} holds complex numbers; give their real and "
-                "imaginary parts, or sizes and angles, as columns"
-            )
-        if pd.api.types.is_numeric_dtype(numbers):
-            return numbers.to_numpy(np.float64, na_value=np.nan)
-    gaps = series.isna().to_numpy()
-    return np.array([None if gap else str(v) for gap, v in zip(gaps, series, strict=True)], object)
-
-
 def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     gaps = pd.isna(values)
     if gaps.all():
@@ -181,12 +138,12 @@ def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     indicator = min(1 / np.sqrt(share * (1 - share)), UNSEEN) if share else 0.0
     known = values[~gaps]
     if values.dtype.kind == "M":
-        centre, scale = _spread(seconds(known), _DAY)
+        centre, scale = spread(seconds(known), _DAY)
         return Column(name, "date", centre, scale, gaps=float(indicator))
     if values.dtype.kind == "f":
         if not np.isfinite(known).all():
             raise TableError(f"the column {name!r} holds inf; numbers must be finite or missing")
-        centre, scale = _spread(known, 0.05)
+        centre, scale = spread(known, 0.05)
         return Column(name, "number", centre, scale, gaps=float(indicator))
     labels, counts = np.unique(known.astype(str), return_counts=True)
     order = np.argsort(-counts, kind="stable")[:MOST_CATEGORIES]
@@ -196,15 +153,19 @@ def _fitted(name: str, values: npt.NDArray[Any]) -> Column:
     return Column(name, "category", 0, 1, labels.tolist(), weights.tolist(), float(indicator))
 
 
-def _spread(known: Floats, least: float) -> tuple[float, float]:
-    """The centre and the scale of numbers; a constant's is `least`, or that part of its size."""
+def spread(known: Floats, least: float) -> tuple[float, float]:
+    """The median and the deviation of numbers [N].
+
+    The scale of a constant is `least`, or that part of its size: what never varied stands out when
+    it does.
+    """
     with np.errstate(over="ignore"):
         centre, scale = float(np.median(known)), float(np.std(known))
     if not np.isfinite(centre):  # the mean of the middle two is beyond the largest number
         centre = 4 * float(np.median(known / 4))
     if not np.isfinite(scale):
         scale = float(np.std(known / np.abs(known).max()) * np.abs(known).max())
-    if scale <= 1e-12 * abs(centre) or not scale:  # what never varied stands out when it does
+    if scale <= 1e-12 * abs(centre) or not scale:
         scale = least * min(abs(centre) or 1.0, 1.0)
     return centre, scale
 

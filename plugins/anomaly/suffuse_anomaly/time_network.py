@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from suffuse_anomaly.member import Floats, Input, Member, Rows, by_block, even
+from suffuse_anomaly.blocks import by_block
+from suffuse_anomaly.member import Floats, Input, Member, Rows, even
 from suffuse_anomaly.table import Table
 
 __all__ = ["NETWORKS", "TimeNetwork"]
@@ -88,9 +89,8 @@ class TimeNetwork(Member):
 
     def raw(self, rows: Rows) -> Floats:
         with torch.no_grad():
-            return by_block(
-                lambda x: told(self.name, self.network, x)[:, None], self.input(rows)
-            ).numpy()
+            found = by_block(lambda x: told(self.name, self.network, x), self.input(rows))
+        return found.double()[:, None].numpy()
 
     def shares(self, rows: Rows) -> Floats:
         def sizes(x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class TimeNetwork(Member):
                 total += torch.autograd.grad(told(self.name, self.network, point).sum(), point)[0]
             return (total * x).abs() / WAY
 
-        return even(by_block(sizes, self.input(rows)).numpy())[:, None]
+        return even(by_block(sizes, self.input(rows)).double().numpy())[:, None]
 
 
 def _layers(name: str, size: int, seed: int) -> nn.Sequential:

@@ -26,8 +26,11 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import ndtri
 from sklearn.covariance import ledoit_wolf_shrinkage
+
+from suffuse_anomaly.blocks import by_block
 
 __all__ = ["Plain", "Views", "knots"]
 
@@ -83,7 +86,7 @@ class Views:
         """The rows in each view, each [N, D]."""
         found = {name: self.one(name, Z) for name in PLAIN}
         white = [
-            (found[name] - self.tables[f"{name}.mean"]) @ self.tables[f"{name}.white"]
+            _product(found[name] - self.tables[f"{name}.mean"], self.tables[f"{name}.white"])
             for name in WHITE
             if f"{name}.white" in self.tables
         ]
@@ -112,6 +115,13 @@ class Plain(Views):
 
     def __call__(self, Z: npt.NDArray[np.float32]) -> list[Floats]:
         return [Z.astype(np.float64)]
+
+
+def _product(x: Floats, matrix: Floats) -> Floats:
+    """x [N, D] by a matrix [D, D]; of each row the same, whatever the others are."""
+    own = torch.from_numpy(matrix)
+    found: Floats = by_block(lambda block: block @ own, torch.from_numpy(x)).numpy()
+    return found
 
 
 def _whitening(x: Floats) -> Floats:

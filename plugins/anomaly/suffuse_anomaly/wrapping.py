@@ -347,6 +347,7 @@ class AnomalyDetector:
         )
 
     @classmethod
+    @keeping.whole
     def load(cls, path: str | PathLike[str]) -> Self:
         """The detector in a directory; its scores are the same to the last bit.
 

@@ -346,3 +346,51 @@ def declip(source: Path, out: Path | None) -> None:
     from suffuse_audio.completing import declip as work
 
     _apply(source, out or _beside(source, "round"), work)
+
+
+@audio.command()
+@click.argument("melody")
+@_INTO
+@click.option("--model", default="audio/notes", show_default=True, help="Of notes.")
+@click.option("--instrument", default="pluck", show_default=True)
+@click.option(
+    "--tempo", type=float, default=120.0, show_default=True, help="Beats a minute, of text."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def play(melody: str, out: Path, model: str, instrument: str, tempo: float, seed: int) -> None:
+    """Play MELODY, a MIDI file or notes like "C4 E4 G4:2", by a model of notes.
+
+    \b
+    suffuse audio play tune.mid --instrument flute -o tune.wav
+    """
+    import suffuse
+    from suffuse_audio import files, playing
+
+    notes = playing.melody(melody, tempo)
+    files.form_for(out)
+    made = playing.play(suffuse.load(model), notes, seed=seed, instrument=instrument)
+    files.write(out, made)
+    click.echo(f"{len(notes)} notes, {made.seconds:.1f} s, are in {out}")
+
+
+@audio.command()
+@click.argument("text")
+@_INTO
+@click.option("--model", required=True, help="Of digits: a run of the recipe audio/digits.")
+@click.option("--speaker", help="One of the model's.  [any]")
+@click.option("--seed", type=int, default=0, show_default=True)
+def say(text: str, out: Path, model: str, speaker: str | None, seed: int) -> None:
+    """Say TEXT, digits as words or figures, by a model of digits.
+
+    \b
+    suffuse audio say "seven three one" --model runs/audio-digits --speaker theo -o out.wav
+    """
+    import suffuse
+    from suffuse_audio import files, playing
+
+    playing.words(text)
+    files.form_for(out)
+    given = {} if speaker is None else {"speaker": speaker}
+    made = playing.say(suffuse.load(model), text, seed=seed, **given)
+    files.write(out, made)
+    click.echo(f"{made.seconds:.1f} s are in {out}")
