@@ -115,7 +115,7 @@ def test_edits(said: str, wanted: str, n: int) -> None:
 def test_words_by_a_recogniser_that_is_known(
     test: _Mixtures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(words, "heard", lambda sound, known: ["one"])
+    monkeypatch.setattr(words, "heard", lambda sound, known, count: ["one"])
     samples = [Example(test.clean[0], {"digit": k}) for k in ("1", "one", "two", "1 2")]
     found = words.WordError().evaluate(samples, test=test, train=test, seed=0)[0]
     assert found.value == pytest.approx(100 * 2 / 5)
@@ -128,12 +128,12 @@ def test_a_missing_recogniser_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     words._decoder.cache_clear()
     with pytest.raises(SuffuseError, match=r"suffuse-audio\[recogniser\]"):
-        words.heard(Sound(np.zeros(8000), 8000), ["one"])
+        words.heard(Sound(np.zeros(8000), 8000), ["one"], 1)
 
 
 def test_a_recogniser_is_asked_for_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pocketsphinx")
     words._decoder.cache_clear()
     with pytest.raises(SuffuseError, match="does not know the word 'qqzzx'"):
-        words.heard(Sound(np.zeros(8000), 8000), ["qqzzx"])
-    assert words.heard(Sound(np.zeros(8000), 8000), ["one", "two"]) == []
+        words.heard(Sound(np.zeros(8000), 8000), ["qqzzx"], 1)
+    assert words.heard(Sound(np.zeros(8000), 8000), ["one", "two"], 2) == []

@@ -1,6 +1,7 @@
 """The command line, as a user types it; on the toy domain."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 import suffuse
 from suffuse import storage
-from suffuse.cli import cli, main
+from suffuse.cli import _COMMANDS, cli, main
 
 TINY = ["--set", "training.steps=4", "--set", "denoiser.width=8", "--set", "dataset.n=40"]
 
@@ -190,6 +191,33 @@ def test_sampling_onto_one_sheet(made, tmp_path):
     sheet = tmp_path / "sheet.png"
     assert run("sample", str(made), "-n", "4", "--arm=all", "-o", str(sheet))[0] == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_samples_in_a_file_of_one_are_refused_before_they_are_made(made, tmp_path):
+    one = tmp_path / "one.json"
+    code, _, told = run("sample", str(made), "-n", "4", "--arm=all", "-o", str(one))
+    assert (code, one.exists()) == (1, False)
+    assert "4 samples on one sheet are written as .png, not .json" in told
+
+
+def test_an_option_given_as_a_condition_is_told_as_an_option(made, tmp_path):
+    code, _, told = run("sample", str(made), "--set", "steps=2", "-o", str(tmp_path / "o"))
+    assert (code, "'steps' is an option and no condition: --steps 2" in told) == (1, True)
+
+
+def test_a_warning_is_said_once(monkeypatch, tmp_path, capsys):
+    (tmp_path / "suffuse_repeating.py").write_text(
+        "import logging, click\n\n\n@click.command()\ndef repeat():\n"
+        "    for word in ('a', 'b', 'a', 'a'):\n"
+        "        logging.getLogger('some').warning('no word %s', word)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(_COMMANDS, "repeat", ("suffuse_repeating:repeat", ""))
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.lastResort, "filters", [])
+    with pytest.raises(SystemExit):
+        main(["repeat"])
+    assert capsys.readouterr().err == "no word a\nno word b\n"
 
 
 def test_set_gives_conditions_as_well(made, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suffuse.cli.files import found, read
+from suffuse.cli.files import found, read, readable
 from suffuse.errors import SuffuseError
 
 
@@ -43,6 +43,23 @@ def test_files_that_are_only_read_count_too(tmp_path):
     renderer = Texts()
     renderer.reads = {".txt", ".md"}
     assert [p.name for p in found([tmp_path], renderer)] == ["a.txt", "b.md"]
+
+
+def test_a_folder_may_be_one_object_and_what_is_readable_is_told(tmp_path):
+    files(tmp_path, a="one")
+    renderer = Texts()
+    renderer.reads = (".md",)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "b.txt").mkdir()
+    for path, ok in (("a.txt", 1), ("x.md", 1), ("x.png", 0), ("", 1), ("empty", 0), ("b.txt", 0)):
+        assert readable(tmp_path / path, renderer) == bool(ok)
+    assert found([tmp_path], renderer) == [tmp_path / "a.txt"]
+    renderer.whole = lambda path: path.name == "empty"
+    assert readable(tmp_path / "empty", renderer)
+    assert found([tmp_path / "empty", tmp_path], renderer) == [
+        tmp_path / "empty",
+        tmp_path / "a.txt",
+    ]
 
 
 def test_where_nothing_can_be_read_it_is_an_error(tmp_path):

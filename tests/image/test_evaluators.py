@@ -338,7 +338,7 @@ def test_the_classifier_leaves_no_trace(monkeypatch):
 
 def test_the_classifier_is_trained_once_per_data_set(monkeypatch):
     evaluate(KID(), REAL)
-    monkeypatch.setattr("suffuse_image.classifier._train", None)
+    monkeypatch.setattr("suffuse_image.classifier.trained_classifier", None)
     evaluate(KID(), REAL, train=Digits("train"), test=HELD_OUT)
     evaluate(ClassifierAccuracy(), REAL, train=Digits("train"))
 

@@ -82,6 +82,12 @@ def test_negative_colours_weigh_less_than_nothing(encoder, prompt, negative, exp
     assert encoder.without(prompt, negative) == expected
 
 
+def test_a_negative_colour_that_the_prompt_asks_for_stays_and_is_told(encoder, caplog):
+    with caplog.at_level(logging.WARNING, "suffuse_text"):
+        assert encoder.without("a red fox", "red") == ("a red fox", None)
+    assert caplog.messages == ["the prompt 'a red fox' itself asks for red: it stays"]
+
+
 def test_unknown_words_are_left_out_and_told(encoder, caplog):
     with caplog.at_level(logging.WARNING, "suffuse_text"):
         found = encoder.prepare(["a red spaceship"])

@@ -252,3 +252,16 @@ def test_large_frames_are_shrunk_as_they_come(tmp_path):
     path = folder_of(tmp_path, a=grey(8, size=(96, 192)))
     clip = Folder("train", path, frames=8, side=64, test_fraction=0)[0].data
     assert clip.frames.shape == (8, 32, 64, 3)
+
+
+def test_edits_take_films_of_every_kind_and_folders_of_frames(tmp_path):
+    from suffuse.cli.files import found
+
+    for name in ("a.mkv", "b.MOV", "c.txt", "frames/2.png", "frames/10.png", "both/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "both" / "d.webm").touch()
+    files = ClipFiles()
+    paths = found([tmp_path, tmp_path / "frames"], files)
+    assert [p.name for p in paths] == ["a.mkv", "b.MOV", "d.webm", "frames"]
+    assert [p.name for p in found([tmp_path / "both"], files)] == ["d.webm"]

@@ -224,6 +224,15 @@ def test_going_on_keeps_the_clip_and_adds_frames(model, how):
     np.testing.assert_array_equal(again[1].frames, made[1].frames)
 
 
+def test_it_is_said_once_that_a_prompt_makes_frames_better(model, caplog):
+    edit = Continue(model, frames=1)
+    edit([clip_of(4)], seed=0, steps=1, prompt="a red circle moves left")
+    assert not caplog.messages
+    edit([clip_of(4), clip_of(5)], seed=0, steps=1, prompt=None)
+    assert len(caplog.messages) == 1
+    assert "--prompt" in caplog.messages[0]
+
+
 def test_one_frame_comes_to_life(model):
     still = Clip(clip_of(8).frames[:1], 8)
     (made,) = Continue(model, frames=5)([still], seed=1, steps=2)

@@ -36,6 +36,11 @@ def test_layers_lie_on_each_other_and_the_action_goes_on(sheets):
         colour = sheet[..., :3].max((0, 1))
         assert (example.data.frames[0, 12 * i : 12 * i + 12, :20] == colour).all()
         assert (example.data.frames[0, 12 * i : 12 * i + 12, 40:] == 255).all()
+    assert example.conditions["action"] == "spellcast back"
+    assert [example.conditions[layer] for layer in LAYERS] == parts
+    categories = {k: c for k, c in data.conditions.items() if c.kind == "category"}
+    assert set(categories) == {"action", *LAYERS}
+    assert all(example.conditions[k] in c.names for k, c in categories.items())
     starts = (example.data.frames[:, 0] != 255).any(-1).argmax(1) // 2
     assert starts.tolist() == [0, 2, 4, 6]  # of seven frames
 

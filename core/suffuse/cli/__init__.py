@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -93,8 +94,24 @@ def cli() -> None:
     """Diffusion models for every kind of data."""
 
 
+class _Unrepeated(logging.Filter):
+    """Lets a warning through the first time it is said, not once for each of many samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        known = message in self.said
+        self.said.add(message)
+        return not known
+
+
 def main(args: Sequence[str] | None = None) -> Any:
     """Run the command line; mistakes of the user end as one sentence and exit status 1."""
+    if logging.lastResort is not None:  # where no handler is set up, as here
+        logging.lastResort.addFilter(_Unrepeated())
     try:
         cli.main(args=None if args is None else list(args), prog_name="suffuse")
     except Exception as error:

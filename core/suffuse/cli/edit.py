@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from suffuse.cli.files import found, read
-from suffuse.cli.sample import _conditions, _values, weights
+from suffuse.cli.conditions import condition_values, typed_conditions
+from suffuse.cli.files import found, read, readable
+from suffuse.cli.records import weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
 
@@ -68,9 +69,8 @@ def edit(
     import suffuse
     from suffuse import plugins
 
-    known = [p.opts[0].lstrip("-") for p in ctx.command.params]
     paths, extra = _apart([*inputs, *ctx.args])
-    words = _conditions(extra, given, known)
+    words = typed_conditions(extra, given)
     if n < 1:
         raise SuffuseError(f"-n is 1 or more, and {n} is not")
     model = model or _only(name, paths)
@@ -83,7 +83,7 @@ def edit(
         if key.replace("-", "_") in fields:
             options[key.replace("-", "_")] = text
         elif key in loaded.conditions:
-            values = _values(key, text, loaded, ctx)
+            values = condition_values(key, text, loaded, ctx)
             conditions[key] = values[0] if len(values) == 1 else values
         else:
             raise unknown("option or condition", key, [*fields, *loaded.conditions])
@@ -133,8 +133,7 @@ def _only(name: str, paths: list[Path]) -> str:
         raise unknown("edit", name, sorted({e.partition("/")[2] for e in edits}))
     models = [e.name for e in plugins.entries("model") if e.name.partition("/")[0] in domains]
     if len(models) > 1 and paths:
-        kind = paths[0].suffix.lower()
-        models = [m for m in models if kind in suffuse.load(m).renderer.suffixes] or models
+        models = [m for m in models if readable(paths[0], suffuse.load(m).renderer)] or models
     if len(models) != 1:
         some = f"installed are {', '.join(models)}" if models else "none is installed"
         raise SuffuseError(f"edit {name} needs --model, a run directory or a name: {some}")

@@ -11,20 +11,34 @@ import click
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Renderer
 
-__all__ = ["found", "new_folder", "read"]
+__all__ = ["found", "new_folder", "read", "readable"]
+
+
+def readable(path: Path, renderer: Renderer) -> bool:
+    """Whether the suffix of a file, or what is in a folder, is of those that the renderer reads."""
+    if not path.is_dir():
+        return path.suffix.lower() in {*renderer.suffixes, *getattr(renderer, "reads", ())}
+    return _whole(path, renderer) or any(
+        p.is_file() and readable(p, renderer) for p in path.rglob("*.*")
+    )
+
+
+def _whole(path: Path, renderer: Renderer) -> bool:
+    return bool(getattr(renderer, "whole", lambda path: False)(path))
 
 
 def found(paths: Sequence[Path], renderer: Renderer) -> list[Path]:
     """The files, and those of folders and their subfolders whose suffix the renderer knows.
 
+    A folder that is one object, as frames are one clip, counts as a file.
+
     Raises:
         SuffuseError: for a path that is not there, and a folder that holds none.
     """
     files: list[Path] = []
-    known = {*renderer.suffixes, *getattr(renderer, "reads", ())}
     for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in known)
+        if path.is_dir() and not _whole(path, renderer):
+            inside = sorted(p for p in path.rglob("*.*") if p.is_file() and readable(p, renderer))
             if not inside:
                 raise SuffuseError(f"{str(path)!r} holds no file of {', '.join(renderer.suffixes)}")
             files += inside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 from click.core import ParameterSource
 
+from suffuse.cli.conditions import condition_objects, condition_values, typed_conditions
+from suffuse.cli.records import read_record, record_text, weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
-from suffuse.errors import SuffuseError, unknown
+from suffuse.errors import SuffuseError
 
 if TYPE_CHECKING:
     from suffuse.model import Model
-    from suffuse.plugins.contracts import Condition, Renderer
-
-KEY = "suffuse"
-"""The text entry of a file that holds what made it, as JSON."""
+    from suffuse.plugins.contracts import Renderer
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -97,7 +95,7 @@ def sample(
         "guidance": guidance,
         "guidance_by": guidance_by,
     }
-    conditions = _conditions(ctx.args, given, [p.opts[0].lstrip("-") for p in ctx.command.params])
+    conditions = typed_conditions(ctx.args, given)
     if origin is not None:
         given_too = [
             name
@@ -122,7 +120,7 @@ def sample(
     loaded = _composed(suffuse.load(model), conditions)
     if n is None:
         n = 1 if _holds_one(out, loaded.renderer) else 16
-    values = {name: _values(name, text, loaded, ctx) for name, text in conditions.items()}
+    values = {name: condition_values(name, text, loaded, ctx) for name, text in conditions.items()}
     if table is not None:
         from suffuse.cli.table import read_table
 
@@ -192,7 +190,7 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
     """Make the sample in a file again; `model` stands in for the path that the file names."""
     import suffuse
 
-    record = _record(origin)
+    record = read_record(origin)
     try:
         loaded = suffuse.load(model or record["model"])
     except SuffuseError as error:
@@ -211,14 +209,6 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
     unset = ("negative", "size", "circular")
     settings = {k: v for k, v in record["settings"].items() if v or k not in unset}
     _make(loaded, name, 1, record["seed"], record["index"], batch, out, settings, conditions)
-
-
-def weights(model: Model) -> str:
-    """What tells a model's weights from others: the beginning of their file's SHA-256."""
-    from suffuse import storage
-
-    assert model.path is not None
-    return storage.digest(model.path / "model.safetensors")[:16]
 
 
 def _make(
@@ -251,6 +241,15 @@ def _make(
         raise SuffuseError(
             f"-o is a folder, or a file that ends in {', '.join(suffixes)}; {str(out)!r} is a file "
             "of another kind"
+        )
+    if (
+        single
+        and n > 1
+        and out.suffix.lower() not in {*getattr(renderer, "collections", ()), ".png"}
+    ):
+        raise SuffuseError(
+            f"{n} samples on one sheet are written as .png, not {out.suffix}; or give a "
+            "folder to -o"
         )
     every = {
         key: [value[i % len(value)] if isinstance(value, list) else value for i in range(n)]
@@ -287,7 +286,7 @@ def _make(
             objects: list[Any] = []
             if part:
                 own: dict[str, Any] = {
-                    key: _given(model, key, values[part.start : part.stop])
+                    key: condition_objects(model, key, values[part.start : part.stop])
                     for key, values in every.items()
                 }
                 objects = model.sample(
@@ -306,7 +305,7 @@ def _make(
                 for i, data in found:
                     path = out / f"{i:05d}{renderer.suffixes[0]}"
                     with storage.replacing(path) as temporary:
-                        renderer.write(data, temporary, _text(record(i)))
+                        renderer.write(data, temporary, record_text(record(i)))
             made += found
     if not main:
         return
@@ -352,19 +351,6 @@ def _tell_older(out: Path, n: int, suffix: str) -> None:
         )
 
 
-def _text(record: Mapping[str, Any]) -> dict[str, str]:
-    import suffuse
-
-    return {KEY: json.dumps({"version": suffuse.__version__, **record})}
-
-
-def _given(model: Model, name: str, values: Sequence[Any]) -> list[Any]:
-    """The values of a condition; where they are raw objects, those in the files that are named."""
-    if model.conditions[name].kind != "state":
-        return list(values)
-    return [None if value is None else model.renderer.read(Path(value)) for value in values]
-
-
 def _full(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with the model's own where none was given, so that a record is complete."""
     usual = model.recipe.sampling
@@ -386,125 +372,15 @@ def _write(
     shown = captions if any(captions) else None
     if single and len(objects) == 1 and out.suffix.lower() in renderer.suffixes:
         with storage.replacing(out) as temporary:
-            renderer.write(objects[0], temporary, _text(records[0]))
+            renderer.write(objects[0], temporary, record_text(records[0]))
     elif single and out.suffix.lower() in getattr(renderer, "collections", ()):
         everything: Any = renderer
-        everything.write_all(objects, out, [_text(record) for record in records])
-    elif single and out.suffix.lower() == ".png":
-        storage.write_bytes(out, renderer.sheet(objects, shown))
-    elif single:
-        raise SuffuseError(
-            f"{len(objects)} samples on one sheet are written as .png, not {out.suffix}; or give a "
-            "folder to -o"
-        )
+        everything.write_all(objects, out, [record_text(record) for record in records])
     else:
-        storage.write_bytes(out / "grid.png", renderer.sheet(objects, shown))
+        storage.write_bytes(out if single else out / "grid.png", renderer.sheet(objects, shown))
     where = str(out) if single else f"{out}/ and {out}/grid.png"
     click.echo(f"{len(objects)} sample{'s' * (len(objects) != 1)} in {where}")
 
 
 def _caption(conditions: Mapping[str, Any]) -> str:
     return ", ".join(str(value) for value in conditions.values() if value is not None)
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """What a file says of its making."""
-    from suffuse import plugins
-
-    for entry in plugins.entries("renderer"):
-        renderer: Any = plugins.build("renderer", {"name": entry.name})
-        if path.suffix.lower() in renderer.suffixes:
-            record = _checked(renderer.metadata(path).get(KEY))
-            if record is not None:
-                return record
-            break
-    raise SuffuseError(
-        f"{str(path)!r} does not say how it was made; only files written by `suffuse sample` do, "
-        "as long as no other program has rewritten them"
-    )
-
-
-def _checked(text: str | None) -> dict[str, Any] | None:
-    """The record that a file holds as JSON, or None where it is none of ours."""
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-    class Settings(BaseModel):
-        model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-        solver: dict[str, Any] | str
-        steps: int = Field(ge=1)
-        grid: str | list[float] | None
-        guidance: float
-        guidance_by: list[dict[str, Any]] = []
-        negative: dict[str, str] | None = None
-        size: list[int] | None = None
-        circular: bool = False
-
-    class Record(BaseModel):
-        version: str
-        model: str
-        weights: str
-        seed: int = Field(ge=0, lt=2**64)
-        index: int = Field(ge=0, lt=2**32)
-        settings: Settings
-        conditions: dict[str, str | float | None]
-
-    try:
-        return Record.model_validate_json(text or "").model_dump()
-    except ValidationError:
-        return None
-
-
-def _conditions(extra: Iterable[str], given: Iterable[str], options: list[str]) -> dict[str, str]:
-    """`--name value`, `--name=value` and `--set name=value` as a mapping."""
-    out: dict[str, str] = {}
-    words = list(extra)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise SuffuseError(f"unexpected argument {word!r}; conditions are --name value")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            if not words:
-                raise SuffuseError(f"the condition --{name} needs a value: --{name} VALUE")
-            value = words.pop(0)
-        _once(out, name, value)
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise SuffuseError(f"--set takes condition=value, not {text!r}")
-        _once(out, name, value)
-    return out
-
-
-def _once(out: dict[str, str], name: str, value: str) -> None:
-    if name in out:
-        raise SuffuseError(
-            f"the condition {name!r} is given twice; several values go round with commas: "
-            f"--{name} {out[name]},{value}"
-        )
-    out[name] = value
-
-
-def _values(name: str, text: str, model: Model, ctx: click.Context) -> list[Any]:
-    """The values of a condition that the user typed."""
-    if name not in model.conditions:
-        options = [
-            p.opts[-1].lstrip("-") for p in ctx.command.params if p.param_type_name == "option"
-        ]
-        raise unknown("condition or option", name, [*model.conditions, *options])
-    condition: Condition = model.conditions[name]
-    if condition.kind in ("text", "state"):
-        return [text]
-    if condition.kind == "category" and text == "all" and "all" not in condition.names:
-        return list(condition.names)
-    if condition.kind == "category" and text in condition.names:
-        return [text]
-    parts = [part.strip() for part in text.split(",")]
-    if condition.kind == "category":
-        return parts
-    try:
-        return [float(part) for part in parts]
-    except ValueError:
-        raise SuffuseError(
-            f"the condition {name!r} takes numbers, and {text!r} is not one"
-        ) from None

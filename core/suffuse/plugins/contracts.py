@@ -209,7 +209,8 @@ class Evaluator(Protocol):
 class Renderer(Protocol):
     """Draws raw objects and writes them to files.
 
-    One with the attribute `reads` reads files of further suffixes, of which it may write none.
+    One with the attribute `reads` reads files of further suffixes, of which it may write none. One
+    with ``whole(path)`` reads folders of which that answers True, each as one object.
 
     One with the attribute `collections`, suffixes of files that hold many objects (.csv, .sdf), has
     ``write_all(objects, path, metadata)``, with a mapping of metadata for each object.

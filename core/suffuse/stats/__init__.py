@@ -8,10 +8,12 @@
     ranks              auroc
     real_against_real  floor, floors: what a figure says of real against real
     spacing            evenly: places spread over a sequence
+    classifier         trained_classifier: what judges whether made things are what was asked
 
 Every figure takes the made features first and the real ones second.
 """
 
+from suffuse.stats.classifier import trained_classifier
 from suffuse.stats.frechet import (
     frechet_distance,
     frechet_gaussians,
@@ -55,4 +57,5 @@ __all__ = [
     "prdc",
     "prdc_intervals",
     "proportion",
+    "trained_classifier",
 ]

@@ -1,8 +1,8 @@
 """Wholes out of parts: a model of digits says sentences, a model of notes plays melodies.
 
 `Composed` stands in for the model where a condition is asked for that only wholes have: "text" of a
-model of digits, "melody" of a model of notes. Whole i is made of the samples from 4096 · i on, so
-that it is the same alone and among others.
+model of digits or words, "melody" of a model of notes. Whole i is made of the samples from
+4096 · i on, so that it is the same alone and among others.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ def _played(model: Any, melody: str, given: Mapping[str, Any]) -> Sound:
     return playing.play(model, playing.melody(melody, 120.0 if tempo is None else tempo), **rest)
 
 
-_WHOLES: Mapping[str, tuple[str, Callable[[Any, str, Mapping[str, Any]], Sound], tuple[str, ...]]]
-_WHOLES = {"text": ("digit", _said, ()), "melody": ("pitch", _played, ("tempo",))}
-"""By the condition of a whole: that of its parts, how it is made, and further numbers."""
+_Maker = Callable[[Any, str, Mapping[str, Any]], Sound]
+_WHOLES: Mapping[str, tuple[tuple[str, ...], _Maker, tuple[str, ...]]] = {
+    "text": (("digit", "word"), _said, ()),
+    "melody": (("pitch",), _played, ("tempo",)),
+}
+"""By the condition of a whole: those of its parts, how it is made, and further numbers."""
 
 _EXAMPLES = {"text": "seven three one", "melody": "C4 E4 G4:2"}
 
@@ -53,8 +56,8 @@ class Composed:
 
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.name = model, name
-        part, self._make, numbers = _WHOLES[name]
-        kept = {key: value for key, value in model.conditions.items() if key != part}
+        parts, self._make, numbers = _WHOLES[name]
+        kept = {key: value for key, value in model.conditions.items() if key not in parts}
         own = dict.fromkeys(numbers, Condition("number"))
         self.conditions: Mapping[str, Condition] = {name: Condition("text"), **kept, **own}
         self.recipe, self.renderer, self.path = model.recipe, model.renderer, model.path
@@ -102,6 +105,6 @@ def composed(model: Any, names: Iterable[str]) -> Any:
     """What makes the wholes that conditions of these names ask for; else the model itself."""
     for name in names:
         known = model.conditions
-        if name in _WHOLES and name not in known and _WHOLES[name][0] in known:
+        if name in _WHOLES and name not in known and any(p in known for p in _WHOLES[name][0]):
             return Composed(model, name)
     return model

@@ -48,6 +48,16 @@ def _with(name: str, changes: Mapping[str, Any]) -> Any:
     return found
 
 
+def _spoken(folder: Path) -> Mapping[str, Any]:
+    """Three words by one voice, where eSpeak NG is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("espeakng_loader") is None:
+        raise SkipTest("needs eSpeak NG: pip install 'suffuse-audio[espeak]'")
+    few = {"dataset.words": ["tea", "cake", "yes"], "dataset.voices": ["f2"], "dataset.takes": 20}
+    return {**_TINY, **_SHORT, **few}
+
+
 def _own_test(folder: Path) -> Mapping[str, Any]:
     """An evaluator of mixtures, of words, or of music has tests of its own."""
     raise SkipTest("it takes held-out mixtures, words, or music, which the kit has none of")
@@ -62,6 +72,7 @@ CONFORMANCE = Conformance(
         "recipe audio/folder": _sounds,
         "recipe audio/digits": _with("audio/fsdd_8k_flac.zip", {**_TINY, **_SHORT}),
         "recipe audio/enhance": _with(_BOTH, {**_ENHANCE, "encoder.seconds": 0.32}),
+        "recipe audio/spoken": _spoken,
         "denoiser audio/unet": {"denoiser.width": 16, "denoiser.multipliers": [1, 2]},
         "recipe audio/scenes": {**_TINY, **_SHORT, "dataset.seconds": 0.25, "dataset.count": 100},
         "encoder audio/spectra": {

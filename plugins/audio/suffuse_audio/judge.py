@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from suffuse.errors import SuffuseError, unknown
 from suffuse.plugins.contracts import Dataset, Example
-from suffuse.stats import evenly
+from suffuse.stats import evenly, trained_classifier
 from suffuse_audio import spectrum
 from suffuse_audio.frames import fitted
 from suffuse_audio.sound import Sound
@@ -62,7 +61,10 @@ class Judge:
         self.condition, self.names, self.rate, self.n = condition, tuple(found.names), rate, n
         x, y = self._labelled(train)
         with _one_thread():
-            self._network = _train(x, y, len(self.names))
+            classes = len(self.names)
+            self._network = trained_classifier(
+                lambda: _network(classes), x, y, _jittered, steps=_STEPS, batch=_BATCH
+            )
             inner = self._activations(x).double()
             self._mean = inner.mean(0)
             _, scales, axes = torch.linalg.svd(inner - self._mean, full_matrices=False)
@@ -191,25 +193,6 @@ def _network(classes: int) -> nn.Sequential:
         channels = _WIDTH
     layers += [_Pooled(), nn.Dropout(0.2), nn.Linear(2 * _WIDTH, 96), nn.SiLU()]
     return nn.Sequential(*layers, nn.Dropout(0.3), nn.Linear(96, classes))
-
-
-def _train(x: Tensor, y: Tensor, classes: int) -> nn.Sequential:
-    """Cross-entropy with label smoothing, on spectra shifted in time and frequency, and masked."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.default_generator.manual_seed(0)
-        network = _network(classes).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.05)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, _STEPS, pct_start=0.2)
-        for _ in range(_STEPS):
-            rows = torch.randint(len(x), (_BATCH,), generator=generator)
-            shown = _jittered(x[rows], generator)
-            loss = functional.cross_entropy(network(shown), y[rows], label_smoothing=0.05)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            rate.step()
-    return network.eval()
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,7 +20,7 @@ from suffuse_audio import synthesis
 from suffuse_audio.corpora import NAMES
 from suffuse_audio.sound import Floats, Sound
 
-__all__ = ["Note", "joined", "melody", "midi_file", "play", "say", "score", "words"]
+__all__ = ["Note", "joined", "melody", "midi_file", "play", "say", "score", "trimmed", "words"]
 
 
 @dataclass(frozen=True)
@@ -186,31 +186,34 @@ def _released(x: Floats, n: int, fade: int) -> Floats:
     return x
 
 
-def words(text: str) -> list[str]:
-    """The digits of a text, as words or figures.
+def words(text: str, known: Sequence[str] = NAMES) -> list[str]:
+    """The words of a text that a model knows; figures are words of their own.
 
     >>> words("Seven, 31")
     ['seven', 'three', 'one']
 
     Raises:
-        SuffuseError: for no words, or a word that is no digit.
+        SuffuseError: for no words, or an unknown one.
     """
     out = []
     for word in re.findall(r"[^\W\d_]+|\d", text.lower()):
-        if not word.isdigit() and word not in NAMES:
-            raise unknown("digit", word, NAMES)
-        out.append(NAMES[int(word)] if word.isdigit() else word)
+        said = NAMES[int(word)] if word.isdigit() else word
+        if said not in known:
+            raise unknown("word of this model", word, known)
+        out.append(said)
     if not out:
-        raise SuffuseError(f"there is no digit in {text!r}: give for instance 'seven three one'")
+        example = "seven three one" if known == NAMES else " ".join(known[:3])
+        raise SuffuseError(f"there is no word in {text!r}: give for instance {example!r}")
     return out
 
 
 def say(model: Any, text: str, *, seed: int = 0, pause: float = 0.06, **conditions: Any) -> Sound:
-    """Digits one after the other by a model of digits."""
-    if "digit" not in model.conditions:
-        raise SuffuseError("digits need a model of them, with the condition 'digit'")
-    digits = words(text)
-    made = model.sample(len(digits), seed=seed, digit=digits, **conditions)
+    """Words one after the other by a model of digits or of words."""
+    part = next((name for name in ("digit", "word") if name in model.conditions), None)
+    if part is None:
+        raise SuffuseError("speech needs a model of it, with the condition 'digit' or 'word'")
+    parts = words(text, model.conditions[part].names)
+    made = model.sample(len(parts), seed=seed, **{part: parts}, **conditions)
     return joined(made, pause)
 
 
@@ -218,11 +221,11 @@ def joined(sounds: Sequence[Sound], pause: float = 0.06) -> Sound:
     """Sounds of one rate one after the other, without their silence, with pauses in seconds."""
     rate = sounds[0].rate
     gap = np.zeros(round(pause * rate), dtype=np.float32)
-    parts = [part for sound in sounds for part in (_trimmed(sound), gap)]
+    parts = [part for sound in sounds for part in (trimmed(sound), gap)]
     return Sound(np.concatenate(parts), rate)
 
 
-def _trimmed(sound: Sound) -> Floats:
+def trimmed(sound: Sound) -> Floats:
     """Without the silence at both ends: frames 35 dB below the loudest."""
     x, n = sound.mono, max(sound.rate // 100, 1)
     frames = x[: len(x) // n * n].reshape(-1, n)

@@ -34,6 +34,11 @@ def register_datasets(register: Register) -> None:
         summary="spoken digits, 8 kHz (FSDD, CC BY-SA 4.0, in SUFFUSE_DATA)",
     )
     register(
+        "audio/spoken",
+        "suffuse_audio.spoken:Spoken",
+        summary="words of a small vocabulary, said by eSpeak NG (extra: espeak)",
+    )
+    register(
         "audio/scenes",
         "suffuse_audio.scenes:Scenes",
         summary="captioned melodies, chords, drums, loops and weather, synthesised",
@@ -195,6 +200,11 @@ def register_recipes(register: Register) -> None:
         summary="spoken digits by digit and speaker, 8 kHz (SUFFUSE_DATA)",
     )
     register(
+        "audio/spoken",
+        _RECIPES / "spoken.toml",
+        summary="words by voice, 16 kHz, sentences of them; needs no data (extra: espeak)",
+    )
+    register(
         "audio/scenes",
         _RECIPES / "scenes.toml",
         summary="music and sounds by caption, 16 kHz; needs no data, and suffuse-text",
@@ -210,6 +220,7 @@ _MODELS = {
     "digits": "spoken digits by digit and speaker, 8 kHz; sentences of them with --text",
     "enhance": "speech out of noise, 8 and 16 kHz",
     "scenes": "music and sounds by caption, 16 kHz",
+    "spoken": "45 English words by six voices, 16 kHz; sentences of them with --text",
     "notes": "notes by instrument and pitch, 16 kHz",
 }
 

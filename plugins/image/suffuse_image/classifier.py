@@ -19,12 +19,13 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
+from suffuse.stats import trained_classifier
 
 from .look import Look
 
 __all__ = ["Classifier", "label_indices", "label_names", "threads_for"]
 
-_STEPS, _BATCH, _RATE = 600, 128, 3e-3
+_STEPS, _BATCH = 600, 128
 _WIDTH, _EMBEDDING, _COMPONENTS = 16, 128, 32
 
 
@@ -42,7 +43,14 @@ class Classifier:
         if not len(y):
             raise SuffuseError("the training split holds no labelled pictures for a classifier")
         self.n_train = len(y)
-        self._network = _train(x, y, len(self.names))
+        shape, classes = x.shape[1:], len(self.names)
+        with threads_for(x[:_BATCH]):
+            self._network = trained_classifier(
+                lambda: _network(shape[0], shape[1:], classes),
+                *(x, y, _jittered),
+                steps=_STEPS,
+                batch=_BATCH,
+            )
         embedded = self._activations(x).double()
         self._mean = embedded.mean(0)
         _, scales, axes = torch.linalg.svd(embedded - self._mean, full_matrices=False)
@@ -167,26 +175,6 @@ def _network(channels: int, size: Sequence[int], classes: int) -> nn.Sequential:
     layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.2)]
     layers += [nn.Linear(2 * _WIDTH * 4, _EMBEDDING), nn.SiLU()]
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(_EMBEDDING, classes))
-
-
-def _train(x: Tensor, y: Tensor, classes: int) -> nn.Sequential:
-    """Cross-entropy with label smoothing, on pictures turned, scaled, slanted and shifted a bit."""
-    generator = torch.Generator().manual_seed(0)
-    with threads_for(x[:_BATCH]), torch.random.fork_rng(devices=[]), torch.enable_grad():
-        # For the initial weights and dropout. (torch.manual_seed would seed the GPUs too.)
-        torch.default_generator.manual_seed(0)
-        network = _network(x.shape[1], x.shape[2:], classes).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.05)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, _STEPS, pct_start=0.2)
-        for _ in range(_STEPS):
-            rows = torch.randint(len(x), (_BATCH,), generator=generator)
-            logits = network(_jittered(x[rows], generator))
-            loss = functional.cross_entropy(logits, y[rows], label_smoothing=0.05)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            rate.step()
-    return network.eval()
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -159,6 +159,9 @@ class Words(nn.Module):
             f"({w.text}:{-w.weight:g}) " for w in told if w.text in COLOURS and w.text not in named
         )
         rest = " ".join(f"({w.text}:{w.weight:g})" for w in told if w.text not in COLOURS) or None
+        kept = sorted({w.text for w in told if w.text in COLOURS and w.text in named})
+        if kept:
+            logger.warning("the prompt %r itself asks for %s: it stays", prompt, ", ".join(kept))
         if not away:
             return prompt, rest
         if len(parts) < 2:

@@ -69,6 +69,7 @@ CONFORMANCE = Conformance(
             "denoiser.multipliers": [1, 2],
         },
         "evaluator video/warping": {"recipe": "video/shapes"},
+        "evaluator video/label-accuracy": {"recipe": "video/digits"},
         "recipe video/shapes": {**_FEW, **_SMALL},
         "recipe video/digits": {**_FEW, **_SMALL},
         "recipe video/folder": _clips,

@@ -7,6 +7,7 @@ A model works at its own size and rate: clips are resampled and letterboxed to i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from .restoring import by_windows
 
 __all__ = ["Animate", "Continue", "Fill", "Interpolate"]
 
+logger = logging.getLogger("suffuse_video")
+
 
 class _Edit:
     def __init__(self, model: Any, how: How, context: int) -> None:
@@ -40,6 +43,7 @@ class _Edit:
             )
         self.model, self.how, self.context = model, how, context
         self.told = tuple(model.conditions)
+        self.prompts = any(each.kind == "text" for each in model.conditions.values())
 
     def _made(
         self, clip: Clip, places: NDArray[np.intp], total: int, n: int, settings: dict[str, Any]
@@ -52,6 +56,12 @@ class _Edit:
         known[places] = True
         if not any(value is not None for name, value in settings.items() if name in self.told):
             settings = {"guidance": 1.0, **settings}
+            if self.prompts:
+                self.prompts = False  # said once
+                logger.warning(
+                    "this model was trained with prompts, and makes frames far better with one: "
+                    'say what the clip shows by --prompt "WORDS"'
+                )
         x = complete(
             self.model,
             states.expand(n, *states.shape),
@@ -231,7 +241,7 @@ def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
     else:
         try:
             with Image.open(Path(path)) as image:
-                pixels = np.asarray(image.convert("RGB"))[None]
+                pixels = np.array(image.convert("RGB"))[None]
         except (OSError, ValueError, SyntaxError) as error:
             raise SuffuseError(f"cannot read the mask {path}: {error}") from None
     marked = fitted(pixels, *sides).mean(-1) >= 64

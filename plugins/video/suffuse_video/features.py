@@ -8,13 +8,14 @@ Its weights ship with the plugin, and are made again, in some minutes, by
     python -m suffuse_video.features reader.safetensors
 
 For other clips than moving shapes a network that has seen the world serves better: `VideoMAE` takes
-the weights of one from a local folder (Tong et al., "VideoMAE" (2022), arXiv 2203.12602).
+the weights of one from a local folder (Tong et al., "VideoMAE" (2022), arXiv 2203.12602), and `i3d`
+those of I3D from a file.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from torch.nn.functional import cross_entropy, mse_loss, silu
 
 from suffuse.errors import SuffuseError
 
+from . import i3d
 from .clip import Clip, fitted
 from .shapes import COLOURS, MOTIONS, THINGS, Shapes, drawn
 
-__all__ = ["Reader", "VideoMAE", "encoder", "reader"]
+__all__ = ["Reader", "VideoMAE", "encoder", "pixels", "reader"]
 
 WEIGHTS = Path(__file__).parent / "pretrained" / "reader.safetensors"
 FRAMES, SIZE, WIDTH = 16, 16, 32
@@ -106,7 +108,7 @@ class VideoMAE:
         found = []
         with torch.inference_mode():
             for clip in clips:
-                x = _pixels(clip, config.num_frames, config.image_size)
+                x = pixels(clip, config.num_frames, config.image_size)
                 found.append(self.model(((x - mean) / std)[None]).last_hidden_state.mean(1)[0])
         return torch.stack(found)
 
@@ -120,26 +122,35 @@ def reader() -> Reader:
 
 
 def encoder(name: str) -> Any:
-    """Clips -> features [n, D]: "reader", or a folder with a VideoMAE model."""
-    if name != "reader":
-        return VideoMAE(name)
+    """Clips -> features [n, D]: "reader", a safetensors file with the weights of I3D, or a folder
+    with a VideoMAE model."""
+    if name == "reader":
+        return _looking(reader().features, FRAMES, SIZE, 64)
+    if Path(name).suffix == ".safetensors":
+        inflated = i3d.read(name)
+        return _looking(lambda x: inflated(2 * x.transpose(1, 2) - 1), i3d.FRAMES, i3d.SIZE, 1)
+    return VideoMAE(name)
 
+
+def _looking(
+    features: Callable[[Tensor], Tensor], frames: int, size: int, batch: int
+) -> Callable[[Sequence[Clip]], Tensor]:
     def look(clips: Sequence[Clip]) -> Tensor:
-        network, found = reader(), []
+        found = []
         with torch.inference_mode():
-            for begin in range(0, len(clips), 64):
-                part = [_pixels(clip, FRAMES, SIZE) for clip in clips[begin : begin + 64]]
-                found.append(network.features(torch.stack(part)))
+            for begin in range(0, len(clips), batch):
+                part = [pixels(clip, frames, size) for clip in clips[begin : begin + batch]]
+                found.append(features(torch.stack(part)))
         return torch.cat(found)
 
     return look
 
 
-def _pixels(clip: Clip, frames: int, size: int) -> Tensor:
+def pixels(clip: Clip, frames: int, size: int) -> Tensor:
     """[frames, 3, size, size] in [0, 1], of frames evenly spread over the clip."""
     chosen = np.linspace(0, len(clip) - 1, frames).round().astype(int)
-    pixels = fitted(clip.frames[chosen], size, size)
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+    shown = fitted(clip.frames[chosen], size, size)
+    return torch.from_numpy(np.ascontiguousarray(shown)).permute(0, 3, 1, 2).float() / 255
 
 
 def train(path: Path, steps: int = 3000, batch: int = 64) -> list[float]:

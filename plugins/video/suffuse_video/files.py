@@ -27,7 +27,7 @@ from suffuse.stats import evenly
 from suffuse.storage import write_bytes
 
 from .clip import Clip
-from .reading import read, stream
+from .reading import VIDEOS, holds_frames, read, stream
 
 __all__ = ["ClipFiles", "animation", "strip"]
 
@@ -42,6 +42,7 @@ class ClipFiles:
     """Renderer of clips: MP4 by default, WebM, GIF and WebP by suffix; many on a page (.html)."""
 
     collections = (".html",)
+    reads = tuple(sorted(VIDEOS))
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -88,6 +89,11 @@ class ClipFiles:
 
         captions = [_caption(entries) for entries in metadata]
         write_bytes(Path(path), page(objects, captions, Path(path).stem).encode("utf-8"))
+
+    def whole(self, path: Path) -> bool:
+        """Whether a folder is one of frames, and not of clips."""
+        clips = any(p.suffix.lower() in VIDEOS for p in path.rglob("*.*"))
+        return holds_frames(path) and not clips
 
     def read(self, path: Path) -> Clip:
         """The clip in a file, or in a folder of frames.

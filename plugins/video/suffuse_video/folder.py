@@ -25,7 +25,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
 from .clip import Clip, fitted
-from .reading import PICTURES, VIDEOS, length, shown, stream
+from .reading import VIDEOS, holds_frames, length, shown, stream
 from .splits import checked, fraction
 
 __all__ = ["Folder"]
@@ -228,5 +228,5 @@ def _candidates(root: Path) -> Iterator[tuple[Path, str | None]]:
             continue
         label = parts[0] if len(parts) > 1 else None
         film = path.is_file() and path.suffix.lower() in VIDEOS
-        if film or (path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())):
+        if film or holds_frames(path):
             yield path, label

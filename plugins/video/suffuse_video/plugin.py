@@ -95,6 +95,11 @@ def register_evaluators(register: Register) -> None:
         summary="whether a moving digit is its label, and the same in every frame",
     )
     register(
+        "video/label-accuracy",
+        "suffuse_video.judge:LabelAccuracy",
+        summary="how often a made clip is recognised as what it was made for: actions, digits",
+    )
+    register(
         "video/flicker",
         "suffuse_video.evaluators:Flicker",
         summary="unsteady brightness: second differences in time",
@@ -112,7 +117,7 @@ def register_evaluators(register: Register) -> None:
     register(
         "video/frechet",
         "suffuse_video.temporal:Frechet",
-        summary="Fréchet and kernel distance on features of the project's reader or of VideoMAE",
+        summary="Fréchet and kernel distance on features of the reader, I3D or VideoMAE",
     )
 
 

@@ -21,7 +21,7 @@ from suffuse.errors import SuffuseError
 
 from .clip import Clip
 
-__all__ = ["PICTURES", "VIDEOS", "length", "read", "stream"]
+__all__ = ["PICTURES", "VIDEOS", "holds_frames", "length", "read", "stream"]
 
 logger = logging.getLogger("suffuse_video")
 
@@ -252,6 +252,11 @@ def _durations(path: Path) -> list[float]:
         if not found:
             raise SuffuseError(f"cannot read {path}: it is no picture ({error})") from None
     return found
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether it is a folder with pictures, which are the frames of one clip."""
+    return path.is_dir() and any(p.suffix.lower() in PICTURES for p in path.iterdir())
 
 
 def _listed(folder: Path) -> list[Path]:

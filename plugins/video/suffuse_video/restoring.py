@@ -118,7 +118,7 @@ class Upscale(_Restore):
             if h * width != w * height:
                 raise SuffuseError(
                     f"frames of {w}x{h} have another shape than those of the model, {width}x"
-                    f"{height}"
+                    f"{height}: crop the clip to that shape first"
                 )
             shrink = operators.resample((height, width), (h, w), kernel="box")
             pixels = torch.from_numpy(np.ascontiguousarray(small)).permute(0, 3, 1, 2).float() / 255

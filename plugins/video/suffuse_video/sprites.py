@@ -88,10 +88,13 @@ class Sprites:
         self._characters = [who for who in characters if _held_out(who) == (split == "test")]
         parts = tuple(f"{layer}-{name}" for layer in LAYERS for name in names[layer])
         self.vocabulary = (*LENGTHS, "hurt", *VIEWS, *parts)
+        told = {"action": [" ".join(action) for action in ACTIONS]}
+        told |= {layer: [f"{layer}-{name}" for name in names[layer]] for layer in LAYERS}
+        self._categories = {k: Condition("category", tuple(v)) for k, v in told.items()}
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
-        return {"prompt": Condition("text", self.vocabulary)}
+        return {"prompt": Condition("text", self.vocabulary), **self._categories}
 
     def __len__(self) -> int:
         return len(self._characters) * len(ACTIONS)
@@ -115,9 +118,11 @@ class Sprites:
             cells = np.stack([row[:, CELL * k : CELL * (k + 1)] for k in chosen]).astype(float)
             alpha = cells[..., 3:] / 255
             out = alpha * cells[..., :3] + (1 - alpha) * out
-        said = " ".join(f"{layer}-{name}" for layer, name in zip(LAYERS, character, strict=True))
+        parts = {layer: f"{layer}-{name}" for layer, name in zip(LAYERS, character, strict=True)}
         clip = Clip(np.rint(out).astype(np.uint8), self.fps)
-        return Example(clip, {"prompt": f"{kind} {view}, {said}"})
+        told = f"{kind} {view}"
+        prompt = f"{told}, {' '.join(parts.values())}"
+        return Example(clip, {"prompt": prompt, "action": told, **parts})
 
 
 def _held_out(character: tuple[str, ...]) -> bool:

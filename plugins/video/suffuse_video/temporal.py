@@ -139,7 +139,8 @@ class Frechet:
     """Fréchet and kernel distance of made and held-out clips on named features.
 
     Args:
-        encoder: "reader", the project's own (see `features`), or a folder with a VideoMAE model.
+        encoder: "reader", the project's own (see `features`), a safetensors file with the weights
+            of I3D, or a folder with a VideoMAE model.
         target: of the Fréchet distance.
     """
 
