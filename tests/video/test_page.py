@@ -56,8 +56,10 @@ def test_a_page_plays_every_clip_and_needs_nothing_beside_it(tmp_path):
     ]
     assert len(pictures) == 8
     assert [getattr(p, "n_frames", 1) for p in pictures[:4]] == [16, 1, 16, 1]
-    record = {"suffuse": '{"conditions": {"prompt": "a red circle", "strength": null}}'}
+    record = {
+        "suffuse": '{"conditions": {"prompt": "a red circle", "strength": null, "fps": 8.25671}}'
+    }
     ClipFiles().write_all(clips, tmp_path / "clips.html", [record, {"other": "x"}])
-    assert "a red circle<br>" in (tmp_path / "clips.html").read_text()
+    assert "a red circle, fps 8.26<br>" in (tmp_path / "clips.html").read_text()
     still = Clip(clips[0].frames[:1], 8)
     assert "flow</div>" not in page([still])

@@ -383,4 +383,5 @@ def _write(
 
 
 def _caption(conditions: Mapping[str, Any]) -> str:
-    return ", ".join(str(value) for value in conditions.values() if value is not None)
+    told = {key: value for key, value in conditions.items() if value is not None}
+    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else str(v) for k, v in told.items())

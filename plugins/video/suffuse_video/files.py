@@ -220,11 +220,14 @@ def _film(clip: Clip, suffix: str, metadata: Mapping[str, str]) -> bytes:
 
 
 def _caption(entries: Mapping[str, str]) -> str:
-    """The values of the conditions that a clip was made by, as `suffuse sample` tells them."""
+    """What was asked of a clip, as `suffuse sample` tells it: numbers with their names."""
     for text in entries.values():
         with suppress(ValueError, AttributeError):
             told = json.loads(text).get("conditions") or {}
-            return ", ".join(str(value) for value in told.values() if value is not None)
+            told = {key: value for key, value in told.items() if value is not None}
+            return ", ".join(
+                f"{k} {v:.3g}" if isinstance(v, float) else str(v) for k, v in told.items()
+            )
     return ""
 
 
