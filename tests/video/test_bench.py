@@ -61,7 +61,7 @@ def test_every_kind_of_case_has_figures(context):
     for how in ("full", "rolling", "copy last", "linear blend"):
         cases.append(bench.Frames("t", how, 0, "interpolation", how, steps=1, n=4, source="tiny"))
     cases.append(bench.Frames("t", "c", 0, "prediction", "cached", True, 1, 4, source="tiny"))
-    for how in ("full", "cached"):
+    for how in ("full", "clean", "cached"):
         cases.append(bench.Long("t", how, 0, how, steps=1, times=2, n=4, source="tiny"))
     cases.append(bench.Pace("t", "cached", 0, steps=1, source="tiny"))
     for case in cases:

@@ -20,6 +20,7 @@ KNOWN = [True, False, True, False, False, False]
         levels.full(KNOWN, 5),
         levels.sequential(KNOWN, 5),
         levels.sequential(KNOWN, 5, chunk=2),
+        levels.sequential(KNOWN, 5, context=0.0),
         levels.rolling(KNOWN, 5),
         levels.rolling(KNOWN, 5, lag=2),
     ],
@@ -35,9 +36,22 @@ def test_levels_fall_from_noise_to_clean_and_known_frames_stay_clean(grid):
 
 def test_the_staircase_has_the_other_two_at_its_ends():
     np.testing.assert_allclose(levels.rolling(KNOWN, 5, lag=0), levels.full(KNOWN, 5))
-    np.testing.assert_allclose(levels.rolling(KNOWN, 5, lag=5), levels.sequential(KNOWN, 5))
+    plain = levels.sequential(KNOWN, 5, context=0.0)
+    np.testing.assert_allclose(levels.rolling(KNOWN, 5, lag=5), plain)
     calls = [len(g(KNOWN, 5)) - 1 for g in (levels.full, levels.rolling, levels.sequential)]
-    assert calls == [5, 5 + 3, 5 * 4]
+    assert calls == [5, 5 + 3, 5 * 4 + 1]
+
+
+def test_frames_made_in_sequence_wait_with_a_little_noise_until_all_are_made():
+    grid = levels.sequential(KNOWN, 5, context=0.3)
+    frames = np.flatnonzero(~np.array(KNOWN))
+    for place, k in enumerate(frames):
+        begin, end = 5 * place, 5 * (place + 1)
+        assert (grid[: begin + 1, k] == 1).all()
+        np.testing.assert_allclose(grid[end : 5 * len(frames) + 1, k], 0.3)
+    np.testing.assert_allclose(grid[5 * len(frames) :, frames].T, [[0.3, 0.15, 0.0]] * 4)
+    with pytest.raises(SuffuseError, match="context is a time"):
+        levels.sequential(KNOWN, 5, context=1.0)
 
 
 def test_impossible_matrices_are_refused():

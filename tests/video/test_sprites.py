@@ -46,8 +46,11 @@ def test_layers_lie_on_each_other_and_the_action_goes_on(sheets):
 
 
 def test_characters_are_in_one_split_alone_and_every_word_is_known(sheets):
-    splits = [Sprites(split, str(sheets), frames=2) for split in ("train", "test")]
+    splits = [Sprites(split, str(sheets), frames=2, test_clips=9999) for split in ("train", "test")]
     assert sum(map(len, splits)) == 3**4 * len(ACTIONS)
+    few = Sprites("test", str(sheets), frames=2, test_clips=30)
+    assert len({few[i].conditions["prompt"] for i in range(30)}) == len(few) == 30
+    assert {few[i].conditions["action"] for i in range(30)} == {" ".join(a) for a in ACTIONS}
     seen = []
     for data in splits:
         said = [data[i].conditions["prompt"] for i in range(0, len(data), 7)]
@@ -79,8 +82,9 @@ def test_the_real_sheets_are_read():
     path = Path(os.environ["SUFFUSE_DATA"]) / "video" / "lpc_sprites_parts.zip"
     if not path.exists():
         pytest.skip(f"{path} is not there")
-    splits = [Sprites(split, str(path)) for split in ("train", "test")]
+    splits = [Sprites(split, str(path), test_clips=99999) for split in ("train", "test")]
     assert sum(map(len, splits)) == 3430 * 21
+    assert len(Sprites("test", str(path))) == 512
     for i in (0, 5000, 20000, -1):
         frames = splits[0][i].data.frames
         assert 0.05 < (frames != 255).any(-1).mean() < 0.5

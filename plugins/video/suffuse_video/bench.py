@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -25,7 +26,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 
-from . import baselines
+from . import baselines, levels
 from .clip import Clip
 from .evaluators import Obeyed
 from .features import encoder
@@ -238,7 +239,7 @@ class Long:
             model,
             states,
             np.arange(total) < frames,
-            how=self.how,  # type: ignore[arg-type]
+            how=_CLEAN if self.how == "clean" else self.how,  # type: ignore[arg-type]
             steps=self.steps,
             seed=self.seed,
             guidance=1.0,
@@ -288,6 +289,8 @@ class Pace:
 
 
 _BOTH = ("test", "train")
+_CLEAN = partial(levels.sequential, context=0.0)
+"""Frames that were made are told to be exactly right, as in teacher forcing."""
 
 
 def _held() -> int:
@@ -346,8 +349,14 @@ def video(
         yield Long("video/long", how, 0, how, n=clips // 2, source=source)
     for how in ("full", "cached"):
         yield Long("video/long", f"{how}, no prompt", 0, how, False, n=clips // 2, source=source)
+    clean = "sequential, made frames as clean"
+    yield Long("video/long", clean, 0, "clean", n=clips // 2, source=source)
     if teacher:
-        yield Long("video/long", "teacher forcing", 0, "sequential", n=clips // 2, source=teacher)
+        for name, how in (
+            ("teacher forcing", "clean"),
+            ("teacher forcing, sequential", "sequential"),
+        ):
+            yield Long("video/long", name, 0, how, n=clips // 2, source=teacher)
     yield Pace("video/pace", "cached", 0, source=source)
 
 

@@ -7,6 +7,7 @@ matrix as its grid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,9 @@ from suffuse.errors import SuffuseError
 __all__ = ["full", "rolling", "sequential"]
 
 Matrix = NDArray[np.float64]
+
+CONTEXT = 0.1
+"""The time at which frames that are made wait for the others, where they are made in sequence."""
 
 
 def full(known: Sequence[bool], steps: int) -> Matrix:
@@ -34,23 +38,34 @@ def full(known: Sequence[bool], steps: int) -> Matrix:
     return np.linspace(1, 0, _checked(known, steps) + 1)[:, None] * ~np.asarray(known, dtype=bool)
 
 
-def sequential(known: Sequence[bool], steps: int, chunk: int = 1) -> Matrix:
+def sequential(
+    known: Sequence[bool], steps: int, chunk: int = 1, context: float = CONTEXT
+) -> Matrix:
     """Unknown frames one after the other, `chunk` at a time, each in `steps` calls.
 
-    >>> sequential([True, False, False], 2)
+    A frame that is made stays at the time `context` until all are made, and then all become clean
+    together: so those after it are told that it may be a little wrong, and what is wrong can still
+    be mended (Chen et al., "Diffusion forcing" (2024), arXiv 2407.01392, for long sequences).
+
+    >>> sequential([True, False, False], 2, context=0.2)
     array([[0. , 1. , 1. ],
-           [0. , 0.5, 1. ],
-           [0. , 0. , 1. ],
-           [0. , 0. , 0.5],
+           [0. , 0.6, 1. ],
+           [0. , 0.2, 1. ],
+           [0. , 0.2, 0.6],
+           [0. , 0.2, 0.2],
            [0. , 0. , 0. ]])
     """
-    return _staggered(known, _checked(known, steps), steps, chunk)
+    if not 0 <= context < 1:
+        raise SuffuseError(f"context is a time of 0 or more and below 1, and {context} is not")
+    made = context + (1 - context) * _staggered(known, _checked(known, steps), steps, chunk)
+    end = np.linspace(context, 0, math.ceil(steps * context) + 1)[1:, None]
+    return np.concatenate([made, end.repeat(len(known), 1)]) * ~np.asarray(known, dtype=bool)
 
 
 def rolling(known: Sequence[bool], steps: int, lag: int = 1, chunk: int = 1) -> Matrix:
     """Unknown frames on a staircase: each begins `lag` calls after the one before it.
 
-    `lag` = steps is `sequential`, and 0 is `full`.
+    `lag` = steps is `sequential` with a context of 0, and 0 is `full`.
 
     >>> rolling([False, False, False], 2)
     array([[1. , 1. , 1. ],

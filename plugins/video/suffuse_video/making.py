@@ -18,11 +18,14 @@ from . import levels
 from .forcing import Forcing
 from .network import Cache, SpaceTime, each_frames, spread
 
-__all__ = ["How", "complete", "following", "window"]
+__all__ = ["How", "Plan", "complete", "following", "window"]
 
 How = Literal["full", "sequential", "rolling", "cached"]
 """The unknown frames of a window at once, one after the other, or on a staircase (see `levels`); or
 one after the other without windows, with what the network remembers of the frames before."""
+
+Plan = Callable[[Sequence[bool], int], levels.Matrix]
+"""A matrix of levels by which frames are known and by the network calls for a frame."""
 
 _TURN = 1_000_003
 """Between the seeds of one window and the next."""
@@ -33,7 +36,7 @@ def complete(
     states: Tensor,
     known: NDArray[np.bool_],
     *,
-    how: How = "full",
+    how: How | Plan = "full",
     context: int = 0,
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
@@ -50,7 +53,7 @@ def complete(
         model: with the process video/forcing.
         states: [B, L, C, h, w]; what stands at unknown frames is not looked at.
         known: [L]; at least one frame is not.
-        how: see `How`.
+        how: see `How` and `Plan`.
         context: the most frames that a window goes back; half of its length where 0.
         steps: network calls for a frame; the model's where None.
         seed, first: as for `Model.sample`; a window has noise of its own.
@@ -125,7 +128,7 @@ def window(
     states: Tensor,
     known: NDArray[np.bool_],
     *,
-    how: How = "full",
+    how: How | Plan = "full",
     steps: int | None = None,
     seed: int | Sequence[int] = 0,
     first: int = 0,
@@ -133,10 +136,10 @@ def window(
     **settings: Any,
 ) -> Tensor:
     """One window: states [B, F, C, h, w] with their unknown frames made; see `complete`."""
-    if how not in get_args(How):
+    if not callable(how) and how not in get_args(How):
         raise SuffuseError(f"how is {', '.join(get_args(How))}, and {how!r} is not")
-    calls = steps or model.recipe.sampling.steps
-    grid = getattr(levels, how)(known.tolist(), calls)
+    plan: Plan = how if callable(how) else getattr(levels, how)
+    grid = plan(known.tolist(), steps or model.recipe.sampling.steps)
     if counted is not None:
         counted(len(grid) - 1)
     noise = Noise(seed, len(states), first=first, device=model.device)

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from suffuse import stats
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
@@ -55,6 +56,7 @@ class Sprites:
         path: the zip file or the folder of the sheets.
         frames: of a clip; an action goes round, in its own frames, evenly spread over these.
         fps: frames per second.
+        test_clips: at most so many, spread evenly, in the test split.
 
     Raises:
         SuffuseError: where the sheets are missing or are none.
@@ -64,16 +66,22 @@ class Sprites:
     source = "video/sprites"
 
     def __init__(
-        self, split: Split = "train", path: str | None = None, frames: int = 8, fps: float = 8.0
+        self,
+        split: Split = "train",
+        path: str | None = None,
+        frames: int = 8,
+        fps: float = 8.0,
+        test_clips: int = 512,
     ) -> None:
         if not path:
             raise SuffuseError(
                 "video/sprites needs the sheets of the Liberated Pixel Cup, which are not part of "
                 "the plugin: --data sprites.zip, or dataset.path=sprites.zip"
             )
-        if frames < 1 or not fps > 0:
+        if min(frames, test_clips) < 1 or not fps > 0:
             raise SuffuseError(
-                f"a clip has 1 frame or more at a rate above 0; given {frames} and {fps}"
+                "a clip has 1 frame or more at a rate above 0, and a test split 1 clip or more; "
+                f"given {frames}, {fps} and {test_clips}"
             )
         self.split, self.frames, self.fps = checked(split), frames, fps
         self.path = str(Path(path).resolve())
@@ -86,6 +94,9 @@ class Sprites:
             for d in names["hair"]
         ]
         self._characters = [who for who in characters if _held_out(who) == (split == "test")]
+        # Neighbours differ in who they are, so that a few examples show many characters.
+        count = len(self._characters) * len(ACTIONS)
+        self._places = stats.evenly(count, test_clips if split == "test" else count)
         parts = tuple(f"{layer}-{name}" for layer in LAYERS for name in names[layer])
         self.vocabulary = (*LENGTHS, "hurt", *VIEWS, *parts)
         told = {"action": [" ".join(action) for action in ACTIONS]}
@@ -97,14 +108,13 @@ class Sprites:
         return {"prompt": Condition("text", self.vocabulary), **self._categories}
 
     def __len__(self) -> int:
-        return len(self._characters) * len(ACTIONS)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> Example:
         n = len(self)
         if not -n <= index < n:
             raise IndexError(index)
-        # Neighbours differ in who they are, so that a few examples show many characters.
-        action, who = divmod(index % n, len(self._characters))
+        action, who = divmod(self._places[index % n], len(self._characters))
         kind, view = ACTIONS[action]
         character = self._characters[who]
         count = LENGTHS.get(kind, 6)
