@@ -27,7 +27,8 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from suffuse import plugins
-from suffuse.errors import SuffuseError
+from suffuse.diffusion.grids import GRIDS
+from suffuse.errors import SuffuseError, unknown
 from suffuse.plugins import options
 
 __all__ = ["Recipe", "Sampling", "Training", "changed", "load", "overrides", "part"]
@@ -55,6 +56,8 @@ class Sampling(_Checked):
         solver: a registered solver with its options; for a product of processes also one for each
             part, by name.
         steps: the most network calls.
+        grid: how steps are spread, a name in `suffuse.diffusion.grids.GRIDS` with its options; the
+            solver's own where None, and where the caller names another solver.
         guidance: the weight of guidance; 1 is none.
         guidance_by: what guides, registered guidance with its options, and what is to follow it;
             classifier-free guidance where none takes the weight.
@@ -62,6 +65,7 @@ class Sampling(_Checked):
 
     solver: Part = {"name": "adams"}
     steps: Positive = 20
+    grid: Part | None = None
     guidance: float = 1.0
     guidance_by: list[Part] = []
 
@@ -201,6 +205,8 @@ class Recipe(_Checked):
             plugins.resolve("guidance", part, where=f"sampling.guidance_by.{i}")
             for i, part in enumerate(data["sampling"]["guidance_by"])
         ]
+        if data["sampling"]["grid"] is not None:
+            data["sampling"]["grid"] = _grid(data["sampling"]["grid"])
         solver, where = data["sampling"]["solver"], "sampling.solver"
         if "name" in solver or not all(isinstance(part, dict) for part in solver.values()):
             data["sampling"]["solver"] = plugins.resolve("solver", solver, where=where)
@@ -212,6 +218,15 @@ class Recipe(_Checked):
     def to_toml(self) -> str:
         """TOML that `load` reads back; options that are None are left out."""
         return tomli_w.dumps(_without_none(self.model_dump()))
+
+
+def _grid(part: Part) -> Part:
+    """A grid with every option written out."""
+    name, rest = part.get("name"), {k: v for k, v in part.items() if k != "name"}
+    if name not in GRIDS:
+        raise unknown("grid", str(name), GRIDS)
+    known = options.from_signature(GRIDS[name], ("schedule", "n", "begin"))
+    return {"name": name, **options.check(known, rest, "sampling.grid").model_dump()}
 
 
 def _without_none(value: Any) -> Any:

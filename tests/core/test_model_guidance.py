@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from suffuse import SuffuseError, plugins, recipe
-from suffuse.diffusion import guidance, sample
+from suffuse.diffusion import grids, guidance, sample
 from suffuse.diffusion.noise import Noise
 from suffuse.model import Model
 
@@ -106,6 +106,16 @@ def test_the_recipe_says_what_guides(toy):
     np.testing.assert_array_equal(np.stack(by_recipe), np.stack(by_call))
     default = kept.sample(2, steps=4, arm="left", guidance_by="classifier-free")
     np.testing.assert_array_equal(np.stack(default), np.stack(plain.sample(2, steps=4, arm="left")))
+
+
+def test_the_recipe_says_how_steps_are_spread(toy):
+    kept = made(**{"sampling.grid.name": "balanced", "sampling.grid.shift": 4})
+    assert kept.recipe.sampling.grid == {"name": "balanced", "shift": 4.0}
+    asked = grids.balanced(kept.schedule, 6, shift=4.0)[:-1]
+    np.testing.assert_array_equal(kept.plan(steps=6).t, asked)
+    np.testing.assert_array_equal(kept.plan(steps=6, grid="uniform").t, 1 - np.arange(6) / 6)
+    own = made().plan("dpmpp-2m", 6).t  # of another solver
+    np.testing.assert_array_equal(kept.plan("dpmpp-2m", 6).t, own)
 
 
 @pytest.mark.parametrize(

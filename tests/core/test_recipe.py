@@ -66,6 +66,8 @@ def test_an_element_of_a_list_is_set_by_its_index(toy):
         ({"schedule.shift": "far"}, "schedule.shift"),
         ({"conditions.arm.name": "lable"}, "did you mean 'label'"),
         ({"sampling.solver.name": "dimm"}, "did you mean 'ddim'"),
+        ({"sampling.grid": "balance"}, "did you mean 'balanced'"),
+        ({"sampling.grid.name": "balanced", "sampling.grid.shfit": 3}, "did you mean"),
         ({"evaluators.0.samples": 4}, "evaluators.0"),
         ({"evaluators.resamples": 4}, "is a list"),
         ({"summary.text": 4}, "is a value"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 
 from suffuse.diffusion import (
     Gaussian,
@@ -417,6 +418,30 @@ def test_grids_fall_from_begin_to_0(schedule, grid):
         assert times[0] == 0.8
     assert times[-1] == 0
     assert (np.diff(times) < 0).all()
+
+
+@pytest.mark.parametrize("shift", [1.0, 0.5, 6.0])
+def test_balanced_has_as_much_of_its_density_in_each_step(shift):
+    def density(lam):
+        lam = lam + math.log(shift)
+        return math.exp(-0.055 * (lam + 0.35) ** 2) / (1 + math.exp(-(lam + 2.8) / 0.5))
+
+    clock = schedules.cosine()
+    times = grids.balanced(clock, 12, shift=shift)
+    lam = clock.at(torch.from_numpy(times[1:-1])).lam.tolist()
+    held = [quad(density, a, b)[0] for a, b in zip([-15, *lam[:-1]], lam, strict=True)]
+    np.testing.assert_allclose(held, held[-1], rtol=1e-3)
+    assert abs(lam[-1] - 1.2 * math.log(12)) < 1e-6
+
+
+def test_a_grid_is_given_by_name_with_its_options():
+    asked = {"name": "balanced", "shift": 3.0}
+    plan = solvers.plan("adams", schedules.cosine(), steps=9, grid=asked)
+    np.testing.assert_array_equal(plan.t, grids.balanced(schedules.cosine(), 9, shift=3.0)[:-1])
+    with pytest.raises(SuffuseError, match="did you mean 'balanced'"):
+        solvers.plan("adams", schedules.cosine(), grid={"name": "balance"})
+    with pytest.raises(SuffuseError, match="above 0"):
+        grids.balanced(schedules.cosine(), 9, shift=0.0)
 
 
 # The loop

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from suffuse.diffusion.schedules import Schedule
-from suffuse.errors import unknown
+from suffuse.errors import SuffuseError, unknown
 
 __all__ = [
     "GRIDS",
@@ -53,21 +53,31 @@ _PASSED = np.concatenate([[0.0], np.cumsum(_DENSITY[1:] + _DENSITY[:-1])])
 _PASSED /= _PASSED[-1]
 
 
-def balanced(schedule: Schedule, n: int, begin: float = 1.0) -> Array:
+def balanced(schedule: Schedule, n: int, begin: float = 1.0, shift: float = 1.0) -> Array:
     """The default: steps as dense as the estimate of standardised data changes, to a λ by n.
 
     The density of levels is e^{−0.055 (λ + 0.35)²} sigmoid((λ + 2.8)/0.5): thinner towards clean
     data, and none where nothing of the data shows. The last level before clean data is
     λ = 1.2 log n, since what that last step leaves out should fall as the rest does. Nothing but
     λ(begin) is asked of the schedule. Why: docs/decisions.md.
+
+    Args:
+        shift: the density of λ + log(shift) instead. Above 1 steps are nearer to noise, for states
+            whose elements repeat each other, which show what they are through more of it.
+
+    Raises:
+        SuffuseError: for a shift that is not above 0.
     """
+    if not shift > 0:
+        raise SuffuseError(f"the shift of a grid is above 0, and {shift} is not")
     start = float(schedule.at(begin).lam)
     if start > 6:  # all but clean
         return _times(schedule, np.linspace(start, start + 1, n), begin)
-    passed = float(np.interp(start, _LAM, _PASSED))
+    levels = _LAM - math.log(shift)
+    passed = float(np.interp(start, levels, _PASSED))
     top = max(1.2 * math.log(n / (1 - passed)), start + 1, -1.0)
-    places = np.linspace(passed, np.interp(top, _LAM, _PASSED), n)
-    return _times(schedule, np.interp(places, _PASSED, _LAM), begin)
+    places = np.linspace(passed, np.interp(top, levels, _PASSED), n)
+    return _times(schedule, np.interp(places, _PASSED, levels), begin)
 
 
 def karras(

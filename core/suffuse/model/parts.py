@@ -209,7 +209,7 @@ class Parts:
         solver: str | Mapping[str, Any] | None = None,
         steps: int | None = None,
         *,
-        grid: str | Sequence[float] | None = None,
+        grid: str | Mapping[str, Any] | Sequence[float] | None = None,
         begin: float = 1.0,
     ) -> Any:
         """The sampler's table: the recipe's, but for what is given here.
@@ -219,8 +219,8 @@ class Parts:
                 that `tune` made; for a product of processes also a mapping from the names of its
                 parts to these.
             steps: the most network calls.
-            grid: a name in `suffuse.diffusion.grids.GRIDS`, or times falling from 1 to 0; the
-                solver's own where None.
+            grid: a name in `suffuse.diffusion.grids.GRIDS`, such a "name" with options, or times
+                falling from 1 to 0. Where None, the recipe's; the solver's own for another solver.
             begin: the time to begin at; below 1 for states that are noised in part.
 
         Returns:
@@ -229,6 +229,8 @@ class Parts:
         part: Mapping[str, Any] = self.recipe.sampling.solver
         if solver is not None:
             part = {"name": solver} if isinstance(solver, str) else solver
+        elif grid is None:
+            grid = self.recipe.sampling.grid
         steps = self.recipe.sampling.steps if steps is None else steps
         if part.get("name") == TUNED:
             return self._tuned(steps)
@@ -246,7 +248,7 @@ class Parts:
         part: Mapping[str, Any],
         process: Process,
         steps: int,
-        grid: str | Sequence[float] | None,
+        grid: str | Mapping[str, Any] | Sequence[float] | None,
         begin: float,
     ) -> Plan:
         chosen = plugins.resolve("solver", part, where="solver")

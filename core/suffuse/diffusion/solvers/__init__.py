@@ -14,7 +14,7 @@ Grids are times [n + 1] falling to 0; a matrix [n + 1, *axes] gives every frame 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def plan(
     schedule: Schedule | None = None,
     *,
     steps: int = 20,
-    grid: str | Array | Sequence[float] | None = None,
+    grid: str | Mapping[str, Any] | Array | Sequence[float] | None = None,
     begin: float = 1.0,
     **options: Any,
 ) -> Plan:
@@ -128,8 +128,9 @@ def plan(
         solver: a name in `ALL`, or a function (schedule, grid, **options) -> Plan.
         schedule: the schedule of the model.
         steps: the most calls of the network; not used where `grid` holds times.
-        grid: a name in `grids.GRIDS`, or times falling to 0, [n + 1] or [n + 1, *axes]; where None,
-            the one that the solver is made for: "balanced" for the default, else "uniform".
+        grid: a name in `grids.GRIDS`, such a "name" with the grid's options, or times falling to 0,
+            [n + 1] or [n + 1, *axes]; where None, the one that the solver is made for: "balanced"
+            for the default, else "uniform".
         begin: the time at which sampling starts; below 1 for image-to-image.
         options: the solver's own.
 
@@ -149,10 +150,12 @@ def plan(
     assert not isinstance(solver, str)
     if grid is None:
         grid = getattr(solver, "grid", "uniform")  # a plain function need not say
-    if not isinstance(grid, str):
+    if not isinstance(grid, str | Mapping):
         return solver(schedule, np.asarray(grid, dtype=np.float64), **options)
-    if grid not in GRIDS:
-        raise unknown("grid", grid, GRIDS)
+    chosen = {"name": grid} if isinstance(grid, str) else dict(grid)
+    name = str(chosen.pop("name", ""))
+    if name not in GRIDS:
+        raise unknown("grid", name, GRIDS)
     if not 1 <= steps <= 100_000 or not 0 < begin <= 1:
         raise SuffuseError(
             "sampling takes 1 step or more, up to 100,000, from a time in (0, 1]; given "
@@ -162,7 +165,7 @@ def plan(
     def of(n: int) -> Plan:
         assert schedule is not None
         assert not isinstance(solver, str)
-        return solver(schedule, GRIDS[grid](schedule, n, begin), **options)
+        return solver(schedule, GRIDS[name](schedule, n, begin, **chosen), **options)
 
     # Steps cost different numbers of calls (one from pure noise, several in the middle), so the
     # method's own rule is a first guess.
