@@ -22,6 +22,12 @@ def test_a_value_where_there_never_was_one_is_unusual(value, rng):
     assert detector.predict(new)[2] == -1
 
 
+def test_a_path_in_place_of_a_table_is_refused():
+    for kind in (DiffusionDetector, DiffusionImputer):
+        with pytest.raises(TableError, match="read a file first, as by"):
+            kind().fit("a.csv")
+
+
 def test_the_largest_numbers_are_numbers(rng):
     X = rng.normal(size=(60, 2))
     X[:, 1] = np.where(np.arange(60) % 2, 1.7e308, -1.7e308)

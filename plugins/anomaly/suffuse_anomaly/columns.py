@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ NAMED = 8
 
 def table_columns(estimator: Any, X: Any, *, reset: bool) -> dict[str, Any]:
     """Checked columns of what scikit-learn's callers give; sets what it learned of their names."""
+    if isinstance(X, str | PathLike):
+        raise TableError(
+            f"a table is an array or a data frame; given the text {str(X)!r}: read a file "
+            "first, as by pandas.read_csv"
+        )
     if not isinstance(X, pd.DataFrame) and hasattr(X, "to_pandas"):
         X = X.to_pandas()
     if isinstance(X, list | tuple):

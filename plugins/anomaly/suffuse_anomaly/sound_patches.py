@@ -93,10 +93,12 @@ class SoundPatchDetector(PatchDetector):
 
     def place(self, sound: Any, heat: Floats) -> dict[str, float]:
         """The seconds, hertz and nats of the hottest place of a sound's heat map."""
-        _, hertz, seconds = spectrogram(*sound_of(sound))
+        samples, rate = sound_of(sound)
+        _, hertz, seconds = spectrogram(samples, rate)
         band, column = np.unravel_index(heat.argmax(), heat.shape)
         return {
-            "seconds": max(0.0, float(seconds[column])),  # the first begins before the sound
+            # the first and the last column reach beyond the sound
+            "seconds": float(np.clip(seconds[column], 0, len(samples) / rate)),
             "hertz": float(hertz[band]),
             "nats": float(heat[band, column]),
         }
