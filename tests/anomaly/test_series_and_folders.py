@@ -30,7 +30,7 @@ def pulse(rng, tmp_path):
 
 
 def test_a_series_is_learned_and_scored(pulse):
-    assert "400 moments of 1 channels" in said(
+    assert "400 moments of 1 channel," in said(
         f"anomaly fit {pulse}/pulse.csv --series --out {pulse}/m"
     )
     line = f"score {pulse}/new.csv --model {pulse}/m -o {pulse}/s.csv --explain --report {pulse}/r"
@@ -124,7 +124,7 @@ def test_a_model_of_the_domain_is_kept_and_judges(tmp_path):
             turned.save(tmp_path / name / f"{i}.png")
     (tmp_path / "new" / "broken.png").write_bytes(b"no picture")
     line = f"anomaly fit {tmp_path}/usual --model image/digits --out {tmp_path}/m"
-    assert "24 files in" in said(line)
+    assert "24 things in" in said(line)
     line = f"score {tmp_path}/new --model {tmp_path}/m -o {tmp_path}/s.csv"
     assert "left out" in said(f"{line} --explain --report {tmp_path}/r.html")
     scores = pd.read_csv(tmp_path / "s.csv")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suffuse.cli.files import found, read, readable
+from suffuse.cli.files import found, read, read_each, readable
 from suffuse.errors import SuffuseError
 
 
@@ -78,3 +78,21 @@ def test_places_without_files_are_told(tmp_path):
     ):
         with pytest.raises(SuffuseError, match=said):
             found(paths, Texts())
+
+
+class Lines(Texts):
+    def read_all(self, path: Path) -> list[tuple[str, str]]:
+        return [(f"line {i}", line) for i, line in enumerate(self.read(path).splitlines(), 1)]
+
+
+def test_of_a_file_that_holds_many_objects_all_are_read(tmp_path, capsys):
+    files(tmp_path, a="one\ntwo", b="bad", c="three")
+    paths = found([tmp_path], Lines())
+    names, objects = read_each(paths, Lines(), tmp_path)
+    assert objects == ["one", "two", "three"]
+    assert names == ["a.txt: line 1", "a.txt: line 2", "c.txt"]
+    assert "b.txt is damaged" in capsys.readouterr().err
+    assert read_each(paths, Texts(), tmp_path) == (["a.txt", "c.txt"], ["one\ntwo", "three"])
+    assert read_each(paths[:1], Lines(), paths[0])[0] == ["a.txt: line 1", "a.txt: line 2"]
+    with pytest.raises(SuffuseError, match="is damaged"):
+        read_each([tmp_path / "b.txt"], Lines(), tmp_path)

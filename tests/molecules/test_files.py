@@ -90,3 +90,15 @@ def test_graphs_of_noise_are_drawn_and_written(graph, tmp_path):
 def test_other_suffixes_are_refused(made, tmp_path):
     with pytest.raises(SuffuseError, match=r"written as \.sdf, \.smi, \.csv"):
         Files().write(made[0], tmp_path / "x.pdb", {})
+
+
+def test_every_molecule_of_a_file_is_read_with_its_name(tmp_path, caplog):
+    (tmp_path / "a.smi").write_text("CCO ethanol\nnonsense\nc1ccccc1\n")
+    names, mols = zip(*Files().read_all(tmp_path / "a.smi"), strict=True)
+    assert names == ("ethanol", "line 3")
+    assert [canonical(mol) for mol in mols] == ["CCO", "c1ccccc1"]
+    assert "line 2" in caplog.text
+    Files().write_all(mols, tmp_path / "b.sdf", [{}, {}])
+    again = [mol for _, mol in Files().read_all(tmp_path / "b.sdf")]
+    assert [mol.GetNumAtoms() for mol in again] == [3, 6]
+    assert again[0].GetNumConformers() == 1

@@ -11,7 +11,7 @@ import click
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Renderer
 
-__all__ = ["found", "new_folder", "read", "readable"]
+__all__ = ["found", "new_folder", "read", "read_each", "readable"]
 
 
 def readable(path: Path, renderer: Renderer) -> bool:
@@ -73,6 +73,39 @@ def read(files: Sequence[Path], renderer: Renderer) -> tuple[list[Path], list[An
     if not kept:
         raise SuffuseError(f"none of the {len(files)} files can be read")
     return kept, objects
+
+
+def read_each(
+    files: Sequence[Path], renderer: Renderer, source: Path
+) -> tuple[list[str], list[Any]]:
+    """As `read`, but of files that hold many objects all; and what to call each within `source`.
+
+    Raises:
+        SuffuseError: where none can be read.
+    """
+    if not hasattr(renderer, "read_all"):
+        kept, objects = read(files, renderer)
+        return [_within(path, source) for path in kept], objects
+    names: list[str] = []
+    objects = []
+    for path in files:
+        try:
+            inside = renderer.read_all(path)
+        except SuffuseError as error:
+            if len(files) == 1:
+                raise
+            click.echo(f"left out: {error}", err=True)
+            continue
+        many = len(inside) > 1
+        names += [_within(path, source) + (f": {name}" if many else "") for name, _ in inside]
+        objects += [one for _, one in inside]
+    if not objects:
+        raise SuffuseError(f"none of the {len(files)} files can be read")
+    return names, objects
+
+
+def _within(path: Path, source: Path) -> str:
+    return str(path.relative_to(source)) if source.is_dir() else path.name
 
 
 def new_folder(out: Path) -> None:

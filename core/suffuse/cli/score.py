@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from suffuse.cli.files import found, read
+from suffuse.cli.files import found, read_each
 from suffuse.errors import SuffuseError
 
 
@@ -67,16 +67,14 @@ def score(
             f"--explain and --report are for models of plugins that explain, and {model!r} is a "
             "model of the core's: leave them out"
         )
-    files, objects = read(found([source], loaded.renderer), loaded.renderer)
+    names, objects = read_each(found([source], loaded.renderer), loaded.renderer, source)
     scores = loaded.score(objects, scorer, seed=seed).tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "score"])
-    for path, value in zip(files, scores, strict=True):
-        writer.writerow(
-            [path.relative_to(source) if source.is_dir() else path.name, f"{value:.6g}"]
-        )
+    for name, value in zip(names, scores, strict=True):
+        writer.writerow([name, f"{value:.6g}"])
     from suffuse import storage
 
     storage.write_text(out, text.getvalue())
-    click.echo(f"{len(files)} scores in {out}")
+    click.echo(f"{len(names)} scores in {out}")

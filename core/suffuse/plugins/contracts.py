@@ -213,7 +213,8 @@ class Renderer(Protocol):
     with ``whole(path)`` reads folders of which that answers True, each as one object.
 
     One with the attribute `collections`, suffixes of files that hold many objects (.csv, .sdf), has
-    ``write_all(objects, path, metadata)``, with a mapping of metadata for each object.
+    ``write_all(objects, path, metadata)``, with a mapping of metadata for each object, and perhaps
+    ``read_all(path)``: all objects of a file, each a pair of its name there and itself.
 
     One with ``compose(model, names)`` answers with what makes the wholes that conditions of these
     names ask for out of the model's parts (sentences of words, melodies of notes): something with

@@ -16,7 +16,7 @@ import pandas as pd
 
 import suffuse
 from suffuse import plugins
-from suffuse.cli.files import found, read
+from suffuse.cli.files import found, read, read_each
 from suffuse.errors import SuffuseError
 from suffuse_anomaly import decisions
 from suffuse_anomaly.clip_patches import ClipPatchDetector
@@ -99,9 +99,9 @@ def fit_model(
         detector.fit()
         what = f"the data of {model}"
     else:
-        _, things = read(found([data], loaded.renderer), loaded.renderer)
+        _, things = read_each(found([data], loaded.renderer), loaded.renderer, data)
         detector.fit(things)
-        what = f"{len(things)} files in {data}"
+        what = f"{len(things)} things in {data}"
     detector.save(out)
     few = decisions.if_few(len(detector.held_), "things")
     return f"learned from {what}; {' + '.join(detector.methods)}; saved in {out}.{few}"
@@ -113,7 +113,7 @@ def folder_scorer(model: Path, kind: str) -> Callable[..., str]:
 
     def score(source: Path, out: Path, *, explain: bool = False, report: Path | None = None) -> str:
         renderer = _renderer(source if source.is_dir() else source.parent)
-        files, things = read(found([source], renderer), renderer)
+        names, things = read_each(found([source], renderer), renderer, source)
         heats: list[Any] = []
 
         def judge(thing: Any) -> float:
@@ -123,7 +123,7 @@ def folder_scorer(model: Path, kind: str) -> Callable[..., str]:
             heats.append(heat)
             return score
 
-        table, things = _scores(detector, judge, files, things, source)
+        table, things = _scores(detector, judge, names, things, source)
         if heats:
             places = [_place(detector, *both) for both in zip(things, heats, strict=True)]
             shown = table.join(pd.DataFrame(places))
@@ -145,9 +145,9 @@ def model_scorer(model: Path) -> Callable[..., str]:
 
     def score(source: Path, out: Path, *, explain: bool = False, report: Path | None = None) -> str:
         renderer = detector.model.renderer
-        files, things = read(found([source], renderer), renderer)
+        names, things = read_each(found([source], renderer), renderer, source)
         table, things = _scores(
-            detector, lambda thing: float(detector.score([thing])[0]), files, things, source
+            detector, lambda thing: float(detector.score([thing])[0]), names, things, source
         )
         if explain:
             parts = detector.explain(things)
@@ -168,31 +168,31 @@ def model_scorer(model: Path) -> Callable[..., str]:
 def _scores(
     detector: PatchDetector | AnomalyDetector,
     judge: Callable[[Any], float],
-    files: Sequence[Path],
+    names: Sequence[str],
     things: Sequence[Any],
     source: Path,
 ) -> tuple[pd.DataFrame, list[Any]]:
-    """Of each file its score, its p-value, and whether it is an alarm; and what was scored.
+    """Of each thing its score, its p-value, and whether it is an alarm; and what was scored.
 
-    Files that the detector cannot judge are named on standard error and left out.
+    Those that the detector cannot judge are named on standard error and left out.
     """
-    names, scores, kept = [], [], []
-    for file, thing in zip(files, things, strict=True):
+    named, scores, kept = [], [], []
+    for name, thing in zip(names, things, strict=True):
         try:
             scores.append(judge(thing))
         except SuffuseError as error:
-            if len(files) == 1:
+            if len(names) == 1:
                 raise
-            click.echo(f"left out: {file}: {error}", err=True)
+            click.echo(f"left out: {name}: {error}", err=True)
             continue
-        names.append(str(file.relative_to(source)) if source.is_dir() else file.name)
+        named.append(name)
         kept.append(thing)
     if not kept:
-        raise TableError(f"none of the {len(files)} files in {source} can be judged")
+        raise TableError(f"none of the {len(names)} things in {source} can be judged")
     score = np.array(scores)
     p_values = decisions.p_values(score, detector.held_)
     alarm = (score > detector.threshold_).astype(int)
-    table = pd.DataFrame({"file": names, "score": score, "p_value": p_values, "alarm": alarm})
+    table = pd.DataFrame({"file": named, "score": score, "p_value": p_values, "alarm": alarm})
     return table, kept
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ from .reading import _lines, read
 from .space import in_space
 
 __all__ = ["Files", "is_valid", "posed", "shapes", "smiles"]
+
+logger = logging.getLogger("suffuse_molecules")
 
 _COLUMNS = ("logp", "qed", "tpsa", "sa", "weight", "rings")
 _LARGEST = 6000  # pixels along a sheet
@@ -100,6 +103,24 @@ class Files:
         # the molecule as it stands there, with its coordinates
         found = (mol for r, mol in _lines(Path(path), None) if r.line == record.line)
         return next(mol for mol in found if mol is not None)
+
+    def read_all(self, path: Path) -> list[tuple[str, Chem.Mol]]:
+        """Every molecule of a file, as `read` reads one, and its name there, else its line.
+
+        What cannot be taken is told of in the log.
+
+        Raises:
+            SuffuseError: where there is none.
+        """
+        found = read(path)
+        if found.skipped:
+            logger.warning("%s", found.account())
+        mols = [known(record.smiles) for record in found.records]
+        if Path(path).suffix.lower() == ".sdf":
+            taken = {record.line for record in found.records}
+            mols = [mol for record, mol in _lines(Path(path), None) if record.line in taken]
+        names = [record.name or f"line {record.line}" for record in found.records]
+        return list(zip(names, mols, strict=True))
 
     def metadata(self, path: Path) -> Mapping[str, str]:
         """The data fields of the first molecule of an SDF; of other files there are none."""
