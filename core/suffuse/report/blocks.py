@@ -251,7 +251,7 @@ class Tiles(Block):
                 if cell.image is not None:
                     width, height = _png_size(cell.image)
                     ratios.append(width / max(height, 1))
-        return round(30 * min(max(ratios), 6))
+        return round(30 * min(max(ratios), 12))
 
     def image(self, cell: Cell) -> Markup:
         if cell.image is None:
