@@ -166,6 +166,21 @@ def test_guidance_and_solver_with_options_are_kept_in_the_file(made, tmp_path):
     assert found == pytest.approx(first["point"], abs=1e-5)
 
 
+def test_samples_take_their_steps_as_the_recipe_spreads_them(toy, tmp_path):
+    spread = ["--set", "sampling.grid.name=balanced", "--set", "sampling.grid.shift=4"]
+    where, one, again = (tmp_path / name for name in ("run", "one.json", "again.json"))
+    assert run("train", "toy/spiral", "--out", str(where), *TINY, *spread)[0] == 0
+    words = ["--steps", "4", "--arm", "left", "-n", "1"]
+    assert run("sample", str(where), *words, "-o", str(one))[0] == 0
+    model = suffuse.load(where)
+    point = json.loads(one.read_text())["point"]
+    assert point == pytest.approx(list(model.sample(1, steps=4, arm="left")[0]), abs=1e-5)
+    usual = model.sample(1, steps=4, arm="left", grid="balanced")[0]
+    assert point != pytest.approx(list(usual), abs=1e-5)
+    assert run("sample", "--from", str(one), "-o", str(again))[0] == 0
+    assert json.loads(again.read_text())["point"] == pytest.approx(point, abs=1e-5)
+
+
 def test_a_file_is_remade_only_with_the_weights_that_made_it(made, tmp_path):
     one = tmp_path / "one.json"
     assert run("sample", str(made), "-n", "1", "-o", str(one))[0] == 0

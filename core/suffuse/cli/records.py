@@ -62,7 +62,7 @@ def _checked(text: str | None) -> dict[str, Any] | None:
         model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
         solver: dict[str, Any] | str
         steps: int = Field(ge=1)
-        grid: str | list[float] | None
+        grid: str | dict[str, Any] | list[float] | None
         guidance: float
         guidance_by: list[dict[str, Any]] = []
         negative: dict[str, str] | None = None

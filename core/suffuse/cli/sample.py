@@ -355,6 +355,8 @@ def _full(model: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with the model's own where none was given, so that a record is complete."""
     usual = model.recipe.sampling
     own = {name: getattr(usual, name) for name in SETTINGS}
+    if settings["solver"] is None:
+        own["grid"] = usual.grid
     return {key: own.get(key) if value is None else value for key, value in settings.items()}
 
 
