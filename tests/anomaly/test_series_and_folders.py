@@ -130,7 +130,7 @@ def test_a_model_of_the_domain_is_kept_and_judges(tmp_path):
     scores = pd.read_csv(tmp_path / "s.csv")
     assert scores["file"][scores["score"].idxmax()] == "27.png"
     assert list(scores) == ["file", "score", "p_value", "alarm", "most unusual at", "adds"]
-    assert "The most unusual files" in (tmp_path / "r.html").read_text()
+    assert "The most unusual things" in (tmp_path / "r.html").read_text()
 
 
 @pytest.mark.parametrize(

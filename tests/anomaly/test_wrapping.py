@@ -123,3 +123,25 @@ def test_the_command_scores_a_folder_by_any_model(model, digits, tmp_path):
 def test_a_name_is_no_model():
     with pytest.raises(SuffuseError, match="a detector wraps a model"):
         AnomalyDetector("image/digits")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"method": ["knn-time"]}, "no method"),
+        ({"batch": "x"}, "batch is a whole number, 1 or more; given 'x'"),
+        ({"seed": -1}, "seed is a whole number, 0 or more; given -1"),
+        ({"n_neighbors": 0}, "n_neighbors is a whole number"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, words, model):
+    with pytest.raises(SuffuseError, match=words):
+        AnomalyDetector(model, **settings)
+
+
+def test_what_is_no_list_of_objects_is_refused(detector, digits):
+    for given in (digits[0], "a.png", None):
+        for ask in (detector.fit, detector.score, detector.explain, detector.heat_map):
+            if given is not None or ask != detector.fit:
+                with pytest.raises(SuffuseError, match="as a list, one alone too; given"):
+                    ask(given)

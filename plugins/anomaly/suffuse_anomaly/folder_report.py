@@ -79,16 +79,16 @@ def write_sheet(
     source: Path,
 ) -> None:
     """Write one HTML file of things judged by a model, as `write_folder`, drawn by its renderer."""
-    page = _page(detector, scores, source, "files")
+    page = _page(detector, scores, source, "things")
     order = np.argsort(-scores["score"].to_numpy(), kind="stable")[:SHOWN]
-    section = page.section("The most unusual files", number=1, lead=_SCORE)
+    section = page.section("The most unusual things", number=1, lead=_SCORE)
     captions = [f"{scores['score'].iloc[i]:.3g}" for i in order]
     sheet = detector.model.renderer.sheet([things[i] for i in order], captions)
     names = ", ".join(f"`{scores['file'].iloc[i]}`" for i in order)
     told = f"The highest scores, the highest first, and below each the score: {names}."
-    section.figure(sheet, "the most unusual files", told)
+    section.figure(sheet, "the most unusual things", told)
     _rest(page, scores)
-    _how(page, detector, "files", " and ".join(detector.methods))
+    _how(page, detector, "things", " and ".join(detector.methods))
     page.write(path)
 
 
@@ -99,7 +99,7 @@ _SCORE = (
 
 
 _PLACE = (
-    "Where a file is most unusual is told by its place in what the model sees, counted from 0: of "
+    "Where a thing is most unusual is told by its place in what the model sees, counted from 0: of "
     "a picture the row and the column, of a molecule the atom; beside it what it adds to the score."
 )
 

@@ -15,7 +15,7 @@ loss elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -84,10 +84,14 @@ class AnomalyDetector:
                 f"{type(model).__name__}"
             )
         known = {"auto", "knn-time", "loss", *(e.name for e in plugins.entries("scorer"))}
-        if method not in known:
-            raise unknown("method", method, known)
+        if not isinstance(method, str) or method not in known:
+            raise unknown("method", str(method), known)
         self.model, self.method, self.n_neighbors = model, method, n_neighbors
         self.seed, self.batch = seed, batch
+        for name, least in (("n_neighbors", 1), ("seed", 0), ("batch", 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, int | np.integer) and value >= least):
+                raise SuffuseError(f"{name} is a whole number, {least} or more; given {value!r}")
         gaussian = isinstance(model.process, Gaussian) and isinstance(model.shape, tuple)
         if method not in ("auto", "knn-time", "loss") and not gaussian:
             raise SuffuseError(
@@ -107,7 +111,7 @@ class AnomalyDetector:
                 are neighbours too. Without them the model's own data serve: those of its training
                 split as neighbours, those of its test split for calibration.
         """
-        near = normal
+        near = normal = None if normal is None else _listed(normal)
         if normal is None:
             test, train = self.model.dataset("test"), self.model.dataset("train")
             normal = [test[i].data for i in _spread(len(test), CALIBRATE)]
@@ -213,9 +217,9 @@ class AnomalyDetector:
 
     def score(self, objects: Sequence[Any]) -> Floats:
         """How unusual each object is, in nats, [N]; higher is more unusual. Fits where it must."""
+        objects = _listed(objects)
         if not hasattr(self, "held_"):
             self.fit()
-        objects = list(objects)
         if not objects:
             return np.zeros(0)
         return self._nats(self._mean(self._raw(objects)))
@@ -240,7 +244,7 @@ class AnomalyDetector:
         Raises:
             SuffuseError: where a method in use cannot be told by places.
         """
-        objects = list(objects)
+        objects = _listed(objects)
         sizes = self.model.sizes(objects) if objects else None
         ragged = isinstance(self.model.encoder, RaggedEncoder)
         able = ("knn-time", "loss") if ragged else ("knn-time", *PLACES)
@@ -319,7 +323,7 @@ class AnomalyDetector:
             )
         scorer = SCORES[name](self.model.denoiser(), self.model.schedule)
         return self._by_batch(
-            list(objects),
+            _listed(objects),
             lambda x, given: scorer.elements(x, seed=self.seed, **given).mean((1, 2)),
         )
 
@@ -379,6 +383,15 @@ def _numbers(state: Any) -> Tensor:
     if not state.is_floating_point():
         state = functional.one_hot(state.long().clamp(0, TOKENS - 1), TOKENS)
     return state.flatten(1).float()
+
+
+def _listed(objects: Any) -> list[Any]:
+    """Objects as a list; one alone, a path or nothing is none."""
+    if isinstance(objects, str | PathLike) or not isinstance(objects, Iterable):
+        raise SuffuseError(
+            f"objects are given as a list, one alone too; given {type(objects).__name__}"
+        )
+    return list(objects)
 
 
 def _spread(n: int, most: int) -> list[int]:
