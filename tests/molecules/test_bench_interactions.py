@@ -55,6 +55,28 @@ def test_the_kernel_weighs_molecules_by_their_similarity():
     assert unknown == pytest.approx(6)  # nothing is known of that protein
 
 
+def test_docking_is_compared_on_the_same_complexes():
+    def answer(first, seconds, failed=()):
+        return {"distances": [first, 1.0], "failed": list(failed), "seconds": seconds}
+
+    rows = [
+        {"suffuse": answer(1.0, 2.0), "Vina": answer(3.0, 8.0, ["clash"])},
+        {"suffuse": answer(1.5, 2.0, ["clash"]), "Vina": answer(1.0, 8.0)},
+        {"suffuse": answer(5.0, 4.0), "Vina": answer(6.0, 12.0)},
+    ]
+    found = {metric.name: metric for metric in bench.judged_poses(rows)}
+    shares = {name: round(3 * metric.value / 100) for name, metric in found.items()}
+    assert shares["suffuse, first under 2 Å"] == 2
+    assert shares["Vina, first under 2 Å"] == 1
+    assert shares["suffuse, any of nine under 2 Å"] == 3
+    assert shares["Vina, first passes all checks"] == 2
+    more = found["more first poses under 2 Å"]
+    assert (more.value, more.low, more.high) == pytest.approx((1 / 3, 0, 1))
+    assert found["time of Vina over ours"].value == pytest.approx(4)
+    alone = bench.judged_poses([{"suffuse": row["suffuse"]} for row in rows])
+    assert len(alone) == 4
+
+
 def test_intervals_draw_what_was_held_out_together():
     order = np.random.default_rng(0)
     unit = np.repeat(np.arange(8), 25)
@@ -92,7 +114,7 @@ def test_cold_splits_share_no_molecule_or_protein(data_folder, held_out):
 
 
 def test_complexes_of_the_archive_lie_in_their_pockets(data_folder):
-    name, mol, receptor = next(bench.Poses("t", "m", 0, each=1)._complexes())
+    name, mol, receptor = next(bench.Poses("t", "m", 0, each=1).complexes())
     assert name.startswith("cdk8")
     x = mol.GetConformer().GetPositions()
     nearest = np.linalg.norm(receptor.x.numpy()[:, None] - x, axis=-1).min()

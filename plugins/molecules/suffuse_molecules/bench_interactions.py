@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ from .torsion_fit import compared
 from .torsional import load
 from .vina import dock_with_vina
 
-__all__ = ["Affinities", "Poses", "Torsions", "interactions"]
+__all__ = ["Affinities", "Poses", "Torsions", "interactions", "judged_poses"]
 
 _PACKAGE = "suffuse_molecules"
 _NEAR = 2.0  # Å
@@ -97,10 +98,12 @@ class Torsions:
 class Poses:
     """Redocking: ligands from their SMILES into the pockets that they were taken from.
 
+    By this package's search and, of the same ligands, by Vina itself.
+
     Args:
-        group: a folder of the archive: "jacs_set", on which the ranking was chosen, or "merck".
+        group: folders of the archive: "jacs_set", on which the ranking was chosen, "merck", or "".
         each: ligands of each protein, evenly spaced in its file.
-        vina: Vina itself, at its usual exhaustiveness, instead of this package's search.
+        exhaustiveness: of Vina, whose own default is 8.
         padding: of the box about the ligand, in Å.
     """
 
@@ -109,49 +112,57 @@ class Poses:
     seed: int
     group: str = "merck"
     each: int = 2
-    vina: bool = False
+    exhaustiveness: int = 8
     padding: float = 4.0
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "rdkit", "vina")
 
     def run(self, context: Context) -> Result:
         """Shares of ligands with a pose under 2 Å and of first poses that pass all checks; time."""
-        first, best, sound, seconds, rows = 0, 0, 0, [], []
+        rows = []
         try:
-            for name, mol, receptor in self._complexes():
-                box = Box.about(mol.GetConformer().GetPositions(), self.padding)
-                begin = time.process_time()
-                plain = Chem.MolFromSmiles(Chem.MolToSmiles(mol))
-                poses = self._docked(plain, receptor, box)
-                seconds.append(time.process_time() - begin)
-                far = [_distance(pose.mol, mol) for pose in poses]
-                bad = failed(poses[0].mol, receptor, plain, strain(plain))
-                first += far[0] < _NEAR
-                best += min(far) < _NEAR
-                sound += not bad
-                rows.append({"complex": name, "distances": far, "failed": list(bad)})
+            for name, mol, receptor in self.complexes():
+                rows.append({"complex": name, **self.redocked(mol, receptor)})
         except SuffuseError as error:
-            return Result([], note=str(error))
-        return Result(
-            [
-                share("first under 2 Å", first, len(rows), "Ligands of one protein are alike."),
-                share("any of nine under 2 Å", best, len(rows)),
-                share("first passes all checks", sound, len(rows)),
-                _median("seconds of a thread", seconds, "s"),
-            ],
-            detail={"complexes": rows},
-        )
+            if not rows:
+                return Result([], note=str(error))
+        return Result(judged_poses(rows), detail={"complexes": rows})
 
-    def _docked(self, mol: Chem.Mol, receptor: Receptor, box: Box) -> list[Pose]:
-        if self.vina:
-            return dock_with_vina(mol, receptor, box, seed=self.seed)
-        return dock(mol, receptor, box, seed=self.seed)
+    def redocked(self, mol: Chem.Mol, receptor: Receptor) -> dict[str, dict[str, Any]]:
+        """By method, the distances of its poses in Å, the checks that fail and seconds of a thread.
 
-    def _complexes(self) -> Iterator[tuple[str, Chem.Mol, Receptor]]:
+        Without the packages of Vina there is no second one.
+        """
+        box = Box.about(mol.GetConformer().GetPositions(), self.padding)
+        plain = Chem.MolFromSmiles(Chem.MolToSmiles(mol))
+        sound = strain(plain)
+
+        def by_vina() -> list[Pose]:
+            more = self.exhaustiveness
+            return dock_with_vina(plain, receptor, box, seed=self.seed, exhaustiveness=more)
+
+        found = {}
+        for name, search in (
+            ("suffuse", lambda: dock(plain, receptor, box, seed=self.seed)),
+            ("Vina", by_vina),
+        ):
+            if name == "Vina" and not all(find_spec(package) for package in ("vina", "meeko")):
+                continue
+            begin = time.process_time()
+            poses = search()
+            found[name] = {
+                "seconds": time.process_time() - begin,
+                "distances": [_distance(pose.mol, mol) for pose in poses],
+                "failed": list(failed(poses[0].mol, receptor, plain, sound)),
+            }
+        return found
+
+    def complexes(self) -> Iterator[tuple[str, Chem.Mol, Receptor]]:
+        """Name, ligand as it lies in the complex, and receptor."""
         with zipfile.ZipFile(_file("binding_poses.zip")) as archive:
             inside = sorted(archive.namelist())
             for entry in inside:
                 protein = entry.replace("_ligands.sdf", "_protein.pdb")
-                if not entry.startswith(f"{self.group}/") or protein == entry:
+                if not entry.startswith(self.group) or protein == entry:
                     continue
                 with tempfile.TemporaryDirectory() as folder:
                     receptor = read_receptor(archive.extract(protein, folder))
@@ -164,6 +175,46 @@ class Poses:
                     i = (2 * k + 1) * len(mols) // (2 * self.each)
                     name = Path(entry).name.removesuffix("_ligands.sdf")
                     yield f"{name} {i + 1}", mols[i], receptor
+
+
+def judged_poses(rows: Sequence[dict[str, Any]]) -> list[Metric]:
+    """Figures of redocked complexes by method, and of both on the same complexes.
+
+    Args:
+        rows: of `Poses.redocked`.
+    """
+    metrics = []
+    hits, seconds = {}, {}
+    for name in ("suffuse", "Vina"):
+        own = [row[name] for row in rows if name in row]
+        if not own:
+            continue
+        hits[name] = np.array([one["distances"][0] < _NEAR for one in own])
+        seconds[name] = np.array([one["seconds"] for one in own])
+        best = sum(min(one["distances"]) < _NEAR for one in own)
+        sound = sum(not one["failed"] for one in own)
+        note = "Ligands of one protein are alike."
+        metrics += [
+            share(f"{name}, first under 2 Å", int(hits[name].sum()), len(own), note),
+            share(f"{name}, any of nine under 2 Å", best, len(own)),
+            share(f"{name}, first passes all checks", sound, len(own)),
+            _median(f"{name}, seconds of a thread", seconds[name], "s"),
+        ]
+    if len(hits) == 2:
+        more = hits["suffuse"].astype(float) - hits["Vina"]
+        found = stats.bootstrap(np.mean, more, method="percentile", seed=0)
+        metrics += [
+            Metric(
+                "more first poses under 2 Å",
+                found.value,
+                found.low,
+                found.high,
+                "higher",
+                len(more),
+            ),
+            _median("time of Vina over ours", seconds["Vina"] / seconds["suffuse"], ""),
+        ]
+    return metrics
 
 
 def _distance(pose: Chem.Mol, crystal: Chem.Mol) -> float:
@@ -310,17 +361,22 @@ def _judged(
     return Metric(name, value, min(low, value), max(high, value), better, len(wanted))
 
 
-def interactions(seeds: int = 1, ligands: int = 500) -> Iterator[Case]:
+def interactions(
+    seeds: int = 1,
+    ligands: int = 500,
+    group: str = "merck",
+    each: int = 2,
+    exhaustiveness: int = 8,
+) -> Iterator[Case]:
     """Crystal ligands, poses and affinities: an hour of one core.
 
     Args:
         seeds: of searches and splits.
         ligands: crystal ligands held out.
+        group, each, exhaustiveness: of the complexes and of Vina, see `Poses`.
     """
     for seed in range(seeds):
         yield Torsions("molecules/crystal ligands", "k = 10", seed, 10, ligands)
-        for vina in (False, True):
-            name = "Vina" if vina else "suffuse"
-            yield Poses("molecules/poses", name, seed, "merck", 2, vina)
+        yield Poses("molecules/poses", "suffuse, Vina", seed, group, each, exhaustiveness)
         for held_out in ("pairs", "molecules", "proteins"):
             yield Affinities(f"molecules/affinities, new {held_out}", "boosted", seed, held_out)

@@ -179,8 +179,8 @@ def conformers(
 
 @molecules.command("fit-torsions")
 @click.option("-o", "--out", type=_FILE, required=True, help="The folder of the model.")
-@click.option("--ligands", type=int, default=4500, show_default=True, help="The most to learn of.")
-@click.option("--steps", type=int, default=2500, show_default=True)
+@click.option("--ligands", type=int, default=30000, show_default=True, help="The most to learn of.")
+@click.option("--steps", type=int, default=4000, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def fit_torsions(out: Path, ligands: int, steps: int, seed: int) -> None:
     """Train the model of torsions on crystal ligands, those that come with biotite (an extra).

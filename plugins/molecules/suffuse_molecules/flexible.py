@@ -21,7 +21,7 @@ from torch import Tensor
 from .scoring import RADII, Kinds, Pairing
 from .so3 import rotation_of
 
-__all__ = ["Flexible", "Motion", "flexible", "kinds_of", "rotatable"]
+__all__ = ["Flexible", "Motion", "flexible", "kinds_of", "rotatable", "rotors"]
 
 _ROTATABLE = Chem.MolFromSmarts("[!$([#1])&!D1&!$(*#*)]-&!@[!$([#1])&!D1&!$(*#*)]")
 _AMIDE = Chem.MolFromSmarts("[CX3](=[OX1,SX1,NX2])-!@[#7X3]")
@@ -154,16 +154,29 @@ def rotatable(mol: Chem.Mol) -> list[tuple[int, int]]:
     return found
 
 
-def flexible(mol: Chem.Mol) -> Flexible:
-    """A molecule with hydrogens as a flexible ligand."""
-    n = mol.GetNumAtoms()
+def rotors(mol: Chem.Mol) -> tuple[list[tuple[int, int]], list[set[int]]]:
+    """The bonds that turn, each from its fixed to its moving atom, and the atoms that it turns.
+
+    The side with fewer heavy atoms turns.
+
+    >>> rotors(Chem.MolFromSmiles("CCCCCC"))
+    ([(2, 1), (2, 3), (3, 4)], [{0, 1}, {3, 4, 5}, {4, 5}])
+    """
     bonds, sides = [], []
     for a, b in rotatable(mol):
         side = _side(mol, a, b)
         if sum(mol.GetAtomWithIdx(i).GetAtomicNum() > 1 for i in side) * 2 > _heavy(mol):
-            a, b, side = b, a, set(range(n)) - side
+            a, b, side = b, a, set(range(mol.GetNumAtoms())) - side
         bonds.append((a, b))
-        sides.append([float(i in side) for i in range(n)])
+        sides.append(side)
+    return bonds, sides
+
+
+def flexible(mol: Chem.Mol) -> Flexible:
+    """A molecule with hydrogens as a flexible ligand."""
+    n = mol.GetNumAtoms()
+    bonds, parts = rotors(mol)
+    sides = [[float(i in part) for i in range(n)] for part in parts]
     heavy = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() > 1]
     moving = torch.tensor(sides).reshape(len(bonds), n)
     kinds = kinds_of(mol)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,36 +11,36 @@ import numpy as np
 import torch
 from rdkit import Chem
 from rdkit.Chem import rdMolAlign
+from torch import Tensor
 
 from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
 
 from .chemistry import quiet
 from .conformers import embedded
+from .torsion_batch import Batch, batch_of, turn
 from .torsion_data import Ligand, crystal_ligands
-from .torsion_network import Batch, TorsionNetwork, batch_of, turn
-from .torsional import CLOCK, redraw, save
-from .torus import Torus
+from .torsion_network import TorsionNetwork
+from .torsional import CLOCK, directions, kernel, redraw, save
+from .torus import wrap
 
 __all__ = ["compared", "fit", "nearest"]
 
-_PROCESS = Torus(CLOCK)
-_DECAY = 0.99
+_DECAY = 0.999
+_WARMUP = 100
 
 
 def fit(
     out: str | Path,
     *,
-    ligands: int = 6000,
-    steps: int = 3000,
-    batch: int = 24,
-    rate: float = 3e-3,
+    ligands: int = 30000,
+    steps: int = 4000,
+    batch: int = 32,
+    rate: float = 2e-3,
     seed: int = 0,
     said: Callable[[str], None] = print,
 ) -> TorsionNetwork:
     """Train on crystal ligands that are not held out, and write the averaged weights into a folder.
-
-    Molecules of like size share a batch, so that little is padded.
 
     Args:
         out: the folder; written at the end and every 250 steps.
@@ -50,8 +51,7 @@ def fit(
     """
     torch.manual_seed(seed)
     mols = [ligand.mol for ligand in crystal_ligands(ligands, held_out=False)]
-    mols.sort(key=lambda mol: mol.GetNumAtoms())
-    groups = [batch_of(mols[i : i + 64]) for i in range(0, len(mols), 64)]
+    tables: dict[int, Batch] = {}
     said(f"{len(mols)} crystal ligands")
     network = TorsionNetwork()
     mean = TorsionNetwork()
@@ -59,13 +59,15 @@ def fit(
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     losses: list[float] = []
     for step in range(steps):
-        share = 0.5 * (1 + np.cos(np.pi * step / steps)) * min(1.0, (step + 1) / 100)
+        share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / _WARMUP)
         for group in optimizer.param_groups:
             group["lr"] = rate * share
-        source = np.random.default_rng([seed, step])
-        group = groups[int(source.integers(len(groups)))]
-        rows = torch.from_numpy(source.permutation(len(group.x))[:batch])
-        loss = _loss(network, group.of(rows), Noise(seed, len(rows), first=step * 64))
+        chosen = np.random.default_rng([seed, step]).integers(len(mols), size=batch).tolist()
+        for k in chosen:
+            if k not in tables:
+                tables[k] = batch_of(mols[k])
+        noise = Noise(seed, batch, first=step * batch)
+        loss = _loss(network, Batch.together([tables[k] for k in chosen]), noise)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -83,18 +85,23 @@ def fit(
     return mean
 
 
-def _loss(network: TorsionNetwork, batch: Batch, noise: Noise) -> torch.Tensor:
-    """The squared error of the score in units of its mean square; 1 for an answer of 0."""
+def _loss(network: TorsionNetwork, batch: Batch, noise: Noise) -> Tensor:
+    """The cross-entropy of the clean angles, in nats less than without a network; below 0 learns.
+
+    The grid of turns holds the one that leads back to the clean angle. Among the angles of a grid
+    the density's shares are those of the angles, so that no integral is taken.
+    """
     u = noise.uniform((1,), step=0, stream=Stream.LEVEL)[:, 0]
-    t = 0.05 + 0.95 * u  # below 0.05 the schedule runs to σ = 0
-    sigma = CLOCK.at(t).sigma.float()
-    z = noise.normal(tuple(batch.turning.shape[1:]), step=0, stream=Stream.CORRUPT)
-    angles = _PROCESS.walk(torch.zeros_like(z), sigma[:, None], z)
-    raw = network(batch, turn(batch, batch.x, angles), sigma)
-    wanted = _PROCESS.score(angles, torch.zeros_like(angles), sigma[:, None])
-    wanted = wanted / _PROCESS.spread(sigma[:, None])
-    error = torch.where(batch.turning, (raw - wanted) ** 2, 0.0)
-    return error.sum() / batch.turning.sum()
+    u = (torch.arange(len(u)) + u) / len(u)  # levels spread evenly over the batch
+    sigma = CLOCK.at(0.05 + 0.95 * u).sigma.float()  # below 0.05 the schedule runs to σ = 0
+    z = noise.normal((int(batch.rank.max()) + 1,), step=0, stream=Stream.CORRUPT)
+    spread = sigma[batch.of]
+    angles = spread * z[batch.of, batch.rank]
+    turns = wrap(directions() - angles[:, None])
+    known = kernel(turns, spread[:, None])
+    found = network(batch, turn(batch, batch.x, angles), sigma, turns)
+    gain = (known + found).log_softmax(-1) - known.log_softmax(-1)
+    return -gain[:, int(directions().abs().argmin())].mean()
 
 
 def nearest(crystal: Chem.Mol, shaped: Chem.Mol) -> list[float]:

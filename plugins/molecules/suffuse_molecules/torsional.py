@@ -1,19 +1,36 @@
 r"""Conformers by torsional diffusion: local structures of ETKDG, torsions of a learned sampler.
 
 Bond lengths, angles and rings are those of conformers that ETKDG embeds; all torsions are then
-forgotten, and drawn anew by diffusion on the torus (`suffuse_molecules.torus`) with the score of a
-network that was trained on crystal ligands (`suffuse_molecules.torsion_network`). A state is how
-far each torsion is turned from the embedded conformer.
+forgotten, and drawn anew by diffusion on the torus (`suffuse_molecules.torus`) with a network that
+was trained on crystal ligands (`suffuse_molecules.torsion_network`). A state is how far each
+torsion is turned from the embedded conformer.
 
-Source: Jing et al., "Torsional diffusion" (2022), arXiv 2206.01729.
+Given the other noisy torsions, the clean angle θ_0 of one whose noisy angle is θ_t has the density
+
+    p(θ_0 | θ_t, others) ∝ p_σ(θ_t | θ_0) p(θ_0 | others),
+
+because each torsion walks by itself. The first factor is the wrapped normal; the network says the
+logarithm of the second, f(τ) for θ_0 = θ_t + τ, at `DIRECTIONS` equal steps of τ. The score of the
+noisy torsions follows,
+
+    ∂ log p(θ_t) / ∂θ_t = E[∂ log p_σ(θ_t | θ_0) / ∂θ_t | θ_t],
+
+but is not needed: the clean angles are drawn, and noised afresh to the next level (`renoise`). So
+what is learned is two- and threefold torsions as they are, which have no score at high noise.
+
+Source: Jing et al., "Torsional diffusion" (2022), arXiv 2206.01729, for the diffusion; the density
+instead of the score: as for tokens, Austin et al., "D3PM" (2021), arXiv 2107.03006, section 3.3.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,20 +38,80 @@ from rdkit import Chem
 from torch import Tensor
 
 from suffuse.diffusion import Noise, sample, schedules, solvers
+from suffuse.diffusion.noise import Stream
+from suffuse.diffusion.process import Registers
 from suffuse.errors import SuffuseError
 
 from .flexible import flexible, rotatable, turned
-from .torsion_network import ELEMENTS, Batch, TorsionNetwork, batch_of, turn
-from .torus import Torus
+from .torsion_batch import ELEMENTS, Batch, batch_of, turn
+from .torsion_network import TorsionNetwork
+from .torus import Torus, wrap, wrapped_normal_density
 
-__all__ = ["CLOCK", "STEPS", "knows", "load", "redraw", "sampled", "save"]
+__all__ = [
+    "CLOCK",
+    "DIRECTIONS",
+    "STEPS",
+    "Turns",
+    "kernel",
+    "knows",
+    "load",
+    "redraw",
+    "sampled",
+    "save",
+]
 
-CLOCK = schedules.geometric(sigma_min=0.05, sigma_max=np.pi)
-"""σ of the torsions, in radians."""
+CLOCK = schedules.geometric(sigma_min=0.12, sigma_max=np.pi)
+"""σ of the torsions, in radians. Those of crystals are not known to much better than 0.12."""
 
-STEPS = 20
+DIRECTIONS = 36
+"""Steps of a turn, of 10 degrees."""
+
+STEPS = 12
 _SHIPPED = Path(__file__).parent / "pretrained" / "torsions"
-_PROCESS = Torus(CLOCK)
+
+
+def kernel(turns: Tensor, sigma: Tensor) -> Tensor:
+    """log p_σ of angles that were turned so far by noise, but for a constant; both broadcast."""
+    return wrapped_normal_density(turns, sigma).clamp(min=1e-30).log()
+
+
+@dataclass(frozen=True)
+class Turns(Torus):
+    """Angles whose clean ones are drawn from a density: the estimate is its logits [B, T, K].
+
+    They are those of the turns 2π k / K from the present angle to the clean one.
+    """
+
+    laws: ClassVar[frozenset[str]] = frozenset()  # renoise alone
+
+    def estimate(self, raw: Tensor, x_t: Tensor, t: Any) -> Tensor:
+        """The logits of the density: f and the kernel."""
+        sigma = self.schedule.at(t).align(x_t).sigma[..., None]
+        return raw + kernel(directions(), sigma.to(raw.dtype))
+
+    def error(
+        self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Any, noise: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Not defined here: `suffuse_molecules.torsion_fit` trains on a grid of its own."""
+        raise NotImplementedError
+
+    def renoise(self, row: Any, registers: Registers, noise: Noise | None) -> Tensor:
+        """The clean angles drawn, and walked afresh to the time that the row reaches."""
+        assert noise is not None
+        x_t, logits = registers.states[0], registers.estimates[0]
+        u = noise.uniform(tuple(x_t.shape[1:]), step=row.index, stream=Stream.STEP)
+        share = logits.double().softmax(-1).cumsum(-1)
+        chosen = (u[..., None] * share[..., -1:] > share).sum(-1).clamp(max=DIRECTIONS - 1)
+        fresh = self.noise(noise, x_t, step=row.index, stream=Stream.CORRUPT)
+        return self.corrupt(wrap(x_t + directions()[chosen]), row.s, fresh)
+
+
+def directions() -> Tensor:
+    """The turns in [−π, π), [K]."""
+    return wrap(torch.arange(DIRECTIONS) * (2 * math.pi / DIRECTIONS))
+
+
+_PROCESS = Turns(CLOCK)
 
 
 def save(network: TorsionNetwork, path: str | Path) -> None:
@@ -100,30 +177,34 @@ def redraw(
     """
     network = network or load()
     heavy = Chem.RemoveHs(whole)
-    batch = batch_of([Chem.Mol(heavy, confId=i) for i in conformers])
-    angles = sampled(network, batch, seed, steps)
-    chain, light = flexible(whole), flexible(heavy)
-    # the same bond may be told from either side, and turns by the same angle
-    place = {frozenset(pair): i for i, pair in enumerate(light.bonds.tolist())}
-    order = [place[frozenset(pair)] for pair in chain.bonds.tolist()]
     x = np.stack([whole.GetConformer(i).GetPositions() for i in conformers])
     at = torch.tensor(x, dtype=torch.float32)
+    one = batch_of(Chem.Mol(heavy, confId=conformers[0]))
+    heavy_at = at[:, [a.GetIdx() for a in whole.GetAtoms() if a.GetAtomicNum() > 1]]
+    copies = [one._replace(x=places) for places in heavy_at]
+    angles = sampled(network, Batch.together(copies), seed, steps)
+    chain = flexible(whole)
+    # the same bond may be told from either side, and turns by the same angle
+    place = {frozenset(pair): i for i, pair in enumerate(one.bonds.tolist())}
+    order = [place[frozenset(pair)] for pair in chain.bonds.tolist()]
     moved = turned(at, chain.bonds, chain.moving, angles[:, order]).double().numpy()
     for i, positions in zip(conformers, moved, strict=True):
         whole.GetConformer(i).SetPositions(positions)
 
 
 @torch.no_grad()
-def sampled(network: TorsionNetwork, batch: Batch, seed: int, steps: int) -> Tensor:
-    """How far each torsion of each molecule is to be turned, [B, T] in radians."""
+def sampled(network: TorsionNetwork, batch: Batch, seed: int = 0, steps: int = STEPS) -> Tensor:
+    """How far each torsion of molecules with T torsions each is to be turned, [B, T] in radians."""
     h = network.embed(batch)
+    count = batch.molecules
 
     def denoiser(theta: Tensor, t: Tensor) -> Tensor:
-        sigma = CLOCK.at(t).sigma.float()
-        raw = network(batch, turn(batch, batch.x, theta), sigma, h)
-        return _PROCESS.estimate(raw, theta, t)
+        sigma = CLOCK.at(t).sigma.float().expand(count)
+        turns = directions().expand(theta.numel(), -1)
+        raw = network(batch, turn(batch, batch.x, theta.flatten()), sigma, turns, h)
+        return _PROCESS.estimate(raw.reshape(*theta.shape, -1), theta, t)
 
-    noise = Noise(seed, len(batch.x))
-    start = _PROCESS.prior(noise, tuple(batch.turning.shape[1:]))
-    plan = solvers.plan("euler-ancestral", CLOCK, steps=steps)
+    noise = Noise(seed, count)
+    start = _PROCESS.prior(noise, (len(batch.bonds) // count,))
+    plan = solvers.plan("renoise", CLOCK, steps=steps)
     return sample(denoiser, plan, x=start, process=_PROCESS, noise=noise)
