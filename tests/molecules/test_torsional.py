@@ -16,10 +16,19 @@ from suffuse.errors import SuffuseError
 from suffuse_molecules.conformers import conformers, embedded
 from suffuse_molecules.so3 import rotation_of
 from suffuse_molecules.torsion_batch import Batch, batch_of, turn
-from suffuse_molecules.torsion_data import scaffold, taken
-from suffuse_molecules.torsion_fit import _loss, nearest
+from suffuse_molecules.torsion_data import Ligand, scaffold, taken
+from suffuse_molecules.torsion_fit import _loss, compared, nearest
 from suffuse_molecules.torsion_network import TorsionNetwork
-from suffuse_molecules.torsional import CLOCK, Turns, directions, knows, load, redraw, save
+from suffuse_molecules.torsional import (
+    CLOCK,
+    SHIPPED,
+    Turns,
+    directions,
+    knows,
+    load,
+    redraw,
+    save,
+)
 
 SMILES = ["CCOC(=O)c1ccccc1", "CCCCN", "OCC(O)CNc1ccncc1"]
 
@@ -175,6 +184,19 @@ def test_distances_to_a_crystal_are_symmetric_and_aligned() -> None:
     assert nearest(Chem.RenumberAtoms(crystal, order), mol) == pytest.approx([0], abs=1e-4)
 
 
+def test_ligands_without_a_shape_are_left_out(network) -> None:
+    good = Chem.RemoveHs(embedded(Chem.MolFromSmiles("CCCCc1ccccc1"), 1))
+    impossible = Chem.MolFromSmiles("CC[C@]12C[C@](NC(C)=O)(C1)C2")
+    ligands = [Ligand("none", impossible, True), Ligand("good", good, True)]
+    found = compared(ligands, 4, network=network)
+    assert {name: len(values) for name, values in found.items()} == {
+        "etkdg": 1,
+        "torsional": 1,
+        "union": 1,
+    }
+    assert float(found["etkdg"][0]) < 1.5
+
+
 def test_what_is_taken_to_learn_of() -> None:
     assert taken(Chem.MolFromSmiles("CCCCc1ccccc1"))
     assert not taken(Chem.MolFromSmiles("c1ccc2ccccc2c1"))  # nothing turns
@@ -206,3 +228,20 @@ def test_both_methods_share_the_shapes(folder) -> None:
     )
     assert same.max() < 1e-6
     assert load(folder) is load(folder)
+
+
+def test_the_model_that_ships_knows_esters_and_chains(seed) -> None:
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert "suffuse molecules fit-torsions" in card
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 6e6
+    mol = Chem.MolFromSmiles("CCOC(=O)c1ccccc1CCCC")
+    whole = embedded(mol, 40, 1)
+    redraw(whole, [c.GetId() for c in whole.GetConformers()], seed=seed)
+
+    def angles(*atoms: int) -> np.ndarray:
+        turns = [rdMolTransforms.GetDihedralDeg(c, *atoms) for c in whole.GetConformers()]
+        return np.abs(turns)
+
+    # two ninths if at random
+    assert (angles(1, 2, 3, 5) > 140).mean() > 0.45  # the ester is trans
+    assert (angles(10, 11, 12, 13) > 140).mean() > 0.4  # and the chain stretched

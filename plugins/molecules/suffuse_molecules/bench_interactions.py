@@ -60,6 +60,11 @@ def _median(name: str, values: Any, unit: str) -> Metric:
     return Metric(name, found.value, found.low, found.high, "lower", len(values), unit=unit)
 
 
+def _mean(name: str, values: Any, better: Any, unit: str) -> Metric:
+    found = stats.bootstrap(np.mean, np.asarray(values), method="percentile", seed=0)
+    return Metric(name, found.value, found.low, found.high, better, len(values), unit=unit)
+
+
 @dataclass(frozen=True)
 class Torsions:
     """The nearest of k conformers to a crystal ligand whose scaffold was held out, by method.
@@ -91,6 +96,9 @@ class Torsions:
                 _median(f"{name}, median", distances, "Å"),
                 share(f"{name}, under 1 Å", int((distances < 1).sum()), len(distances)),
             ]
+        for name in ("torsional", "union"):
+            nearer = found["etkdg"] - found[name]
+            metrics.append(_mean(f"{name}, nearer than etkdg", nearer, "higher", "Å"))
         return Result(metrics)
 
 
@@ -201,17 +209,9 @@ def judged_poses(rows: Sequence[dict[str, Any]]) -> list[Metric]:
             _median(f"{name}, seconds of a thread", seconds[name], "s"),
         ]
     if len(hits) == 2:
-        more = hits["suffuse"].astype(float) - hits["Vina"]
-        found = stats.bootstrap(np.mean, more, method="percentile", seed=0)
+        more = 100 * (hits["suffuse"].astype(float) - hits["Vina"])
         metrics += [
-            Metric(
-                "more first poses under 2 Å",
-                found.value,
-                found.low,
-                found.high,
-                "higher",
-                len(more),
-            ),
+            _mean("more first poses under 2 Å", more, "higher", "%"),
             _median("time of Vina over ours", seconds["Vina"] / seconds["suffuse"], ""),
         ]
     return metrics

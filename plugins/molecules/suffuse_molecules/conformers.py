@@ -23,6 +23,9 @@ from .chemistry import quiet
 
 __all__ = ["Conformers", "conformers", "embedded"]
 
+_ATTEMPTS = 50
+"""At one shape. rdkit's own bound, ten for each atom, takes minutes where none can be had."""
+
 
 @dataclass(frozen=True)
 class Conformers:
@@ -99,6 +102,7 @@ def embedded(mol: Chem.Mol, k: int, seed: int = 0) -> Chem.Mol:
         whole = Chem.AddHs(mol)
         settings: Any = rdDistGeom.ETKDGv3()
         settings.randomSeed = seed + 1  # with 0, all shapes would be one
+        settings.maxIterations = _ATTEMPTS
         if not len(rdDistGeom.EmbedMultipleConfs(whole, k, settings)):
             settings.useRandomCoords = True  # rings and cages that distances alone do not lead to
             rdDistGeom.EmbedMultipleConfs(whole, k, settings)

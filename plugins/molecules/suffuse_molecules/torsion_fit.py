@@ -15,6 +15,7 @@ from torch import Tensor
 
 from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
+from suffuse.errors import SuffuseError
 
 from .chemistry import quiet
 from .conformers import embedded
@@ -124,13 +125,17 @@ def compared(
 ) -> dict[str, Any]:
     """For each ligand the distance of the nearest of k conformers, by method, [N] each in Å.
 
-    "etkdg" are k of ETKDG, "torsional" k of the model, "union" the first half of either.
+    "etkdg" are k of ETKDG, "torsional" k of the model, "union" the first half of either. Ligands
+    that ETKDG cannot embed are left out.
     """
     found: dict[str, list[float]] = {"etkdg": [], "torsional": [], "union": []}
     for ligand in ligands:
         plain = Chem.Mol(ligand.mol)
         plain.RemoveAllConformers()
-        shaped = embedded(plain, k, seed)
+        try:
+            shaped = embedded(plain, k, seed)
+        except SuffuseError:
+            continue
         one = nearest(ligand.mol, shaped)
         redraw(shaped, [c.GetId() for c in shaped.GetConformers()], seed=seed, network=network)
         other = nearest(ligand.mol, shaped)

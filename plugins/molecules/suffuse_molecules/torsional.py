@@ -50,6 +50,7 @@ from .torus import Torus, wrap, wrapped_normal_density
 __all__ = [
     "CLOCK",
     "DIRECTIONS",
+    "SHIPPED",
     "STEPS",
     "Turns",
     "kernel",
@@ -67,7 +68,8 @@ DIRECTIONS = 36
 """Steps of a turn, of 10 degrees."""
 
 STEPS = 12
-_SHIPPED = Path(__file__).parent / "pretrained" / "torsions"
+SHIPPED = Path(__file__).parent / "pretrained" / "torsions"
+"""The folder of the model that ships."""
 
 
 def kernel(turns: Tensor, sigma: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ def load(path: str | Path | None = None) -> TorsionNetwork:
     """
     from safetensors.torch import load_file
 
-    folder = _SHIPPED if path is None else Path(path)
+    folder = SHIPPED if path is None else Path(path)
     try:
         config = json.loads((folder / "config.json").read_text())
         if config.pop("kind") != "molecules/torsions":
