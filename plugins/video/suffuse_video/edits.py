@@ -54,14 +54,8 @@ class _Edit:
         states[places] = frames[: len(places)]
         known = np.zeros(total, dtype=bool)
         known[places] = True
-        if not any(value is not None for name, value in settings.items() if name in self.told):
+        if self._unasked(settings):
             settings = {"guidance": 1.0, **settings}
-            if self.prompts:
-                self.prompts = False  # said once
-                logger.warning(
-                    "this model was trained with prompts, and makes frames far better with one: "
-                    'say what the clip shows by --prompt "WORDS"'
-                )
         x = complete(
             self.model,
             states.expand(n, *states.shape),
@@ -72,6 +66,18 @@ class _Edit:
         )
         found: list[Clip] = self.model.decode(x)
         return found
+
+    def _unasked(self, settings: dict[str, Any]) -> bool:
+        """Whether nothing is said of what the clip shows; of models with prompts, it is told."""
+        if any(value is not None for name, value in settings.items() if name in self.told):
+            return False
+        if self.prompts:
+            self.prompts = False  # said once
+            logger.warning(
+                "this model was trained with prompts, and makes frames far better with one: "
+                'say what the clip shows by --prompt "WORDS"'
+            )
+        return True
 
     def _length(self, clip: Clip) -> int:
         return len(self.model.encoder.states(clip))
@@ -174,7 +180,7 @@ class Fill(_Edit):
         mask: str = "",
         how: How = "full",
         context: int = 0,
-        method: str = "mmps",
+        method: str = "ddrm",
     ) -> None:
         super().__init__(model, how, context)
         if bool(missing) == bool(mask):
@@ -208,6 +214,7 @@ class Fill(_Edit):
 
     def _region(self, clip: Clip, n: int, settings: dict[str, Any]) -> list[Clip]:
         assert self.mask is not None
+        self._unasked(settings)
         frames = self.model.encoder.states(clip)
         marked = self.mask[np.arange(len(frames)).clip(max=len(self.mask) - 1)]
 

@@ -90,7 +90,7 @@ class Upscale(_Restore):
     """
 
     def __init__(
-        self, model: Any, *, size: int = 0, noise: float = 1.0, method: str = "mmps"
+        self, model: Any, *, size: int = 0, noise: float = 1.0, method: str = "ddrm"
     ) -> None:
         super().__init__(model)
         if size < 0 or noise < 0:
