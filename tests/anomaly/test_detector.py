@@ -49,7 +49,7 @@ def test_what_holds_for_every_method(method, rng, tmp_path, monkeypatch):
     assert list(parts.columns) == list(table.columns)
     assert_allclose(parts.sum(axis=1), -scores, rtol=1e-9, atol=1e-9)
     # to the last bit neither a score nor its parts depend on the batch: alone, in few, in any order
-    for rows in np.split(rng.permutation(40), [1, 2, 3, 5, 8]):
+    for rows in np.split(rng.permutation(40), [1, 4]):
         assert_array_equal(fitted.score_samples(new.iloc[rows]), scores[rows])
     assert_array_equal(fitted.explain(new.iloc[rows[:1]]), parts.iloc[rows[:1]])
     # the same seed gives the same scores, and so do copies
