@@ -141,3 +141,19 @@ def test_without_a_name_the_result_lies_beside_the_source(tmp_path: Path) -> Non
         result = CliRunner().invoke(audio, [words[0], str(tmp_path / "a.wav"), *words[1:]])
         assert result.exit_code == 0, result.output
         assert (tmp_path / made).is_file()
+
+
+def test_extending_by_a_model_has_the_rate_of_the_model(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from suffuse_audio import files
+    from suffuse_audio.commands import audio
+
+    path = str(tmp_path / "a.wav")
+    files.write(tmp_path / "a.wav", Sound(_chord(), RATE))
+    asked = ["extend", path, "--model", "audio/digits", "--rate", "9000"]
+    result = CliRunner().invoke(audio, asked)
+    assert isinstance(result.exception, SuffuseError)
+    assert "makes sounds of 8000 Hz, and --rate asks for 9000" in str(result.exception)
+    result = CliRunner().invoke(audio, ["extend", path])
+    assert "needs --rate, or a --model" in str(result.exception)

@@ -262,11 +262,16 @@ def extend(
     """
     from suffuse_audio.completing import extend as work
 
-    if (rate is None) == (model is None):
+    if rate is None and model is None:
         raise SuffuseError("extend needs --rate, or a --model, whose rate it then is")
     if rate is not None and not 0 < rate <= 768_000:
         raise SuffuseError(f"--rate is above 0 and at most 768000 Hz, and {rate} is not")
     restorer = None if model is None else _restorer(model, seed, draws, given)
+    if restorer is not None and rate not in (None, restorer.encoder.rate):
+        raise SuffuseError(
+            f"{model} makes sounds of {restorer.encoder.rate} Hz, and --rate asks for {rate}: "
+            "leave --rate out"
+        )
 
     def change(sound: Sound) -> Sound:
         if restorer is not None:
