@@ -215,6 +215,9 @@ def test_the_command_draws_torsions_by_a_folder(folder, tmp_path) -> None:
     assert "of 2 molecules" in said
     made = [*Chem.SDMolSupplier(str(out), removeHs=False)]
     assert made[0].GetProp("force_field") == "MMFF94s"
+    other = ["etkdg" if word == "torsional" else str(word) for word in words]
+    with pytest.raises(SuffuseError, match="the method is etkdg"):
+        CliRunner().invoke(cli, other, catch_exceptions=False)
     words[words.index(folder)] = tmp_path
     with pytest.raises(SuffuseError, match="no model of torsions"):
         CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)

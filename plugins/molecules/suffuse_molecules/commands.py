@@ -153,6 +153,10 @@ def conformers(
         raise SuffuseError(f"shapes are written as .sdf, and {str(out)!r} is another kind")
     if k < 1 or not 0 <= seed < 2**31 - 1:
         raise SuffuseError(f"k is 1 or more and the seed 0 to 2^31 - 2; given {k} and {seed}")
+    if torsions is not None and method == "etkdg":
+        raise SuffuseError(
+            "--torsions goes with --method torsional or both, and the method is etkdg"
+        )
     if method != "etkdg":
         from suffuse_molecules.torsional import load
 
@@ -173,7 +177,7 @@ def conformers(
     if not total:
         raise SuffuseError(f"not one molecule of {str(file)!r} got a shape")
     write_bytes(out, "".join(text).encode())
-    without = f"; {len(failed)} have none" if failed else ""
+    without = f"; {len(failed)} without one" if failed else ""
     click.echo(f"{total} shapes of {len(text)} molecules in {out}{without}")
 
 

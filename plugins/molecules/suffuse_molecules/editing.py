@@ -206,7 +206,8 @@ def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) ->
     As many new atoms as are replaced, unless `atoms` says otherwise; they bond to the atoms that
     the replaced ones were bonded to.
     """
-    mol, pattern = parse(molecule), Chem.MolFromSmarts(keep)
+    with quiet():
+        mol, pattern = parse(molecule), Chem.MolFromSmarts(keep)
     if mol is None or pattern is None:
         raise SuffuseError(
             f"hop takes a SMILES and a SMARTS of what to keep; given {molecule!r} and {keep!r}"
