@@ -235,6 +235,27 @@ def test_a_warning_is_said_once(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err == "no word a\nno word b\n"
 
 
+def test_a_page_of_the_samples(made, tmp_path):
+    page, out = tmp_path / "page.html", tmp_path / "out"
+    words = ["-n", "2", "--arm", "left,right", "--seed", "5", "-o", str(out)]
+    code, told, _ = run("sample", str(made), *words, "--report", str(page))
+    assert (code, f"the page is {page}" in told) == (0, True)
+    text = page.read_text()
+    for said in ("2 samples", "left", "right", "guidance", "data:image/png"):
+        assert said in text
+    again = tmp_path / "again.html"
+    words = ["--from", str(out / "00001.json"), "-o", str(tmp_path / "one.json")]
+    assert run("sample", *words, "--report", str(again))[0] == 0
+    assert "right" in again.read_text()
+    code, _, told = run("sample", str(made), "--report", str(tmp_path / "page.txt"))
+    assert (code, "--report is a page, .html" in told) == (1, True)
+
+
+def test_nothing_is_raw_where_nothing_is_repaired(made, tmp_path):
+    code, _, told = run("sample", str(made), "--raw", "-o", str(tmp_path / "one.json"))
+    assert (code, "nothing is repaired in this model's domain" in told) == (1, True)
+
+
 def test_set_gives_conditions_as_well(made, tmp_path):
     for words in (["--set", "arm=left"], ["--arm", "left"], ["--arm=left"]):
         out = tmp_path / "one.json"

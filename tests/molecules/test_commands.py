@@ -1,5 +1,6 @@
 """The commands, on files and on a small model, as a user types them."""
 
+import csv
 import json
 
 import pytest
@@ -55,6 +56,28 @@ def test_samples_are_one_file_of_exactly_n_molecules(model, tmp_path, suffix):
     if suffix == "sdf":
         first = json.loads(found.records[0].values["suffuse"])
         assert first["conditions"] == {"logp": 1.5}
+
+
+def test_raw_samples_are_left_as_they_were_drawn(model, tmp_path):
+    def sampled(*words):
+        out = tmp_path / "made.csv"
+        run("sample", model, "-n", 20, "-o", out, *words)
+        return list(csv.DictReader(out.open()))
+
+    raw, safe = sampled("--raw"), sampled()
+    assert [row["raw"] for row in raw] == [row["raw"] for row in safe]
+    kept = [r["smiles"] == s["smiles"] for r, s in zip(raw, safe, strict=True)]
+    assert kept == [row["raw"] == "valid" for row in raw]
+    assert not all(kept)  # a model without training
+
+
+def test_a_page_beside_the_file(model, tmp_path):
+    out, page = tmp_path / "made.sdf", tmp_path / "made.html"
+    told = run("sample", model, "-n", 7, "-o", out, "--report", page).output
+    assert f"the page is {page}" in told
+    text = page.read_text()
+    assert "7 molecules" in text
+    assert "Before valence-safe decoding" in text
 
 
 def test_a_sample_is_the_same_at_any_batch_size(model, tmp_path):

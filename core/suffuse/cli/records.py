@@ -68,6 +68,7 @@ def _checked(text: str | None) -> dict[str, Any] | None:
         negative: dict[str, str] | None = None
         size: list[int] | None = None
         circular: bool = False
+        raw: bool = False
 
     class Record(BaseModel):
         version: str

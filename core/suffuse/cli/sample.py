@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 @click.option(
     "--size", help="Height x width, as 48x96, larger than the model's; made in windows of its size."
 )
+@click.option(
+    "--raw", is_flag=True, help="Leave samples as they are, where the model's domain repairs them."
+)
 @click.option("--circular", is_flag=True, help="Let the ends meet, for what repeats.")
 @click.option(
     "--csv",
@@ -50,6 +53,11 @@ if TYPE_CHECKING:
     "--preview",
     type=click.Path(path_type=Path),
     help="A .png that shows after each step what the samples will look like.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also a page, .html, of the samples.",
 )
 @click.option(
     "--from",
@@ -73,9 +81,11 @@ def sample(
     batch: int,
     out: Path,
     size: str | None,
+    raw: bool,
     circular: bool,
     table: Path | None,
     preview: Path | None,
+    report: Path | None,
     origin: Path | None,
 ) -> None:
     """Make samples with MODEL: a run, a model directory or the name of an installed model.
@@ -88,6 +98,8 @@ def sample(
     suffuse sample image/emoji --csv prompts.csv -o out/
     suffuse sample --from out/00003.png -o again/
     """
+    if report is not None and report.suffix.lower() != ".html":
+        raise SuffuseError(f"--report is a page, .html, and {str(report)!r} is of another kind")
     settings: dict[str, Any] = {
         "solver": solver,
         "steps": steps,
@@ -99,7 +111,7 @@ def sample(
     if origin is not None:
         given_too = [
             name
-            for name in ("n", "seed", "grid", "negative", "size", "circular", *SETTINGS)
+            for name in ("n", "seed", "grid", "negative", "size", "raw", "circular", *SETTINGS)
             if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         ]
         given_too += ["csv"] * (table is not None)
@@ -109,7 +121,7 @@ def sample(
                 + ", ".join([*conditions, *given_too])
                 + " is given"
             )
-        _again(origin, model, batch, out)
+        _again(origin, model, batch, out, report)
         return
     if model is None:
         raise SuffuseError(
@@ -136,9 +148,11 @@ def sample(
             raise SuffuseError(f"{model} makes one thing of another: give --{name} FILE")
     if negative is not None:
         settings["negative"] = {_prompt(loaded): negative}
+    if raw:
+        settings["raw"] = True
     if size is not None or circular:
         settings |= {"size": None if size is None else _sides(size), "circular": circular}
-    _make(loaded, model, n, seed, 0, batch, out, settings, values, preview)
+    _make(loaded, model, n, seed, 0, batch, out, settings, values, preview, report)
 
 
 def _composed(model: Model, names: Iterable[str]) -> Model:
@@ -186,7 +200,7 @@ def _sides(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
+def _again(origin: Path, model: str | None, batch: int, out: Path, report: Path | None) -> None:
     """Make the sample in a file again; `model` stands in for the path that the file names."""
     import suffuse
 
@@ -206,9 +220,10 @@ def _again(origin: Path, model: str | None, batch: int, out: Path) -> None:
     loaded = _composed(loaded, record["conditions"])
     name = model or record["model"]
     conditions = {key: [value] for key, value in record["conditions"].items()}
-    unset = ("negative", "size", "circular")
+    unset = ("negative", "size", "circular", "raw")
     settings = {k: v for k, v in record["settings"].items() if v or k not in unset}
-    _make(loaded, name, 1, record["seed"], record["index"], batch, out, settings, conditions)
+    seed, first = record["seed"], record["index"]
+    _make(loaded, name, 1, seed, first, batch, out, settings, conditions, None, report)
 
 
 def _make(
@@ -221,7 +236,8 @@ def _make(
     out: Path,
     settings: Mapping[str, Any],
     conditions: Mapping[str, Any],
-    preview: Path | None = None,
+    preview: Path | None,
+    report: Path | None,
 ) -> None:
     """Sample, each process its share, and write the files batch by batch."""
     import torch
@@ -256,12 +272,17 @@ def _make(
         for key, value in conditions.items()
     }
     settings = _full(model, settings)
+    asked = {key: value for key, value in settings.items() if key != "raw"}
+    if settings.get("raw"):
+        _unrepaired(model)
     # Only told so does accelerate take several processes without a GPU for what they are.
     processes = PartialState(cpu=not torch.accelerator.is_available())
     leave_at_exit()
     rank, world = processes.process_index, processes.num_processes
     begin, end = n * rank // world, n * (rank + 1) // world
     main = processes.is_main_process
+    if report is not None:
+        storage.ensure_writable(report)
     if single:
         storage.ensure_writable(out)
     elif main:
@@ -295,7 +316,7 @@ def _make(
                     first=first + part.start,
                     batch=batch,
                     on_step=on_step,
-                    **settings,
+                    **asked,
                     **own,
                 )
             found = list(zip(part, objects, strict=True))
@@ -310,7 +331,19 @@ def _make(
     if not main:
         return
     made.sort(key=lambda each: each[0])
-    _write([data for _, data in made], [record(i) for i in range(n)], renderer, out, single)
+    _write([data for _, data in made], [record(i) for i in range(n)], renderer, out, single, report)
+
+
+def _unrepaired(model: Model) -> None:
+    """Have the model's encoder decode without repair.
+
+    Raises:
+        SuffuseError: where it repairs nothing.
+    """
+    encoder: Any = model.encoder
+    if not hasattr(encoder, "raw"):
+        raise SuffuseError("nothing is repaired in this model's domain: leave --raw out")
+    model.encoder = encoder.raw()
 
 
 def _shown(model: Model, preview: Path, then: Any) -> Any:
@@ -366,8 +399,9 @@ def _write(
     renderer: Renderer,
     out: Path,
     single: bool,
+    report: Path | None,
 ) -> None:
-    """Write one file, or the sheet of a folder whose samples are written."""
+    """Write one file, or the sheet of a folder whose samples are written; and the page of them."""
     from suffuse import storage
 
     captions = [_caption(record["conditions"]) for record in records]
@@ -381,6 +415,14 @@ def _write(
     else:
         storage.write_bytes(out if single else out / "grid.png", renderer.sheet(objects, shown))
     where = str(out) if single else f"{out}/ and {out}/grid.png"
+    if report is not None:
+        if ".html" in getattr(renderer, "collections", ()):
+            cast(Any, renderer).write_all(objects, report, [record_text(r) for r in records])
+        else:
+            from suffuse.report.samples import write_samples
+
+            write_samples(objects, records, shown, renderer, report)
+        where += f"; the page is {report}"
     click.echo(f"{len(objects)} sample{'s' * (len(objects) != 1)} in {where}")
 
 

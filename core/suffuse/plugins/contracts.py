@@ -90,7 +90,8 @@ class Encoder(Protocol):
 
     A state is a tensor, of numbers or (int64) of tokens, or a mapping of names to such tensors.
     Where the distance of two states says little of two objects, as of two numberings of a graph,
-    an encoder may have `embed(objects)`: vectors [B, D], float32, whose distance does.
+    an encoder may have `embed(objects)`: vectors [B, D], float32, whose distance does. One whose
+    `decode` repairs what is no sound object has `raw()`: the same without repair.
     """
 
     @property

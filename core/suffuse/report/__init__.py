@@ -9,6 +9,7 @@
     view         a run as the sections of its page see it
     stages       data, forward diffusion, training, reverse diffusion
     walkthrough  write_report: the page of a run
+    samples      write_samples: the page of what a model made
 
 `suffuse report RUN` calls `walkthrough.write_report`.
 """

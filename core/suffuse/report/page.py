@@ -98,7 +98,7 @@ class Page:
 
     Args:
         title: of the page, on top and in the browser's tab.
-        subtitle: the sentence under it.
+        subtitle: the sentence under it; `backticks` mark code.
         refresh: seconds after which a browser reads the file again; 0 is never.
     """
 
@@ -109,6 +109,10 @@ class Page:
         self.hero: Tiles | None = None
         self.facts: list[tuple[str, str, str]] = []
         self.sections: list[Section] = []
+
+    @property
+    def subtitled(self) -> Markup:
+        return Prose(self.subtitle).html
 
     def fact(self, value: str, name: str, note: str = "") -> None:
         """One of the few figures that stand on top of the page."""

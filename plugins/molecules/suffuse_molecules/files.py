@@ -4,6 +4,7 @@
            with its SMILES, its properties and what it was made with as data fields
     .smi   a SMILES first on each line, then a name
     .csv   a SMILES, the properties, and what its graph was before it was made safe
+    .html  a page of drawings, shapes to turn, and properties
 
 All are written atomically. A molecule that is not valid (made with raw decoding) is written as it
 is, without properties.
@@ -17,6 +18,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rdkit import Chem
@@ -63,7 +65,7 @@ class Files:
     @property
     def collections(self) -> tuple[str, ...]:
         """Files that hold many molecules."""
-        return (".sdf", ".smi", ".csv")
+        return (".sdf", ".smi", ".csv", ".html")
 
     def write(self, data: Chem.Mol, path: Path, metadata: Mapping[str, str]) -> None:
         """Write one molecule."""
@@ -84,12 +86,35 @@ class Files:
             text = "".join(f"{smiles(mol)}\t{_title(mol, i)}\n" for i, mol in enumerate(objects))
         elif suffix == ".csv":
             text = _table(objects)
+        elif suffix == ".html":
+            self._page(objects, Path(path), metadata)
+            return
         else:
             raise SuffuseError(
                 f"cannot write {str(path)!r}: molecules are written as "
                 f"{', '.join(self.collections)}, and drawings of them as .png"
             )
         write_bytes(Path(path), text.encode())
+
+    def _page(
+        self, objects: Sequence[Chem.Mol], path: Path, metadata: Sequence[Mapping[str, str]]
+    ) -> None:
+        """The page that `suffuse molecules report` makes of a file with these molecules."""
+        from suffuse.report.page import Page
+
+        from .page import write
+
+        if not any(is_valid(mol) for mol in objects):
+            page = Page(path.stem, f"{len(objects)} molecules, and none is valid")
+            page.section("Molecules").figure(
+                self.sheet(objects[:30]), "molecules as they were drawn"
+            )
+            page.write(path)
+            return
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / f"{path.stem}.sdf"
+            self.write_all(objects, file, metadata)
+            write(file, path)
 
     def read(self, path: Path) -> Chem.Mol:
         """The first molecule of a file, sanitised.

@@ -16,9 +16,10 @@ leaves other states as they are: those on the way from noise.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -150,6 +151,12 @@ class Graph:
         }
         self.__init__(**found, decoding=self.decoding)  # type: ignore[misc]
         return found
+
+    def raw(self) -> Self:
+        """The same encoder, but that its `decode` repairs nothing."""
+        other = copy.copy(self)
+        other.decoding = "raw"
+        return other
 
     # States
 
