@@ -121,8 +121,8 @@ def test_scores_that_are_none(text: str) -> None:
         playing.score(text)
 
 
-def test_words_that_are_no_digits_are_named() -> None:
-    with pytest.raises(SuffuseError, match="no digit 'eleven'"):
+def test_words_that_a_model_of_digits_does_not_know_are_named() -> None:
+    with pytest.raises(SuffuseError, match="no word of this model 'eleven'"):
         playing.words("seven eleven")
 
 
