@@ -7,7 +7,8 @@ last one filled up, and what comes out for a row does not depend on how many oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -18,17 +19,38 @@ BLOCK = 256
 """Rows that are asked at once."""
 
 
-def by_block(function: Callable[[Tensor], Tensor], x: Tensor, size: int | None = None) -> Tensor:
+def by_block(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    size: int | None = None,
+    *,
+    side_by_side: bool = False,
+) -> Tensor:
     """The answers [N, ...] to rows x [N, ...], asked in full blocks, the last filled with zeros.
 
     Args:
         function: of a block to as many answers.
         x: the rows.
         size: of a block; None for `BLOCK`.
+        side_by_side: whether blocks are asked by one thread each, and not one after the other by
+            all threads: for work in many small steps.
 
     >>> by_block(lambda block: block.sum(1) + len(block), torch.ones(3, 2))
     tensor([258., 258., 258.])
     """
     n, size = len(x), size or BLOCK
     filled = torch.cat([x, x.new_zeros(-n % size if n else size, *x.shape[1:])])
-    return torch.cat([function(block) for block in filled.split(size)])[:n]
+    parts = filled.split(size)
+    found = _abreast(function, parts) if side_by_side else [function(part) for part in parts]
+    return torch.cat(found)[:n]
+
+
+def _abreast(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
+    """As `map`, by as many threads as torch has, each alone at its part; of one part by one too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(function, parts))
+    finally:
+        torch.set_num_threads(threads)

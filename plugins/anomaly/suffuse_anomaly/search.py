@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from threading import local
 
 import numpy as np
 import numpy.typing as npt
@@ -90,10 +91,14 @@ class Search:
         y = pad(self._near(x), (0, 1), value=1.0)
         n = self.near.shape[1]
         size = max(1, min(BLOCK, PART // n))
-        held = torch.empty(size, n)
-        places: Places = by_block(
-            lambda block: _least(torch.mm(block, self.near, out=held), k), y, size
-        ).numpy()
+        held = local()
+
+        def least(block: Tensor) -> Tensor:
+            if not hasattr(held, "distances"):  # one for each thread
+                held.distances = torch.empty(size, n)
+            return _least(torch.mm(block, self.near, out=held.distances), k)
+
+        places: Places = by_block(least, y, size, side_by_side=True).numpy()
         return places
 
 
