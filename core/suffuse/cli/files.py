@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +59,8 @@ def read(files: Sequence[Path], renderer: Renderer) -> tuple[list[Path], list[An
     Raises:
         SuffuseError: where none can be read.
     """
-    kept: list[Path] = []
-    objects: list[Any] = []
-    for path in files:
-        try:
-            objects.append(renderer.read(path))
-        except SuffuseError as error:
-            if len(files) == 1:
-                raise
-            click.echo(f"left out: {error}", err=True)
-        else:
-            kept.append(path)
-    if not kept:
-        raise SuffuseError(f"none of the {len(files)} files can be read")
-    return kept, objects
+    found = _read(files, renderer.read)
+    return [path for path, _ in found], [inside for _, inside in found]
 
 
 def read_each(
@@ -88,20 +76,25 @@ def read_each(
         return [_within(path, source) for path in kept], objects
     names: list[str] = []
     objects = []
+    for path, inside in _read(files, renderer.read_all):
+        many = len(inside) > 1
+        names += [_within(path, source) + (f": {name}" if many else "") for name, _ in inside]
+        objects += [one for _, one in inside]
+    return names, objects
+
+
+def _read(files: Sequence[Path], reader: Callable[[Path], Any]) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
     for path in files:
         try:
-            inside = renderer.read_all(path)
+            found.append((path, reader(path)))
         except SuffuseError as error:
             if len(files) == 1:
                 raise
             click.echo(f"left out: {error}", err=True)
-            continue
-        many = len(inside) > 1
-        names += [_within(path, source) + (f": {name}" if many else "") for name, _ in inside]
-        objects += [one for _, one in inside]
-    if not objects:
+    if not found:
         raise SuffuseError(f"none of the {len(files)} files can be read")
-    return names, objects
+    return found
 
 
 def _within(path: Path, source: Path) -> str:
