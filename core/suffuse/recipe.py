@@ -28,6 +28,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from suffuse import plugins
 from suffuse.diffusion.grids import GRIDS
+from suffuse.diffusion.posterior import METHODS
 from suffuse.errors import SuffuseError, unknown
 from suffuse.plugins import options
 
@@ -61,6 +62,8 @@ class Sampling(_Checked):
         guidance: the weight of guidance; 1 is none.
         guidance_by: what guides, registered guidance with its options, and what is to follow it;
             classifier-free guidance where none takes the weight.
+        restoring: how `Model.restore` keeps to what was observed, a name in
+            `suffuse.diffusion.posterior.METHODS`.
     """
 
     solver: Part = {"name": "adams"}
@@ -68,6 +71,7 @@ class Sampling(_Checked):
     grid: Part | None = None
     guidance: float = 1.0
     guidance_by: list[Part] = []
+    restoring: str = "mmps"
 
 
 class Training(_Checked):
@@ -207,6 +211,8 @@ class Recipe(_Checked):
         ]
         if data["sampling"]["grid"] is not None:
             data["sampling"]["grid"] = _grid(data["sampling"]["grid"])
+        if data["sampling"]["restoring"] not in METHODS:
+            raise unknown("method of restoring", data["sampling"]["restoring"], METHODS)
         solver, where = data["sampling"]["solver"], "sampling.solver"
         if "name" in solver or not all(isinstance(part, dict) for part in solver.values()):
             data["sampling"]["solver"] = plugins.resolve("solver", solver, where=where)

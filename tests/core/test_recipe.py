@@ -68,6 +68,7 @@ def test_an_element_of_a_list_is_set_by_its_index(toy):
         ({"sampling.solver.name": "dimm"}, "did you mean 'ddim'"),
         ({"sampling.grid": "balance"}, "did you mean 'balanced'"),
         ({"sampling.grid.name": "balanced", "sampling.grid.shfit": 3}, "did you mean"),
+        ({"sampling.restoring": "drm"}, "did you mean 'ddrm'"),
         ({"evaluators.0.samples": 4}, "evaluators.0"),
         ({"evaluators.resamples": 4}, "is a list"),
         ({"summary.text": 4}, "is a value"),

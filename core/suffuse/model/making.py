@@ -116,7 +116,7 @@ class Making(Parts):
         observation: posterior.Observation,
         n: int | None = None,
         *,
-        method: str = "mmps",
+        method: str | None = None,
         options: Mapping[str, Any] | None = None,
         seed: int | Sequence[int] = 0,
         first: int = 0,
@@ -138,7 +138,7 @@ class Making(Parts):
         Args:
             observation: operator, data and noise, about states: `encode` makes those.
             n: how many; one for each row of the data where None.
-            method: one of `suffuse.diffusion.posterior.METHODS`.
+            method: one of `suffuse.diffusion.posterior.METHODS`; the recipe's where None.
             options: of the method.
             solver: `POSTERIOR` where None.
             guidance: 1, none, where None: it sharpens p(x_0 | y), of which it is no part.
@@ -157,6 +157,7 @@ class Making(Parts):
             seen = posterior.Observation(operators.mask(known), model.encode([digit]))
             model.restore(seen, n=4, label=3)
         """
+        method = self.recipe.sampling.restoring if method is None else method
         rows = len(observation.y)
         n = rows if n is None else n
         if rows not in (1, n):
