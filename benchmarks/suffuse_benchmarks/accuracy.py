@@ -103,7 +103,7 @@ def _metric(name: str, errors: np.ndarray) -> Metric:
     flat = errors.ravel()
     mixtures = np.repeat(np.arange(len(errors)), errors.shape[1])
     found = bootstrap(np.mean, flat, strata=mixtures, method="percentile", resamples=500)
-    return Metric(name, found.value, found.low, found.high, "lower", n=flat.size)
+    return Metric.of(name, found, "lower", flat.size)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from suffuse.errors import SuffuseError
 from suffuse.model.inner import Direction
-from suffuse.model.sliders import Sliders
+from suffuse.model.sliders import Sliders, flips
 
 
 class Backbone(nn.Module):
@@ -97,3 +97,16 @@ def test_what_is_refused():
         Sliders.fit(model, [one, one], same)
     with pytest.raises(SuffuseError, match="numbers 0 to 1; given \\[2\\]"):
         sliders(model)({2: 1.0}, 3)
+
+
+def test_flips_count_only_samples_that_lacked_the_attribute():
+    attributes = {"large": lambda x: x[0], "warm": lambda x: x[1]}
+    before = [(0, 0), (0, 5), (9, 0), (0, 0)]
+    after = [(9, 0), (9, 0), (0, 5), (0, 0)]
+    large, warm = flips(attributes, {"large": 5, "warm": 2}, "large", before, after)
+    assert (large.name, large.n, large.better) == ("large flipped", 3, "higher")
+    assert large.value == pytest.approx(200 / 3)
+    assert (warm.name, warm.better) == ("warm changed", "lower")
+    assert warm.value == pytest.approx(100 / 3)
+    with pytest.raises(SuffuseError, match="all 1 samples"):
+        flips(attributes, {"large": 5, "warm": 2}, "large", [(9, 0)], [(9, 0)])

@@ -27,8 +27,9 @@ from suffuse.errors import SuffuseError
 from suffuse.model.inner import Direction, moved
 from suffuse.model.making import Making
 from suffuse.model.rows import batches, repeated
+from suffuse.plugins.contracts import Metric
 
-__all__ = ["Sliders"]
+__all__ = ["Sliders", "flips"]
 
 BATCH = 64
 WORST = 1e3
@@ -161,3 +162,41 @@ class Sliders:
 def _measured(attributes: Sequence[Callable[[Any], float]], made: Sequence[Any]) -> Tensor:
     """[n, K] float64."""
     return torch.tensor([[float(f(x)) for f in attributes] for x in made], dtype=torch.float64)
+
+
+def flips(
+    attributes: Mapping[str, Callable[[Any], float]],
+    bounds: Mapping[str, float],
+    moved: str,
+    before: Sequence[Any],
+    after: Sequence[Any],
+) -> list[Metric]:
+    """How often a slider gave an attribute to samples that lacked it, and what else it changed.
+
+    Of the samples whose attribute `moved` is not above its bound, the percentage in which each
+    attribute is on the other side of its bound afterwards: for `moved` higher is better, and for
+    the others lower.
+
+    Args:
+        attributes: of a made object, by name.
+        bounds: above which a sample has the attribute, for instance the median of real data.
+        before, after: the same samples, unmoved and moved.
+
+    Raises:
+        SuffuseError: where all samples have the attribute already.
+    """
+    had, has = (
+        {name: [f(x) > bounds[name] for x in group] for name, f in attributes.items()}
+        for group in (before, after)
+    )
+    rows = [i for i, there in enumerate(had[moved]) if not there]
+    if not rows:
+        raise SuffuseError(f"all {len(before)} samples have {moved!r} already: none can gain it")
+    return [
+        Metric.share(
+            f"{name} {'flipped' if name == moved else 'changed'}",
+            [had[name][i] != has[name][i] for i in rows],
+            better="higher" if name == moved else "lower",
+        )
+        for name in attributes
+    ]

@@ -14,7 +14,7 @@ the border between the two: a plugin implements them by shape, without inheritin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -157,6 +157,17 @@ class Conditioner(Protocol):
         """
 
 
+class Estimate(Protocol):
+    """A figure between two bounds: `suffuse.stats.Interval`, `suffuse.stats.Floor`."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Metric:
     """One measured figure.
@@ -185,6 +196,77 @@ class Metric:
     target: float | None = None
     unit: str = ""
     note: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        found: Estimate,
+        better: Literal["lower", "higher"],
+        n: int,
+        *,
+        floor: Estimate | None = None,
+        scale: float = 1.0,
+        target: float | None = None,
+        unit: str = "",
+        note: str = "",
+    ) -> Metric:
+        """From an interval, and another of real against real, as `suffuse.stats` answers with.
+
+        Args:
+            scale: multiplies the estimate, the floor and their bounds; `target` is taken as given.
+        """
+        return cls(
+            name,
+            scale * found.value,
+            scale * found.low,
+            scale * found.high,
+            better,
+            n,
+            floor=None if floor is None else scale * floor.value,
+            floor_low=None if floor is None else scale * floor.low,
+            floor_high=None if floor is None else scale * floor.high,
+            target=target,
+            unit=unit,
+            note=note,
+        )
+
+    @classmethod
+    def share(
+        cls,
+        name: str,
+        hits: Iterable[Any],
+        real: Iterable[Any] = (),
+        *,
+        better: Literal["lower", "higher"] = "higher",
+        target: float | None = None,
+        note: str = "",
+    ) -> Metric:
+        """How many of `hits` are true, in percent, with Wilson's interval (`stats.proportion`).
+
+        >>> figure = Metric.share("in tune", [True, True, True, False], real=[True] * 4)
+        >>> figure.value, figure.n, figure.floor, figure.unit
+        (75.0, 4, 100.0, '%')
+
+        Args:
+            hits: for each made example whether it is as it should be; one at least.
+            real: the same for real examples, the floor; there may be none.
+            target: in percent.
+        """
+        from suffuse import stats  # brings torch, which the contracts alone need not
+
+        made, held = [[bool(each) for each in group] for group in (hits, real)]
+        return cls.of(
+            name,
+            stats.proportion(sum(made), len(made)),
+            better,
+            len(made),
+            floor=stats.proportion(sum(held), len(held)) if held else None,
+            scale=100,
+            target=target,
+            unit="%",
+            note=note,
+        )
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it: None for numbers that are not finite.

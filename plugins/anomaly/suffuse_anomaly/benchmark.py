@@ -78,7 +78,7 @@ def over(
 ) -> Metric:
     """The mean of a figure [N] over tables, with its bootstrap interval."""
     found = mean(column, method="percentile", resamples=1000)
-    return Metric(name, found.value, found.low, found.high, better, len(column), unit=unit)
+    return Metric.of(name, found, better, len(column), unit=unit)
 
 
 @dataclass(frozen=True)

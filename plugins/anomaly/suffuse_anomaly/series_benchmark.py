@@ -108,7 +108,7 @@ class Series:
             window = min(period(x), len(x) // 10)
             found[name] = vus_pr(labels, DETECTORS[self.model](x, window))
         over = mean(np.array(list(found.values())), method="percentile", resamples=1000)
-        metric = Metric("VUS-PR", over.value, over.low, over.high, "higher", len(found))
+        metric = Metric.of("VUS-PR", over, "higher", len(found))
         return Result([metric], {"series": found})
 
 

@@ -16,8 +16,7 @@ import suffuse
 from suffuse import stats
 from suffuse.bench import Context, Result
 from suffuse.model import inner
-from suffuse.model.sliders import Sliders
-from suffuse.plugins.contracts import Metric
+from suffuse.model.sliders import Sliders, flips
 from suffuse_audio.sound import Sound
 
 __all__ = ["ATTRIBUTES", "Slider"]
@@ -71,28 +70,7 @@ class Slider:
             ("notes", self.seed, self.n), lambda: model.sample(self.n, seed=self.seed)
         )
         after = sliders({number: target}, self.n, seed=self.seed)
-        flips = {
-            name: [
-                (f(a) > medians[name], f(b) > medians[name])
-                for a, b in zip(before, after, strict=True)
-            ]
-            for name, f in ATTRIBUTES.items()
-        }
-        low = [i for i, (had, _) in enumerate(flips[self.attribute]) if not had]
-        metrics = []
-        for name, changes in flips.items():
-            own = name == self.attribute
-            found = stats.proportion(sum(a != b for a, b in (changes[i] for i in low)), len(low))
-            metrics.append(
-                Metric(
-                    f"{name} {'flipped' if own else 'changed'}",
-                    *(100 * part for part in (found.value, found.low, found.high)),
-                    "higher" if own else "lower",
-                    len(low),
-                    unit="%",
-                )
-            )
-        return Result(metrics)
+        return Result(flips(ATTRIBUTES, medians, self.attribute, before, after))
 
 
 def _learned(model: Any) -> tuple[dict[str, Any], Sliders]:

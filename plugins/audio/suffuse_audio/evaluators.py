@@ -54,21 +54,12 @@ class LabelAccuracy:
                 f"make them with the condition {self.condition!r}"
             )
         right = judge.recognise(asked).eq(wanted[wanted >= 0])
-        figure = stats.proportion(int(right.sum()), len(right))
-        real = stats.proportion(int(judge.held_out.sum()), len(judge.held_out))
         return [
-            Metric(
-                name=f"Recognised {self.condition} (judge/1)",
-                value=100 * figure.value,
-                low=100 * figure.low,
-                high=100 * figure.high,
-                better="higher",
-                n=len(right),
-                floor=100 * real.value,
-                floor_low=100 * real.low,
-                floor_high=100 * real.high,
+            Metric.share(
+                f"Recognised {self.condition} (judge/1)",
+                right,
+                judge.held_out,
                 target=self.target,
-                unit="%",
                 note=f"Recognised by {judge.origin}: that is the floor.",
             )
         ]
@@ -117,16 +108,12 @@ class Distance:
             seed=seed,
         )
         return [
-            Metric(
-                name=f"{title} ({self.condition} features/1)",
-                value=figure.value,
-                low=figure.low,
-                high=figure.high,
-                better="lower",
-                n=len(made),
-                floor=floors[title].value,
-                floor_low=floors[title].low,
-                floor_high=floors[title].high,
+            Metric.of(
+                f"{title} ({self.condition} features/1)",
+                figure,
+                "lower",
+                len(made),
+                floor=floors[title],
                 target=None if self.target is None else self.target * floors[title].upper,
                 note=f"Measured on the activations of {judge.origin}; the floor is {m} real "
                 f"sounds against {n} other real ones.",
@@ -175,20 +162,11 @@ class PitchError:
                 "dB",
             ),
         ]
-        near = stats.proportion(int((errors < 50).sum()), len(errors))
-        real_near = stats.proportion(int((floor < 50).sum()), len(floor))
         out.append(
-            Metric(
-                name="Pitch within half a semitone",
-                value=100 * near.value,
-                low=100 * near.low,
-                high=100 * near.high,
-                better="higher",
-                n=len(errors),
-                floor=100 * real_near.value,
-                floor_low=100 * real_near.low,
-                floor_high=100 * real_near.high,
-                unit="%",
+            Metric.share(
+                "Pitch within half a semitone",
+                errors < 50,
+                floor < 50,
                 note="A note in which no pitch is found counts as wrong.",
             )
         )
@@ -215,23 +193,17 @@ def _median(
     target: float | None,
     unit: str,
 ) -> Metric:
-    def interval(x: np.ndarray) -> tuple[float, float, float]:
+    def interval(x: np.ndarray) -> stats.Interval:
         draws = np.median(rng.choice(x, (1000, len(x))), axis=1)
         low, high = np.quantile(draws, (0.025, 0.975))
-        return float(np.median(x)), float(low), float(high)
+        return stats.Interval(float(np.median(x)), float(low), float(high))
 
-    value, low, high = interval(values)
-    floor, floor_low, floor_high = interval(real)
-    return Metric(
-        name=title,
-        value=value,
-        low=low,
-        high=high,
-        better="lower",
-        n=len(values),
-        floor=floor,
-        floor_low=floor_low,
-        floor_high=floor_high,
+    return Metric.of(
+        title,
+        interval(values),
+        "lower",
+        len(values),
+        floor=interval(real),
         target=target,
         unit=unit,
         note=f"The floor is {len(real)} held-out sounds; intervals by the bootstrap.",

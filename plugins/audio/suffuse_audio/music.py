@@ -107,20 +107,11 @@ class Music:
             made, floor = _judged(samples, judge), _judged(real, judge)
             if not made:
                 continue
-            value = stats.proportion(sum(made), len(made))
-            held = stats.proportion(sum(floor), len(floor)) if floor else None
             out.append(
-                Metric(
-                    name=f"In the {title} asked for, by the waveform",
-                    value=100 * value.value,
-                    low=100 * value.low,
-                    high=100 * value.high,
-                    better="higher",
-                    n=len(made),
-                    floor=None if held is None else 100 * held.value,
-                    floor_low=None if held is None else 100 * held.low,
-                    floor_high=None if held is None else 100 * held.high,
-                    unit="%",
+                Metric.share(
+                    f"In the {title} asked for, by the waveform",
+                    made,
+                    floor,
                     note=f"Without a classifier; the floor is {len(floor)} held-out sounds.",
                 )
             )

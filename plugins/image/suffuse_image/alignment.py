@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from suffuse import stats
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Dataset, Example, Metric
 
@@ -61,36 +60,25 @@ class Alignment:
         among = min(self.among, len(prompts))
         if among < 2:
             raise SuffuseError("all prompts of these data are the same: there is nothing to choose")
-        figure = stats.proportion(self._right(asked, prompts, among, seed), len(asked))
-        held = (
-            stats.proportion(self._right(real, prompts, among, seed), len(real)) if real else None
-        )
-        metric = Metric(
-            name=f"Own prompt picked among {among} ({NAME})",
-            value=100 * figure.value,
-            low=100 * figure.low,
-            high=100 * figure.high,
-            better="higher",
-            n=len(asked),
-            unit="%",
-            note=f"Picked by the encoder {NAME}; chance is {100 / among:.1f} %, the floor is what "
-            "it picks right of real held-out pictures.",
-        )
-        if held is not None:
-            metric = replace(
-                metric, floor=100 * held.value, floor_low=100 * held.low, floor_high=100 * held.high
+        return [
+            Metric.share(
+                f"Own prompt picked among {among} ({NAME})",
+                self._right(asked, prompts, among, seed),
+                self._right(real, prompts, among, seed) if real else (),
+                note=f"Picked by the encoder {NAME}; chance is {100 / among:.1f} %, the floor is "
+                "what it picks right of real held-out pictures.",
             )
-        return [metric]
+        ]
 
     def _right(
         self, examples: Sequence[Example], prompts: Sequence[str], among: int, seed: int
-    ) -> int:
-        """How many of the examples are nearest to their own prompt."""
+    ) -> list[bool]:
+        """For each example whether it is nearest to its own prompt."""
         dual = pretrained()
         pictures = dual.pictures([example.data for example in examples])
         texts = dual.texts(prompts)
         place = {prompt: i for i, prompt in enumerate(prompts)}
-        right = 0
+        right = []
         for vector, example in zip(pictures, examples, strict=True):
             own = place[str(example.conditions[self.condition])]
             # A prompt has the same others wherever it stands in the list.
@@ -98,7 +86,7 @@ class Alignment:
             others = rng.choice(len(prompts) - 1, among - 1, replace=False)
             others = others + (others >= own)
             # Strictly better than all others: prompts that hash alike are no success.
-            right += bool(texts[own] @ vector > (texts[others] @ vector).max())
+            right.append(bool(texts[own] @ vector > (texts[others] @ vector).max()))
         return right
 
 

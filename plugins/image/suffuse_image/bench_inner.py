@@ -20,10 +20,10 @@ from PIL import Image
 from suffuse import stats
 from suffuse.bench import Context, Result
 from suffuse.model import inner
-from suffuse.model.sliders import Sliders
+from suffuse.model.sliders import Sliders, flips
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
-from .bench_shared import CODE, PLAIN, share, shipped
+from .bench_shared import CODE, PLAIN, shipped
 
 __all__ = ["ATTRIBUTES", "Slider"]
 
@@ -103,7 +103,6 @@ class Slider:
         pictures = [e.data for e in train]
         values = {name: np.array([f(p) for p in pictures]) for name, f in ATTRIBUTES.items()}
         medians = {name: float(np.median(x)) for name, x in values.items()}
-        others = [name for name in ATTRIBUTES if name != self.attribute]
         sliders = context.once("sliders", lambda: _learned(model, train, values))
         number = list(ATTRIBUTES).index(self.attribute)
         target = float(np.quantile(values[self.attribute], self.quantile))
@@ -114,20 +113,7 @@ class Slider:
         )
         after = sliders({number: target}, self.n, seed=self.seed, **words)
 
-        def has(name: str, images: Sequence[Image.Image]) -> NDArray[np.bool_]:
-            return np.array([ATTRIBUTES[name](image) > medians[name] for image in images])
-
-        kept = ~has(self.attribute, before)
-        n = int(kept.sum())
-        metrics = [
-            share(f"{self.attribute} flipped", int(has(self.attribute, after)[kept].sum()), n)
-        ]
-        for name in others:
-            changed = stats.proportion(int((has(name, before) != has(name, after))[kept].sum()), n)
-            low, high = 100 * changed.low, 100 * changed.high
-            metrics.append(
-                Metric(f"{name} changed", 100 * changed.value, low, high, "lower", n, unit="%")
-            )
+        metrics = flips(ATTRIBUTES, medians, self.attribute, before, after)
         probed, low, high = (100 * k for k in sliders.directions[number].accuracy)
         metrics.append(Metric("probe right", probed, low, high, "higher", len(pictures), unit="%"))
         return Result(metrics)

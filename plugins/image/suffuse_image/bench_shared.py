@@ -35,10 +35,9 @@ def data(context: Context, split: Any) -> Emoji:
 def mean(name: str, values: Sequence[float], better: Any, unit: str = "") -> Metric:
     """The mean with its interval."""
     found = stats.mean(np.asarray(values, dtype=np.float64), seed=0)
-    return Metric(name, found.value, found.low, found.high, better, len(values), unit=unit)
+    return Metric.of(name, found, better, len(values), unit=unit)
 
 
 def share(name: str, hits: int, n: int) -> Metric:
     """A part of n in percent with its interval."""
-    found = stats.proportion(hits, n)
-    return Metric(name, 100 * found.value, 100 * found.low, 100 * found.high, "higher", n, unit="%")
+    return Metric.of(name, stats.proportion(hits, n), "higher", n, scale=100, unit="%")

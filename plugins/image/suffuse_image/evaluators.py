@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Literal
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -65,10 +64,10 @@ class KID:
             figure = stats.kid(made, look.test)
             floor = _floors(look, made, lambda a, b: {"kid": stats.kid(a, b)}, 100, seed)["kid"]
         note = f"Measured on {look.origin}; {_against(floor)}."
-        metric = _metric(f"KID ({look.name} features)", figure, floor, "lower", made, note)
-        if self.target is not None:
-            metric = replace(metric, target=self.target * floor.upper)
-        return [metric]
+        target = None if self.target is None else self.target * floor.upper
+        name = f"KID ({look.name} features)"
+        n = len(made)
+        return [Metric.of(name, figure, "lower", n, floor=floor, target=target, note=note)]
 
 
 class PRDC:
@@ -105,13 +104,13 @@ class PRDC:
             "coverage": "The share of real pictures with a made one close by",
         }
         return [
-            _metric(
+            Metric.of(
                 f"{name.capitalize()} ({look.name} features)",
                 getattr(figures, name),
-                floors[name],
                 "higher",
-                made,
-                f"{text}; {_against(floors[name])}.",
+                len(made),
+                floor=floors[name],
+                note=f"{text}; {_against(floors[name])}.",
             )
             for name, text in says.items()
         ]
@@ -149,23 +148,14 @@ class ClassifierAccuracy:
         look = Look.of(samples, train)
         judge = Classifier.trained(look, train)
         right = judge.recognise(look(_pictures(asked))).eq(wanted)
-        figure = stats.proportion(int(right.sum()), len(right))
-        real_right = judge.right(look, test)
-        real = stats.proportion(int(real_right.sum()), len(real_right))
+        real = judge.right(look, test)
         return [
-            Metric(
-                name="Recognised as its label (classifier/1)",
-                value=100 * figure.value,
-                low=100 * figure.low,
-                high=100 * figure.high,
-                better="higher",
-                n=len(asked),
-                floor=100 * real.value,
-                floor_low=100 * real.low,
-                floor_high=100 * real.high,
+            Metric.share(
+                "Recognised as its label (classifier/1)",
+                right,
+                real,
                 target=self.target,
-                unit="%",
-                note=f"Recognised by {judge.describe(real_right)}: that is the floor.",
+                note=f"Recognised by {judge.describe(real)}: that is the floor.",
             )
         ]
 
@@ -194,8 +184,6 @@ class Memorisation:
         with threads_for(made):
             found = stats.memorisation(made, look.train, look.test, seed=seed)
         m, h = len(made), len(look.test)
-        copies = stats.proportion(found.copies, m)
-        real_copies = stats.proportion(found.held_out_copies, h)
         # A real picture lies below the p-th percentile of h others with a beta-distributed chance.
         rng = np.random.default_rng(seed)
         rank = found.expected * (h + 1)
@@ -203,45 +191,35 @@ class Memorisation:
         spread = 1.96 * ((m + h + 1) / (12 * m * h)) ** 0.5  # of Mann and Whitney's statistic
         where = f"({look.name} features)"
         return [
-            Metric(
-                name=f"Near copies of training pictures {where}",
-                value=100 * copies.value,
-                low=100 * copies.low,
-                high=100 * copies.high,
-                better="lower",
-                n=m,
-                floor=100 * real_copies.value,
-                floor_low=100 * real_copies.low,
-                floor_high=100 * real_copies.high,
+            Metric.of(
+                f"Near copies of training pictures {where}",
+                stats.proportion(found.copies, m),
+                "lower",
+                m,
+                floor=stats.proportion(found.held_out_copies, h),
+                scale=100,
                 unit="%",
                 note=f"{found.copies} of {m} made pictures, and {found.held_out_copies} of {h} "
                 "held-out ones, are nearer to a training picture than a twentieth of the usual "
                 "distance.",
             ),
-            Metric(
-                name=f"Very near to training pictures {where}",
-                value=100 * found.closer.value,
-                low=100 * found.closer.low,
-                high=100 * found.closer.high,
-                better="lower",
-                n=m,
-                floor=100 * found.expected,
-                floor_low=100 * float(np.quantile(below, 0.025)),
-                floor_high=100 * float(np.quantile(below, 0.975)),
+            Metric.of(
+                f"Very near to training pictures {where}",
+                found.closer,
+                "lower",
+                m,
+                floor=stats.Interval(found.expected, *np.quantile(below, (0.025, 0.975)).tolist()),
+                scale=100,
                 unit="%",
                 note="The share of made pictures that are nearer to a training picture than "
                 f"{100 - 100 * found.expected:g} % of held-out pictures are.",
             ),
-            Metric(
-                name=f"Memorisation AUROC {where}",
-                value=found.auroc.value,
-                low=found.auroc.low,
-                high=found.auroc.high,
-                better="lower",
-                n=m,
-                floor=0.5,
-                floor_low=max(0.0, 0.5 - spread),
-                floor_high=min(1.0, 0.5 + spread),
+            Metric.of(
+                f"Memorisation AUROC {where}",
+                found.auroc,
+                "lower",
+                m,
+                floor=stats.Interval(0.5, max(0.0, 0.5 - spread), min(1.0, 0.5 + spread)),
                 note="The chance that a held-out picture lies further from the training pictures "
                 "than a made one: 0.5 is expected, 1 means copies, and far below 0.5 made pictures "
                 "are unlike any real one.",
@@ -290,25 +268,3 @@ def _floors(
 def _against(floor: stats.Floor) -> str:
     m, n = floor.sizes
     return f"the floor is {m} real pictures against {n} other real ones"
-
-
-def _metric(
-    name: str,
-    figure: stats.Interval,
-    floor: stats.Floor,
-    better: Literal["lower", "higher"],
-    made: Tensor,
-    note: str,
-) -> Metric:
-    return Metric(
-        name=name,
-        value=figure.value,
-        low=figure.low,
-        high=figure.high,
-        better=better,
-        n=len(made),
-        floor=floor.value,
-        floor_low=floor.low,
-        floor_high=floor.high,
-        note=note,
-    )

@@ -17,7 +17,6 @@ from itertools import product
 import numpy as np
 from PIL import Image, ImageDraw
 
-from suffuse import stats
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Dataset, Example, Metric, Split
 from suffuse.stats import evenly
@@ -243,25 +242,14 @@ class Composition:
             rows = [i for i, scene in enumerate(told) if parts(scene)]
             if not rows:  # no prompt has a withheld pair
                 continue
-            share = stats.proportion(
-                sum(_fits(told[i], shown[i], parts(told[i])) for i in rows), len(rows)
-            )
             floor = [_fits(a, b, parts(a)) for a, b in zip(true, seen, strict=True) if parts(a)]
-            best = stats.proportion(sum(floor), len(floor)) if floor else None
             others = [(i, j) for i in rows for j in range(len(shown)) if told[i] != told[j]]
             chance = sum(_fits(told[i], shown[j], parts(told[i])) for i, j in others)
             metrics.append(
-                Metric(
+                Metric.share(
                     f"{name} (scenes)",
-                    100 * share.value,
-                    100 * share.low,
-                    100 * share.high,
-                    "higher",
-                    len(rows),
-                    unit="%",
-                    floor=None if best is None else 100 * best.value,
-                    floor_low=None if best is None else 100 * best.low,
-                    floor_high=None if best is None else 100 * best.high,
+                    [_fits(told[i], shown[i], parts(told[i])) for i in rows],
+                    floor,
                     note="Read from the pictures by their areas"
                     + (
                         f"; pictures of other prompts fit in {100 * chance / len(others):.1f} %."

@@ -130,13 +130,9 @@ def _metric(
 ) -> Metric:
     values = np.array([figure(a, b) for a, b in zip(made, wanted, strict=True)])
     found = stats.mean(values, seed=seed)
-    error = figure is _error
-    return Metric(
-        *(name, found.value, found.low, found.high),
-        "lower" if error else "higher",
-        len(values),
-        unit="levels" if error else "",
-    )
+    if figure is _error:
+        return Metric.of(name, found, "lower", len(values), unit="levels")
+    return Metric.of(name, found, "higher", len(values))
 
 
 def _error(made: Image.Image, true: Image.Image) -> float:

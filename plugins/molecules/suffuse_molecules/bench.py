@@ -48,8 +48,7 @@ def _exact(name: str, value: float, better: Any, n: int, unit: str = "", note: s
 def share(name: str, count: int, n: int, note: str = "") -> Metric:
     """A part of n in percent, with its interval."""
     found = stats.proportion(count, n)
-    low, high = 100 * found.low, 100 * found.high
-    return Metric(name, 100 * found.value, low, high, "higher", n, unit="%", note=note)
+    return Metric.of(name, found, "higher", n, scale=100, unit="%", note=note)
 
 
 def _split(name: str, split: Any) -> Dataset:
@@ -173,9 +172,7 @@ class Wishes:
                 abs(property_of(mol, name) - value) for mol, value in zip(made, values, strict=True)
             ]
             found = stats.mean(np.array(errors), seed=self.seed)
-            metrics.append(
-                Metric(f"error of {name}", found.value, found.low, found.high, "lower", self.n)
-            )
+            metrics.append(Metric.of(f"error of {name}", found, "lower", self.n))
         valid = sum(mol.GetProp(RAW) == "valid" for mol in made)
         return Result([*metrics, share("raw valid", valid, self.n)])
 

@@ -57,12 +57,12 @@ def _file(name: str) -> Path:
 
 def _median(name: str, values: Any, unit: str) -> Metric:
     found = stats.bootstrap(np.median, np.asarray(values), method="percentile", seed=0)
-    return Metric(name, found.value, found.low, found.high, "lower", len(values), unit=unit)
+    return Metric.of(name, found, "lower", len(values), unit=unit)
 
 
 def _mean(name: str, values: Any, better: Any, unit: str) -> Metric:
     found = stats.bootstrap(np.mean, np.asarray(values), method="percentile", seed=0)
-    return Metric(name, found.value, found.low, found.high, better, len(values), unit=unit)
+    return Metric.of(name, found, better, len(values), unit=unit)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import logging
 import weakref
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Literal
 
@@ -159,17 +160,17 @@ class Distributions:
                 seed=seed,
             )
             metrics.append(
-                Metric(
+                Metric.of(
                     f"Distance of {name}",
-                    figure.value,
                     # resamples are further apart than the samples: the interval may miss them
-                    min(figure.low, figure.value),
-                    max(figure.high, figure.value),
+                    replace(
+                        figure,
+                        low=min(figure.low, figure.value),
+                        high=max(figure.high, figure.value),
+                    ),
                     "lower",
                     len(ours),
-                    floor=floor.value,
-                    floor_low=floor.low,
-                    floor_high=floor.high,
+                    floor=floor,
                     note="Wasserstein-1 to held-out molecules; the floor is "
                     f"{floor.sizes[0]} held-out molecules against {floor.sizes[1]} others.",
                 )
@@ -269,16 +270,12 @@ class FCD:
                 seed=seed,
             )
         return [
-            Metric(
+            Metric.of(
                 "FCD",
-                figure.value,
-                figure.low,
-                figure.high,
+                figure,
                 "lower",
                 len(made),
-                floor=None if floor is None else floor.value,
-                floor_low=None if floor is None else floor.low,
-                floor_high=None if floor is None else floor.high,
+                floor=floor,
                 target=self.target,
                 note=f"Against {len(real)} molecules of the {self.reference} split; the floor is "
                 "as many others as were made.",
@@ -346,17 +343,13 @@ def _share(
 ) -> Metric:
     if not n:
         raise SuffuseError("there are no samples to evaluate")
-    found = stats.proportion(count, n)
-    return Metric(
+    return Metric.of(
         name,
-        100 * found.value,
-        100 * found.low,
-        100 * found.high,
+        stats.proportion(count, n),
         "higher",
         n,
-        floor=None if floor is None else 100 * floor.value,
-        floor_low=None if floor is None else 100 * floor.low,
-        floor_high=None if floor is None else 100 * floor.high,
+        floor=floor,
+        scale=100,
         target=target,
         unit="%",
         note=note,

@@ -50,21 +50,12 @@ class Geometry:
         real = [test[i].data for i in held]
         found, floor = _sound(made), _sound(real)
         reasons = Counter(name for names in found for name in names)
-        ours = stats.proportion(sum(not names for names in found), len(found))
-        theirs = stats.proportion(sum(not names for names in floor), len(floor)) if real else None
         counts = ", ".join(f"{n} {name}" for name, n in reasons.most_common())
         metrics = [
-            Metric(
+            Metric.share(
                 "Sound shapes",
-                100 * ours.value,
-                100 * ours.low,
-                100 * ours.high,
-                "higher",
-                len(made),
-                floor=None if theirs is None else 100 * theirs.value,
-                floor_low=None if theirs is None else 100 * theirs.low,
-                floor_high=None if theirs is None else 100 * theirs.high,
-                unit="%",
+                [not names for names in found],
+                [not names for names in floor],
                 note="Valid molecules whose bond lengths, angles and distances lie within the "
                 "bounds of distance geometry, as PoseBusters has it. "
                 + (f"The others fail: {counts}." if counts else "All do."),
@@ -80,16 +71,12 @@ class Geometry:
             )
             assert own is not None
             metrics.append(
-                Metric(
+                Metric.of(
                     "Strain",
-                    own.value,
-                    own.low,
-                    own.high,
+                    own,
                     "lower",
                     len(strains[0]),
-                    floor=None if other is None else other.value,
-                    floor_low=None if other is None else other.low,
-                    floor_high=None if other is None else other.high,
+                    floor=other,
                     unit="Å",
                     note="How far heavy atoms move when the shape is relaxed with MMFF94s, median.",
                 )

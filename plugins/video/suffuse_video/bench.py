@@ -219,7 +219,7 @@ class Long:
         ]
         for name, who in (("thing and colour kept", kept), ("digits kept", digits)):
             if who:
-                found.append(_share(name, who))
+                found.append(Metric.share(name, who))
         return Result(found)
 
     def _clips(self, model: Any) -> tuple[list[Clip], list[Motion]]:
@@ -303,26 +303,20 @@ def _mean(
     name: str, values: Sequence[float], n: int, better: Literal["higher", "lower"] = "higher"
 ) -> Metric:
     found = stats.mean(torch.tensor(values, dtype=torch.float64), seed=0)
-    return Metric(name, found.value, found.low, found.high, better, n)
+    return Metric.of(name, found, better, n)
 
 
 def _ratio(name: str, above: Sequence[float], below: Sequence[float]) -> Metric:
     """The ratio of two means over the same clips."""
     a, b = (np.asarray(k, dtype=float) for k in (above, below))
     found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
-    return Metric(name, found.value, found.low, found.high, "lower", len(a), target=1.2)
+    return Metric.of(name, found, "lower", len(a), target=1.2)
 
 
 def _pace(places: NDArray[np.float64]) -> float:
     """How far a thing goes at each frame, in pixels, on average; 0 where it is never seen."""
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     return float(np.nanmean(steps)) if np.isfinite(steps).any() else 0.0
-
-
-def _share(name: str, who: Sequence[bool]) -> Metric:
-    share = stats.proportion(int(np.sum(who)), len(who))
-    ends = 100 * share.value, 100 * share.low, 100 * share.high
-    return Metric(name, *ends, "higher", len(who), unit="%")
 
 
 def video(

@@ -102,19 +102,7 @@ class Obeyed:
                 [j[key] for j in who if not kind or KINDS[int(j["kind"])] == kind]
                 for who in (made, real)
             )
-            ok, floor = (stats.proportion(int(sum(who)), len(who)) for who in (asked, shown))
-            return Metric(
-                name,
-                *(100 * ok.value, 100 * ok.low, 100 * ok.high),
-                better="higher",
-                n=len(asked),
-                floor=100 * floor.value,
-                floor_low=100 * floor.low,
-                floor_high=100 * floor.high,
-                target=target,
-                unit="%",
-                note=note,
-            )
+            return Metric.share(name, asked, shown, target=target, note=note)
 
         there = [{KINDS[int(j["kind"])] for j in who} for who in (made, real)]
         apart = [
@@ -164,21 +152,9 @@ class Identity:
             )
 
         def share(name: str, test_of: Callable[[NDArray[np.intp], int], bool]) -> Metric:
-            ok, floor = (
-                stats.proportion(sum(test_of(*each) for each in who), len(who))
-                for who in (made, real)
-            )
-            return Metric(
-                name,
-                *(100 * ok.value, 100 * ok.low, 100 * ok.high),
-                better="higher",
-                n=len(made),
-                floor=100 * floor.value,
-                floor_low=100 * floor.low,
-                floor_high=100 * floor.high,
-                unit="%",
-                note="Each frame is read as the digit whose drawing fits it best.",
-            )
+            ok, floor = ([test_of(*each) for each in who] for who in (made, real))
+            note = "Each frame is read as the digit whose drawing fits it best."
+            return Metric.share(name, ok, floor, note=note)
 
         return [
             share("Digit is the label (most frames)", lambda d, n: np.mean(d == n) > 0.5),
@@ -249,14 +225,13 @@ class KID:
         sizes = (int(share * len(made)), int(share * len(real)))
         floor = stats.floor(lambda a, b: stats.kid(a, b).value, pooled, n=sizes, seed=seed)
         return [
-            Metric(
+            Metric.of(
                 "KID x 1000 (pixels and their changes)",
-                *(1000 * value.value, 1000 * value.low, 1000 * value.high),
-                better="lower",
-                n=len(made),
-                floor=1000 * floor.value,
-                floor_low=1000 * floor.low,
-                floor_high=1000 * floor.high,
+                value,
+                "lower",
+                len(made),
+                floor=floor,
+                scale=1000,
                 target=self.target,
             )
         ]
@@ -324,13 +299,4 @@ def _mean(
         stats.mean(torch.tensor([each[key] for each in who], dtype=torch.float64), seed=seed)
         for who in (made, real)
     )
-    return Metric(
-        name,
-        *(value.value, value.low, value.high),
-        better=better,
-        n=len(made),
-        floor=floor.value,
-        floor_low=floor.low,
-        floor_high=floor.high,
-        unit=unit,
-    )
+    return Metric.of(name, value, better, len(made), floor=floor, unit=unit)

@@ -60,20 +60,12 @@ class LabelAccuracy:
                 f"make them with --{self.condition}, or with a --prompt that names it"
             )
         right = judge.recognise(asked).eq(wanted[wanted >= 0])
-        figure, real = (
-            stats.proportion(int(who.sum()), len(who)) for who in (right, judge.held_out)
-        )
         return [
-            Metric(
+            Metric.share(
                 f"Recognised {self.condition} (judge/1)",
-                *(100 * figure.value, 100 * figure.low, 100 * figure.high),
-                better="higher",
-                n=len(right),
-                floor=100 * real.value,
-                floor_low=100 * real.low,
-                floor_high=100 * real.high,
+                right,
+                judge.held_out,
                 target=self.target,
-                unit="%",
                 note=f"Recognised by a network trained to tell {len(judge.names)} categories of "
                 f"{self.condition!r} apart on {judge.n_train} real clips; the floor is its share "
                 f"of {len(judge.held_out)} held-out ones. By chance it is "

@@ -176,34 +176,21 @@ class Frechet:
             value = stats.frechet_interval(made, real, seed=seed)
             floor = stats.floor(stats.frechet_distance, pooled, n=sizes, seed=seed)
             found.append(
-                _against("Fréchet distance", value, floor, 1.0, len(made), self.target, note)
+                Metric.of(
+                    "Fréchet distance",
+                    value,
+                    "lower",
+                    len(made),
+                    floor=floor,
+                    target=self.target,
+                    note=note,
+                )
             )
         value = stats.kid(made, real)
         floor = stats.floor(lambda a, b: stats.kid(a, b).value, pooled, n=sizes, seed=seed)
-        found.append(_against("KID x 1000 (features)", value, floor, 1000.0, len(made), None, note))
+        name, n = "KID x 1000 (features)", len(made)
+        found.append(Metric.of(name, value, "lower", n, floor=floor, scale=1000, note=note))
         return found
-
-
-def _against(
-    name: str,
-    value: stats.Interval,
-    floor: stats.Floor,
-    scale: float,
-    n: int,
-    target: float | None,
-    note: str,
-) -> Metric:
-    return Metric(
-        name,
-        *(scale * value.value, scale * value.low, scale * value.high),
-        better="lower",
-        n=n,
-        floor=scale * floor.value,
-        floor_low=scale * floor.low,
-        floor_high=scale * floor.high,
-        target=target,
-        note=note,
-    )
 
 
 def _warping(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
@@ -231,16 +218,7 @@ def _mean(
     value, floor = (
         stats.mean(torch.tensor(who, dtype=torch.float64), seed=seed) for who in (made, real)
     )
-    return Metric(
-        name,
-        *(value.value, value.low, value.high),
-        better="lower",
-        n=len(made),
-        floor=floor.value,
-        floor_low=floor.low,
-        floor_high=floor.high,
-        unit=unit,
-    )
+    return Metric.of(name, value, "lower", len(made), floor=floor, unit=unit)
 
 
 def _means(*groups: Sequence[NDArray[np.float64]]) -> list[list[float]]:

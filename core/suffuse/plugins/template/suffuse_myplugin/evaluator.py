@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from suffuse import stats
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .data import SPEEDS
@@ -21,26 +20,14 @@ class Frequency:
         asked = [sample for sample in samples if sample.conditions.get("speed")]
         if not asked:
             return []
-        made, real = share(asked), share([test[i] for i in range(len(test))])
-        return [
-            Metric(
-                "frequency",
-                value=made.value,
-                low=made.low,
-                high=made.high,
-                better="higher",
-                n=len(asked),
-                floor=real.value,
-                floor_low=real.low,
-                floor_high=real.high,
-                note="The share of curves whose strongest frequency is the one asked for.",
-            )
-        ]
+        made, real = right(asked), right([test[i] for i in range(len(test))])
+        note = "Curves whose strongest frequency is the one asked for."
+        return [Metric.share("frequency", made, real, note=note)]
 
 
-def share(examples: Sequence[Example]) -> stats.Interval:
-    """The share of examples whose strongest frequency is that of their speed."""
+def right(examples: Sequence[Example]) -> list[bool]:
+    """For each example whether its strongest frequency is that of its speed."""
     spectra = np.abs(np.fft.rfft(np.stack([example.data for example in examples])))
     strongest = 1 + spectra[:, 1:].argmax(axis=1)
-    right = strongest == [SPEEDS[example.conditions["speed"]] for example in examples]
-    return stats.proportion(int(right.sum()), len(examples))
+    wanted = [SPEEDS[example.conditions["speed"]] for example in examples]
+    return [bool(a == b) for a, b in zip(strongest, wanted, strict=True)]
