@@ -72,6 +72,22 @@ def test_conditions_and_guidance_change_the_sample(model):
     assert not np.allclose(points(model.sample(2, steps=4, arm="left", guidance=3.0)), left)
 
 
+def test_conditions_are_embedded_once_a_batch_and_anew_with_other_weights(model, monkeypatch):
+    asked, slots = [], model.network.slots
+    monkeypatch.setattr(model.network, "slots", lambda given: asked.append(0) or slots(given))
+    ask = {"arm": ["left", "right", "left"], "steps": 4, "guidance": 2.0, "batch": 2}
+    before = points(model.sample(3, **ask))
+    assert len(asked) == 2
+    with torch.no_grad():
+        for weight in model.network.conditioners.parameters():
+            weight.add_(1.0)
+    assert not np.allclose(points(model.sample(3, **ask)), before)
+    asked.clear()
+    model.network(torch.zeros(1, 2), torch.ones(1), **model.prepare({"arm": ["left"]}, 1))
+    model.network(torch.zeros(1, 2), torch.ones(1), **model.prepare({"arm": ["left"]}, 1))
+    assert len(asked) == 2
+
+
 def test_a_short_list_of_conditions_goes_round(model):
     found = points(model.sample(4, steps=3, arm=["left", "right"]))
     full = points(model.sample(4, steps=3, arm=["left", "right", "left", "right"]))

@@ -301,7 +301,7 @@ class Making(Parts):
             shape, denoise = self._large(denoise, size, circular, batch)
         noise = Noise(seed, n, first=first, device=self.device)
         made: list[Any] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), self.network.remembering():
             for part in batches(n, batch):
                 given: dict[str, Any] = {name: value[part] for name, value in prepared.items()}
                 for name, value in rows.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,6 +21,19 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.conditioners = nn.ModuleDict(dict(conditioners))
+        self._last: list[tuple[Mapping[str, Tensor], dict[str, Any]]] | None = None
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Within, conditions that come again, as in each step of a sample, are not embedded again.
+
+        Weights must not change meanwhile. On a CPU alone: elsewhere to compare costs more.
+        """
+        self._last = []
+        try:
+            yield
+        finally:
+            self._last = None
 
     def forward(
         self, x: State, level: Any, *, mask: State | None = None, **conditions: Tensor
@@ -28,10 +42,24 @@ class Network(nn.Module):
 
         Conditions are prepared values (`Model.prepare`), one row a sample.
         """
-        given = self.slots(conditions)
+        given = self._remembered(conditions)
         if mask is not None:
             given["mask"] = mask
         return self.backbone(x, level, **given)
+
+    def _remembered(self, conditions: Mapping[str, Tensor]) -> dict[str, Any]:
+        if (
+            self._last is None
+            or torch.compiler.is_compiling()
+            or any(value.device.type != "cpu" for value in conditions.values())
+        ):
+            return self.slots(conditions)
+        for before, given in self._last:
+            if all(torch.equal(value, before[name]) for name, value in conditions.items()):
+                return dict(given)
+        given = self.slots(conditions)
+        self._last[:] = [(conditions, given)]
+        return dict(given)
 
     def slots(self, conditions: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the backbone is given for prepared conditions, by the names of its arguments.
