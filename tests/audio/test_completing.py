@@ -46,7 +46,7 @@ def test_a_filled_gap_depends_on_its_seed_alone_and_texture_adds() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("1.2", "START-STOP"), ("0.5-9", "inside"), ("0.6-0.5", "inside"), ("0-1", "nothing")],
+    [("1.2", "START-STOP"), ("0.5-9", "inside"), ("0.6-0.5", "ends after"), ("0-1", "nothing")],
 )
 def test_gaps_that_are_none(text: str, says: str) -> None:
     with pytest.raises(SuffuseError, match=says):
@@ -58,6 +58,7 @@ def test_two_gaps() -> None:
         (800, 1600),
         (4000, 4800),
     ]
+    assert completing.gaps("0.1-0.8,0.2-0.9", Sound(np.zeros(RATE), RATE)) == [(800, 7200)]
 
 
 def test_clipped_peaks_come_back() -> None:

@@ -127,6 +127,8 @@ def test_the_band_above_has_the_spectrum_that_the_prior_knows(seed: int) -> None
         low = resample(made.samples, RATE, 4000)[0] - narrow.samples[0]
         assert 20 * np.log10(low[200:-200].std() / narrow.samples[0].std()) < -40
     assert distances[0] < distances[1]
+    with pytest.raises(SuffuseError, match="a model of a higher rate"):
+        Restorer(Knowing([sound])).extend(sound)
 
 
 def test_two_sources_come_apart(seed: int) -> None:

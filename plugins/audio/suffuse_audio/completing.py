@@ -54,15 +54,22 @@ def gaps(text: str, sound: Sound) -> list[tuple[int, int]]:
             )
         a, b = (float(k) for k in match.groups())
         start, stop = round(a * sound.rate), round(b * sound.rate)
-        if not 0 <= start < stop <= len(sound):
+        if start >= stop:
+            raise SuffuseError(f"the gap {part.strip()} holds no sample: it ends after it begins")
+        if stop > len(sound):
             raise SuffuseError(
                 f"the gap {part.strip()} does not lie inside the sound, which lasts "
                 f"{sound.seconds:.3f} s"
             )
         found.append((start, stop))
-    if sum(stop - start for start, stop in found) >= len(sound):
+    apart: list[tuple[int, int]] = []
+    for start, stop in sorted(found):
+        if apart and start <= apart[-1][1]:  # gaps that touch are one
+            start, stop = apart[-1][0], max(stop, apart.pop()[1])
+        apart.append((start, stop))
+    if apart == [(0, len(sound))]:
         raise SuffuseError("the gaps leave nothing of the sound to go by")
-    return sorted(found)
+    return apart
 
 
 def interpolated(

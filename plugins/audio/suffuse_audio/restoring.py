@@ -125,6 +125,11 @@ class Restorer:
             SuffuseError: where the model's rate is not above the sound's.
         """
         encoder = self.encoder
+        if encoder.rate <= sound.rate:
+            raise SuffuseError(
+                f"the model makes sounds of {encoder.rate} Hz, and this one has {sound.rate} Hz "
+                "already: extending takes a model of a higher rate"
+            )
         guess = completing.extend(sound, encoder.rate, seed=self.seed)
         out = np.zeros_like(guess.samples)
         weight = np.zeros(guess.samples.shape[1], dtype=np.float32)
