@@ -195,12 +195,38 @@ def test_what_is_wrong_with_a_receptor_is_told(tmp_path: Path, pdb: Path, box: B
     assert float(found.x.max()) < 40  # the rarer of two places is not taken
     said = " ".join(found.check(box))
     assert "LYS5 (NZ)" in said
-    assert "LIG (1 atoms)" in said
+    assert "LIG (1 atom)" in said
+    alone = read_receptor(path, ligand=np.array([[30.0, 30.0, 30.5]]))
+    assert not alone.unknown
+    assert "LIG500: left out" in " ".join(alone.check(box))
     far = Box(torch.tensor([200.0, 0, 0]), torch.tensor([10.0, 10, 10]))
     with pytest.raises(SuffuseError, match="same frame"):
         found.check(far)
     with pytest.raises(SuffuseError, match="sides"):
         found.check(Box(box.centre, torch.tensor([0.0, 5, 5])))
+    with pytest.raises(SuffuseError, match="centre is finite"):
+        found.check(Box(box.centre * float("nan"), box.size))
+
+
+def test_an_mmcif_says_what_its_pdb_says(tmp_path: Path, pdb: Path, receptor) -> None:
+    columns = (
+        "group_PDB type_symbol auth_atom_id auth_comp_id auth_asym_id auth_seq_id Cartn_x Cartn_y"
+    )
+    lines = ["data_x", "loop_", *(f"_atom_site.{k}" for k in [*columns.split(), "Cartn_z"])]
+    for line in pdb.read_text().splitlines():
+        if line.startswith("ATOM"):
+            words = [line[76:78].strip(), f'"{line[12:16].strip()}"', line[17:20], line[21]]
+            words += [line[a:b].strip() for a, b in ((22, 26), (30, 38), (38, 46), (46, 54))]
+            lines.append(" ".join(["ATOM", *words]))
+    path = tmp_path / "p.cif"
+    path.write_text("\n".join([*lines, "#"]))
+    found = read_receptor(path)
+    assert torch.equal(found.x, receptor.x)
+    assert found.names == receptor.names
+    assert all(torch.equal(a, b) for a, b in zip(found.kinds, receptor.kinds, strict=True))
+    path.write_text("\n".join([*lines[:-1], "ATOM C CA GLY A 1 0.0 0.0 nan"]))
+    with pytest.raises(SuffuseError, match="no atom of an mmCIF file"):
+        read_receptor(path)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +234,14 @@ def test_what_is_wrong_with_a_receptor_is_told(tmp_path: Path, pdb: Path, box: B
     [
         ("", "holds 0 heavy atoms"),
         ("ATOM      1  N   GLY A   1      xx.000   0.000   0.000", "columns 31 to 54"),
+        ("ATOM      1  N   GLY A   1         nan   0.000   0.000", "columns 31 to 54"),
+        ("ATOM      1  N   GLY A   1       0.000   0.000   0.", "columns 31 to 54"),
+        (
+            "\n".join(
+                f"ATOM    {k:3d}  CA  GLY A {k:3d}       0.000   0.000 {k:7.3f}" for k in range(30)
+            ),
+            "a trace or a backbone",
+        ),
     ],
 )
 def test_files_that_are_no_receptors_are_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -16,7 +16,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--receptor", type=_FILE, required=True, help="A protein, .pdb.")
+@click.option("--receptor", type=_FILE, required=True, help="A protein, .pdb or .cif.")
 @click.option("--ligand", type=_FILE, help="A file of ligands: .sdf, .smi, .csv.")
 @click.option("--smiles", help="One ligand, instead of a file.")
 @click.option("--box-from", type=_FILE, help="A ligand in the pocket, .sdf or .pdb.")
@@ -62,7 +62,7 @@ def dock(
     from suffuse_molecules.docking import Search
     from suffuse_molecules.docking import dock as work
     from suffuse_molecules.files import posed
-    from suffuse_molecules.receptor import read_receptor
+    from suffuse_molecules.receptor import Box, points, read_receptor
 
     if out.suffix.lower() != ".sdf":
         raise SuffuseError(f"poses are written as .sdf, and {str(out)!r} is another kind")
@@ -71,8 +71,14 @@ def dock(
             f"k is 1 or more, the seed 0 to 2^31 - 2 and --starts 16 or more; given {k}, {seed} "
             f"and {starts}"
         )
-    protein = read_receptor(receptor)
-    where = _box(box_from, box, padding)
+    if (box_from is None) == (box is None):
+        raise SuffuseError(
+            "say where the pocket is, by --box-from FILE of a ligand that lies in it, or by "
+            "--box X,Y,Z,A,B,C, its centre and sides in Å"
+        )
+    around = None if box_from is None else points(box_from)
+    protein = read_receptor(receptor, ligand=around)
+    where = Box.about(around, padding) if box is None else _box(box)
     for sentence in protein.check(where):
         click.echo(f"{receptor}: {sentence}", err=True)
     search = Search() if starts is None else Search(starts=starts)
@@ -141,19 +147,11 @@ def _ligands(path: Path | None, smiles: str | None, column: str | None) -> list[
     ]
 
 
-def _box(path: Path | None, text: str | None, padding: float) -> Box:
+def _box(text: str) -> Box:
     import torch
 
-    from suffuse_molecules.receptor import Box, points
+    from suffuse_molecules.receptor import Box
 
-    if (path is None) == (text is None):
-        raise SuffuseError(
-            "say where the pocket is, by --box-from FILE of a ligand that lies in it, or by "
-            "--box X,Y,Z,A,B,C, its centre and sides in Å"
-        )
-    if path is not None:
-        return Box.about(points(path), padding)
-    assert text is not None
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:

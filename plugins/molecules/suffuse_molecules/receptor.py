@@ -1,14 +1,13 @@
-"""A receptor from a PDB file: the atoms that a ligand meets, and what is wrong with the file.
+"""A receptor from a PDB or mmCIF file: the atoms that a ligand meets, and what is wrong with it.
 
-Water is left out; cofactors, metals and residues of other names stay, their atoms' kinds found from
-their neighbours. Of alternative places the one of the highest occupancy is taken. Missing heavy
-atoms of the twenty amino acids, unknown residues and what was left out are told, since a hole in a
-pocket is an invitation to dock into it.
+Water is left out, and so is a ligand that lies where the box is taken from; cofactors, metals and
+residues of other names stay, their atoms' kinds found from their neighbours. Missing heavy atoms of
+the twenty amino acids, unknown residues and what was left out are told, since a hole in a pocket is
+an invitation to dock into it.
 """
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from suffuse.errors import SuffuseError
 
+from .atoms import Atom, read_atoms
 from .chemistry import quiet
 from .scoring import RADII, Kinds
 
@@ -41,11 +41,9 @@ _ALIASES = {
     "HID": "HIS", "HIE": "HIS", "HIP": "HIS", "HSD": "HIS", "HSE": "HIS", "HSP": "HIS",
     "CYX": "CYS", "CYM": "CYS", "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "MSE": "MET",
 }  # fmt: skip
+_LARGEST = 40  # Å
 _CAPS = {"ACE", "NME", "NMA", "NH2"}
 _DONORS = {"NE", "NH1", "NH2", "ND2", "NE2", "ND1", "NZ", "OG", "OG1", "OH", "NE1"}
-_METALS = {
-    "Li", "Na", "K", "Mg", "Ca", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Cd", "Hg", "Sr", "Ba",
-}  # fmt: skip
 
 
 class Box(NamedTuple):
@@ -76,6 +74,7 @@ class Receptor:
         polar: places of the file's hydrogens on N, O and S, float32 [K, 3].
         elements: of the atoms.
         path: of the file.
+        left: residues that were left out, since they are the ligand that says where the pocket is.
     """
 
     x: Tensor
@@ -87,6 +86,7 @@ class Receptor:
     polar: Tensor
     elements: tuple[str, ...]
     path: Path
+    left: tuple[str, ...] = ()
 
     def near(self, box: Box, margin: float) -> Tensor:
         """The atoms within a margin of the box, int64."""
@@ -100,8 +100,12 @@ class Receptor:
             SuffuseError: where the box is empty, or has next to no receptor in it.
         """
         side = [round(k, 1) for k in box.size.tolist()]
-        if min(side) <= 0 or max(side) > 80:
-            raise SuffuseError(f"the box's sides are above 0 and at most 80 Å; given {side}")
+        if not all(0 < k <= _LARGEST for k in side) or not bool(box.centre.isfinite().all()):
+            raise SuffuseError(
+                f"the box's centre is finite and its sides are above 0 and at most {_LARGEST} Å, "
+                f"since the pocket is to be known; given {side} about "
+                f"{[round(k, 1) for k in box.centre.tolist()]}"
+            )
         inside = self.near(box, 4.0)
         if len(inside) < 20:
             away = float((self.x - box.centre).norm(dim=1).min())
@@ -114,6 +118,9 @@ class Receptor:
             )
         about = {self.residues[i] for i in inside.tolist()}
         said = []
+        if self.left:
+            names = ", ".join(key.lstrip(":") for key in self.left)
+            said.append(f"{names}: left out, as the ligand that the box was taken from")
         holes = [f"{name} ({' '.join(lost)})" for name, lost in self.missing.items()]
         here = [hole for hole, name in zip(holes, self.missing, strict=True) if name in about]
         if holes:
@@ -122,7 +129,8 @@ class Receptor:
                 + (f", at the box: {', '.join(here[:8])}" if here else ", none of them at the box")
             )
         if self.unknown:
-            listed = ", ".join(f"{name} ({n} atoms)" for name, n in self.unknown.items())
+            atoms = (f"{n} atom{'s' if n > 1 else ''}" for n in self.unknown.values())
+            listed = ", ".join(f"{name} ({n})" for name, n in zip(self.unknown, atoms, strict=True))
             said.append(
                 f"kept as they are: {listed}; if one of these is the ligand itself, remove it"
             )
@@ -137,10 +145,7 @@ def points(path: str | Path) -> Any:
     """
     path = Path(path)
     if path.suffix.lower() in (".pdb", ".ent"):
-        try:
-            atoms, _ = _atoms(path.read_text(encoding="latin-1"), path)
-        except OSError as error:
-            raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
+        atoms, _ = read_atoms(path)
         x = np.array([atom.x for atom in atoms if atom.residue not in _WATER]).reshape(-1, 3)
     else:
         x = _first_shape(path)
@@ -169,35 +174,28 @@ def _first_shape(path: Path) -> Any:
     return mol.GetConformer().GetPositions()[heavy] if mol.GetNumConformers() else np.empty((0, 3))
 
 
-class _Atom(NamedTuple):
-    element: str
-    name: str
-    residue: str
-    key: str
-    x: tuple[float, float, float]
-    occupancy: float
-    place: tuple[str, str]
+def read_receptor(path: str | Path, ligand: Any = None) -> Receptor:
+    """The receptor of a PDB or mmCIF file, also gzipped.
 
-
-def read_receptor(path: str | Path) -> Receptor:
-    """The receptor of a PDB file, or one that is gzipped.
+    Args:
+        path: the file.
+        ligand: places in Å, [N, 3], of a ligand that lies in the pocket: a residue that is no amino
+            acid and lies where it does is left out.
 
     Raises:
-        SuffuseError: where the file cannot be read or holds no receptor.
+        SuffuseError: where the file cannot be read or holds no receptor, or one whose residues lack
+            most of their atoms.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1")
-    except (OSError, EOFError) as error:
-        raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
-    atoms, hydrogens = _atoms(text, path)
+    atoms, hydrogens = read_atoms(path)
     heavy = [atom for atom in atoms if atom.residue not in _WATER]
     if len(heavy) < 20:
         raise SuffuseError(
-            f"{str(path)!r} holds {len(heavy)} heavy atoms beside water; a receptor is a PDB file "
-            "with ATOM lines of a protein"
+            f"{str(path)!r} holds {len(heavy)} heavy atoms beside water; a receptor is a PDB or "
+            "mmCIF file with the ATOM lines of a protein"
         )
+    same = set() if ligand is None else _where(heavy, ligand)
+    heavy = [atom for atom in heavy if atom.key not in same]
     present: dict[str, set[str]] = defaultdict(set)
     names: dict[str, str] = {}
     for atom in heavy:
@@ -210,6 +208,14 @@ def read_receptor(path: str | Path) -> Receptor:
             lost = tuple(k for k in wanted if k not in found and not (k == "SD" and "SE" in found))
             if lost:
                 missing[key] = lost
+    common = sum(name in _SIDE for name in names.values())
+    if len(missing) > common / 2:
+        first = next(iter(missing))
+        raise SuffuseError(
+            f"{len(missing)} of the {common} amino acids of {str(path)!r} lack heavy atoms, as "
+            f"{first} does ({' '.join(missing[first])}): it is a trace or a backbone, and a ligand "
+            "is held by side chains; give a whole structure, or one completed by a modelling tool"
+        )
     other = Counter(
         atom.residue for atom in heavy if names[atom.key] not in _SIDE and atom.residue not in _CAPS
     )
@@ -223,52 +229,22 @@ def read_receptor(path: str | Path) -> Receptor:
         torch.tensor(_polar(heavy, hydrogens), dtype=torch.float32).reshape(-1, 3),
         tuple(atom.element for atom in heavy),
         path,
+        tuple(sorted(same)),
     )
 
 
-def _atoms(text: str, path: Path) -> tuple[list[_Atom], Any]:
-    """Heavy atoms, and the places of hydrogens [K, 3], of the first model."""
-    kept: dict[tuple[str, str], _Atom] = {}
-    hydrogens = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.startswith("ENDMDL"):
-            break
-        if not line.startswith(("ATOM", "HETATM")):
-            continue
-        try:
-            x = (float(line[30:38]), float(line[38:46]), float(line[46:54]))
-        except ValueError:
-            raise SuffuseError(
-                f"line {number} of {str(path)!r} is no atom of a PDB file: its columns 31 to 54 "
-                f"hold no coordinates: {line[:60]!r}"
-            ) from None
-        name, residue = line[12:16].strip(), line[17:21].strip()
-        element = _element(line, name)
-        if element == "H":
-            hydrogens.append(x)
-            continue
-        chain, place = line[21].strip(), line[22:27].strip()
-        key = f"{chain}:{residue}{place}"
-        occupancy = float(line[54:60]) if line[54:60].strip() else 1.0
-        atom = _Atom(element, name, residue, key, x, occupancy, (chain, place))
-        # alternative places share chain, number and name
-        slot = (f"{chain}:{place}", name)
-        if slot not in kept or occupancy > kept[slot].occupancy:
-            kept[slot] = atom
-    return [*kept.values()], np.array(hydrogens).reshape(-1, 3)
+def _where(heavy: list[Atom], ligand: Any) -> set[str]:
+    """The residues beside amino acids that lie where a ligand does, most atoms within 1 Å of it."""
+    x = np.array([atom.x for atom in heavy])
+    near = cKDTree(ligand).query(x)[0] < 1.0
+    found: dict[str, list[bool]] = defaultdict(list)
+    for atom, there in zip(heavy, near, strict=True):
+        if _ALIASES.get(atom.residue, atom.residue) not in _SIDE:
+            found[atom.key].append(bool(there))
+    return {key for key, there in found.items() if np.mean(there) > 0.5}
 
 
-def _element(line: str, name: str) -> str:
-    told = line[76:78].strip().capitalize()
-    if told and told.isalpha():
-        return "H" if told == "D" else told
-    letters = name.lstrip("0123456789")
-    if line[12:14].strip().capitalize() in _METALS and line.startswith("HETATM"):
-        return line[12:14].strip().capitalize()
-    return {"D": "H"}.get(letters[:1], letters[:1].upper())
-
-
-def _kinds(atoms: list[_Atom], names: dict[str, str], hydrogens: Any) -> Kinds:
+def _kinds(atoms: list[Atom], names: dict[str, str], hydrogens: Any) -> Kinds:
     x = np.array([atom.x for atom in atoms])
     elements = [atom.element for atom in atoms]
     bonded = cKDTree(x).query_ball_point(x, 1.95)
@@ -309,7 +285,7 @@ def _kinds(atoms: list[_Atom], names: dict[str, str], hydrogens: Any) -> Kinds:
     return Kinds(torch.tensor(radius, dtype=torch.float32), *flags)
 
 
-def _polar(atoms: list[_Atom], hydrogens: Any) -> Any:
+def _polar(atoms: list[Atom], hydrogens: Any) -> Any:
     x = [atom.x for atom in atoms if atom.element in ("N", "O", "S")]
     if not len(hydrogens) or not x:
         return hydrogens[:0]
