@@ -189,13 +189,19 @@ def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(model, tm
     shapes = tmp_path / "s.sdf"
     run("molecules", "conformers", tmp_path / "in.smi", "-k", 2, "-o", shapes)
     receptor = tmp_path / "r.pdb"
-    place = "{0:5d}  CA  GLY A{0:4d}    {1:8.3f}   5.000   0.000  1.00  0.00           C"
-    lines = ["ATOM  " + place.format(k, 0.3 * k) for k in range(1, 30)]
+    place = (
+        "ATOM  {0:5d}  {1:3s} GLY A{0:4d}    {2:8.3f}   5.000   0.000  1.00  0.00           {1:.1}"
+    )
+    atoms = ("N", "CA", "C", "O")
+    lines = [place.format(k, name, 0.3 * k) for k in range(1, 30) for name in atoms]
     receptor.write_text("\n".join(lines))
     words = ["molecules", "report", shapes, "--receptor", receptor, "-o", tmp_path / "y.html"]
     run(*words, "--model", model)
     page = (tmp_path / "y.html").read_text()
-    assert "ATOM      1   CA GLY" in page
+    assert "ATOM      2   CA GLY" in page
+    assert "1 shape, as" in page
+    assert "unique" not in page
+    assert "energy_kcal_mol 0.0" in page
     assert "From noise to a molecule" in page
     words[2] = tmp_path / "in.smi"
     with pytest.raises(SuffuseError, match="no coordinates"):
@@ -210,6 +216,7 @@ def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(model, tm
         (["filter", "{}", "--range", "logp=3..1"], "holds nothing"),
         (["conformers", "{}", "-o", "x.smi"], "written as .sdf"),
         (["conformers", "{}", "-k", "0", "-o", "x.sdf"], "k is 1 or more"),
+        (["conformers", "{}", "--distinct", "nan", "-o", "x.sdf"], "0 Å or more"),
         (["report", "{}", "-o", "x.pdf"], "written as .html"),
         (["dedupe", "{}", "--column", "x", "-o", "x.pdb"], "written as .sdf, .smi, .csv"),
         (["decorate", "CO", "--model", "{model}", "--atoms", "a"], "--atoms is a number"),

@@ -153,6 +153,8 @@ def conformers(
         raise SuffuseError(f"shapes are written as .sdf, and {str(out)!r} is another kind")
     if k < 1 or not 0 <= seed < 2**31 - 1:
         raise SuffuseError(f"k is 1 or more and the seed 0 to 2^31 - 2; given {k} and {seed}")
+    if not distinct >= 0:
+        raise SuffuseError(f"--distinct is 0 Å or more, and {distinct} is not")
     if torsions is not None and method == "etkdg":
         raise SuffuseError(
             "--torsions goes with --method torsional or both, and the method is etkdg"

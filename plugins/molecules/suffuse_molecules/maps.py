@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ __all__ = ["Energy", "Exact", "Mapped"]
 
 _SPACING = 0.4
 _BLOCK = 10
+_BIN = 0.01  # Å, of distances in the tables that maps are filled from
 _OUTSIDE = 5.0  # kcal/mol for each Å out of the box
 _SHORTEST = 0.05  # Å
 
@@ -121,27 +123,36 @@ class Mapped:
         self.cells = cells.reshape(-1, 8).contiguous()
 
     def _filled(self, own: Tensor, x: Tensor, kinds: Kinds) -> Tensor:
+        """The maps [C, *points] of the kinds of ligand atoms `own` [C, 4].
+
+        A contact depends on the distance and the kinds alone, so it is looked up in a table.
+        """
+        rows = torch.stack([part.to(torch.float32) for part in kinds], 1)
+        classes, of = torch.unique(rows, dim=0, return_inverse=True)
+        table = _table(own, classes)
+        bins = len(table) // max(len(classes), 1)
         maps = torch.zeros(len(own), *self.points)
         lines = [
             self.low[k] + _SPACING * torch.arange(n, dtype=torch.float32)
             for k, n in enumerate(self.points)
         ]
         starts = [range(0, n, _BLOCK) for n in self.points]
-        for a in starts[0]:
-            for b in starts[1]:
-                for c in starts[2]:
-                    part = [line[k : k + _BLOCK] for line, k in zip(lines, (a, b, c), strict=True)]
-                    grid = torch.cartesian_prod(*part)
-                    middle = (grid[0] + grid[-1]) / 2
-                    reach = CUTOFF + float((grid[0] - middle).norm())
-                    seen = ((x - middle).norm(dim=1) < reach).nonzero()[:, 0]
-                    if not len(seen):
-                        continue
-                    values = _contacts(own, grid, x[seen], kinds.of(seen))
-                    shape = [len(p) for p in part]
-                    maps[:, a : a + shape[0], b : b + shape[1], c : c + shape[2]] = values.reshape(
-                        -1, *shape
-                    )
+        for a, b, c in product(*starts):
+            part = [line[k : k + _BLOCK] for line, k in zip(lines, (a, b, c), strict=True)]
+            grid = torch.cartesian_prod(*part)
+            middle = (grid[0] + grid[-1]) / 2
+            reach = CUTOFF + float((grid[0] - middle).norm())
+            seen = ((x - middle).norm(dim=1) < reach).nonzero()[:, 0]
+            if not len(seen):
+                continue
+            r = torch.cdist(grid, x[seen], compute_mode="donot_use_mm_for_euclid_dist")
+            place = (r * (1 / _BIN)).to(torch.int32).clamp_(max=bins - 1)
+            place += (bins * of[seen]).to(torch.int32)
+            values = torch.nn.functional.embedding_bag(place, table, mode="sum")
+            shape = [len(p) for p in part]
+            maps[:, a : a + shape[0], b : b + shape[1], c : c + shape[2]] = values.T.reshape(
+                -1, *shape
+            )
         return maps
 
     def __call__(self, x: Tensor) -> Energy:
@@ -174,28 +185,13 @@ class Mapped:
         return Energy(between, within, _whole(self.ligand, x, force))
 
 
-def _contacts(own: Tensor, grid: Tensor, x: Tensor, kinds: Kinds) -> Tensor:
-    """The energy of each kind of ligand atom [C] at points [G, 3], [C, G].
+def _table(own: Tensor, classes: Tensor) -> Tensor:
+    """The energies of kinds of ligand atoms [C, 4] with classes of receptor atoms [M, 4] by bins
+    of the distance, [M * bins, C]; the last bin is beyond the cutoff."""
+    r = _BIN * (torch.arange(round(CUTOFF / _BIN) + 1, dtype=torch.float32) + 0.5)
 
-    Kinds of one radius share what the radius decides.
-    """
-    r = torch.cdist(grid, x, compute_mode="donot_use_mm_for_euclid_dist")
-    out = torch.empty(len(own), len(grid))
-    one = torch.ones(len(x))
-    for radius in own[:, 0].unique():
-        radii = kinds.radius + radius
-        plain, water, bond = (
-            contact(r, Pairing(radii, h * one, b * one))[0]
-            for h, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
-        )
-        base = plain.sum(1)
-        for c in (own[:, 0] == radius).nonzero()[:, 0].tolist():
-            _, hydrophobic, donor, acceptor = own[c].bool().tolist()
-            value = base.clone()
-            if hydrophobic:
-                value += (water - plain) @ kinds.hydrophobic.float()
-            if donor or acceptor:
-                meets = (kinds.acceptor & donor) | (kinds.donor & acceptor)
-                value += (bond - plain) @ meets.float()
-            out[c] = value
-    return out
+    def kinds(rows: Tensor) -> Kinds:
+        return Kinds(rows[..., 0], *(rows[..., k].bool() for k in (1, 2, 3)))
+
+    pairing = Pairing.of(kinds(own), kinds(classes[:, None, None]))
+    return contact(r[:, None], pairing)[0].reshape(-1, len(own))

@@ -32,6 +32,8 @@ _ROW = 6
 _LISTED = 200
 _TURNED = 24
 _STRIP = 8
+_SEVERAL = {"conformer": "shape", "pose": "pose"}
+"""Fields of files in which a molecule stands several times, and what stands there."""
 _TOLD = ("pose", "affinity_kcal_mol", "energy_kcal_mol", "checks", "conformer", "raw")
 _PROPERTIES = {
     "logp": "logP",
@@ -64,11 +66,21 @@ def write(
     found = reading.read(path, column=column)
     mols = reading.molecules(found)
     real = [] if reference is None else reading.molecules(reading.read(reference))
-    different = {canonical(mol) for mol in mols}
+    once = {canonical(mol): mol for mol in reversed(mols)}
+    different = once.keys()
     lines = len(found.records) + len(found.skipped)
-    page = Page(Path(path).name, f"{lines} molecules, as `suffuse molecules report` sees them")
+    several = next((k for k in _SEVERAL if k in found.records[0].values), None)
+    things = "molecule" if several is None else _SEVERAL[several]
+    things += "s" if lines != 1 else ""
+    page = Page(Path(path).name, f"{lines} {things}, as `suffuse molecules report` sees them")
     page.fact(f"{100 * len(mols) / lines:.1f} %", "valid")
-    page.fact(f"{100 * len(different) / len(mols):.1f} %", "unique")
+    if several is None:
+        page.fact(f"{100 * len(different) / len(mols):.1f} %", "unique")
+    else:
+        page.fact(str(len(different)), "molecules")
+    every = mols
+    if several is not None:  # of one molecule, which is drawn and counted once
+        mols = [*reversed(once.values())]
     if real:
         known = {canonical(mol) for mol in real}
         page.fact(f"{100 * len(different - known) / len(different):.1f} %", "novel")
@@ -78,7 +90,7 @@ def write(
         page.fact(f"{share:.1f} %", "valid before repair")
 
     _drawings(page, mols, real)
-    _shapes(page, Path(path), found, mols, receptor)
+    _shapes(page, Path(path), found, every, receptor)
     if model is not None:
         _way(page, model)
     _distributions(page, mols, real)
@@ -146,7 +158,7 @@ def _shapes(
         mol = viewer.shaped(given.get(record.line, mols[i]))
         if mol is not None:
             own |= record.line in given and mol is given[record.line]
-            told = (f"{k} {record.values[k]}" for k in _TOLD if record.values.get(k))
+            told = (f"{k} {record.values[k]}" for k in _TOLD if record.values.get(k, "") != "")
             name = record.name or f"molecule {record.line}"
             shown.append(viewer.Shown(mol, f"{name} ({i + 1})", ", ".join(told)))
     if not shown:
