@@ -123,7 +123,9 @@ def test_the_command_answers_one_and_many(fitted, proteins, tmp_path) -> None:
     [
         (["--smiles", "CCO"], "give a protein"),
         (["--sequence", "MKT", "--smiles", "CCO"], "at least 20"),
-        (["--sequence", "MKTAYIAKQRQISFVKSHFS1", "--smiles", "CCO"], "letters 1"),
+        (["--sequence", "MKTAYIAKQRQISFVKSHFS1", "--smiles", "CCO"], "letters '1'"),
+        (["--sequence", "none.fasta", "--smiles", "CCO"], "no such file"),
+        (["--sequence", ">a\nMK\n>b\nMK", "--smiles", "CCO"], "2 sequences were given"),
         (["--sequence", "M" * 30, "--smiles", "C("], "unreadable"),
         (["--sequence", "M" * 30, "--smiles", "CCO", "--coverage", "2"], "coverage"),
         (["--sequence", "M" * 30, "--smiles", "CCO", "--model", "none"], "no model of affinities"),

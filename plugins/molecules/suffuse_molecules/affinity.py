@@ -73,7 +73,8 @@ class Answer(NamedTuple):
         if not far:
             return ""
         return (
-            f"the {' and the '.join(far)} is unlike the training table: the interval is no promise"
+            f"the {' and the '.join(far)} {'are' if len(far) > 1 else 'is'} unlike the training "
+            "table: the interval is no promise"
         )
 
 
@@ -81,18 +82,27 @@ def sequence_of(text: str) -> str:
     """A protein's sequence in one-letter codes, from text, FASTA text or the path of such a file.
 
     Raises:
-        SuffuseError: for letters that stand for no amino acid, or fewer than 20.
+        SuffuseError: for letters that stand for no amino acid, or fewer than 20; for several
+            sequences; and for the name of a file that is not there.
 
     >>> sequence_of("> kinase\\nMKTAYIAKQR QISFVKSHFS\\n")
     'MKTAYIAKQRQISFVKSHFS'
     """
     if len(text) < 260 and not text.lstrip().startswith(">") and Path(text).is_file():
         text = Path(text).read_text(encoding="utf-8", errors="replace")
+    elif Path(text).suffix.lower() in (".fasta", ".fa", ".faa", ".txt", ".seq"):
+        raise SuffuseError(f"cannot read {text!r}: there is no such file")
+    named = sum(line.startswith(">") for line in text.splitlines())
+    if named > 1:
+        raise SuffuseError(
+            f"{named} sequences were given, and an affinity is one protein's: give one of them"
+        )
     lines = [line for line in text.strip().splitlines() if not line.startswith(">")]
     found = "".join("".join(lines).split()).upper().rstrip("*")
     strange = sorted(set(found) - set(LETTERS))
     if strange or len(found) < 20:
-        what = f"has the letters {' '.join(strange)}" if strange else f"has {len(found)} letters"
+        few = " ".join(strange[:8]) + (" and others" if len(strange) > 8 else "")
+        what = f"has the letters {few!r}" if strange else f"has {len(found)} letters"
         raise SuffuseError(
             "a protein's sequence is one-letter codes of at least 20 amino acids, or a FASTA file; "
             f"this one {what}: {text[:40]!r}"

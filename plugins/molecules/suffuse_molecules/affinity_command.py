@@ -60,7 +60,7 @@ def affinity(
         from suffuse_molecules import reading
 
         assert ligands is not None
-        found = reading.read(ligands, column=column)
+        found = reading.read(ligands, column=column, salts=True)
         if found.skipped:
             click.echo(found.account(), err=True)
         named = [(record.name, record.smiles) for record in found.records]
