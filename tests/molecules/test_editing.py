@@ -51,8 +51,9 @@ def test_decorations_are_at_the_attachment_points_alone(model):
 
 def test_the_raw_graph_holds_the_known_part_always(model):
     found = editing.known_of("[*:1]c1ccccc1")
-    tokens, orders = model.encoder.tokens(found.mol)
-    project = editing._projection(model.encoder, tokens, orders, found.open, 2)
+    tokens, bonds, orders = model.encoder.tokens(found.mol)
+    free = editing._free(model.encoder, tokens, orders)
+    project = editing._projection(model.encoder, tokens, bonds, free, found.open, 2)
     size = len(tokens)
     for mol in model.sample(20, seed=3, project=project, sizes=[size + 2] * 20):
         if mol.GetProp(RAW) == "valid":

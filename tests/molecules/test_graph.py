@@ -153,22 +153,24 @@ def test_atom_types_that_are_none_are_refused():
         Graph(["C", "Q"])
 
 
-def test_the_nci_set_comes_back():
+@pytest.mark.parametrize("aromatic", [False, True])
+def test_the_nci_set_comes_back(aromatic):
     data = NCI("test", largest=40)
     mols = [data[i].data for i in range(len(data))]
-    encoder = Graph()
+    encoder = Graph(aromatic=aromatic)
     encoder.fit(data)
     back = encoder.decode(encoder.encode(mols), encoder.sizes(mols))
     assert [canonical(mol) for mol in back] == [canonical(mol) for mol in mols]
     assert len(mols) == 300
 
 
-def test_qm9_comes_back(data_folder):
+@pytest.mark.parametrize("aromatic", [False, True])
+def test_qm9_comes_back(data_folder, aromatic):
     with gzip.open(data_folder / "qm9_smiles.csv.gz", "rt") as file:
         smiles = [row["smiles"] for row in csv.DictReader(file)][::50]
     mols = [known(s) for s in smiles]
     assert [refusal(mol) for mol in mols] == [None] * len(mols)
-    encoder = Graph()
+    encoder = Graph(aromatic=aromatic)
     encoder.fit(Molecules(smiles))
     back = encoder.decode(encoder.encode(mols), encoder.sizes(mols))
     assert [canonical(mol) for mol in back] == [canonical(mol) for mol in mols]

@@ -27,7 +27,7 @@ from suffuse.errors import SuffuseError
 from suffuse.model import Model
 
 from .chemistry import REASONS, canonical, parse, problem, quiet, refusal
-from .graph import ORDERS, RAW, Graph
+from .graph import RAW, Graph
 from .network import GraphTransformer
 from .valence import rings
 
@@ -140,7 +140,7 @@ def make(
         SuffuseError: where the part is too large for the model, or unknown to it.
     """
     encoder = _encoder(model)
-    tokens, orders = _tokens(encoder, known)
+    tokens, bonds, orders = _tokens(encoder, known)
     size = len(tokens)
     room = encoder.largest - size
     least, most = atoms or (max(1, min(len(known.open), room)), room)
@@ -150,7 +150,8 @@ def make(
             f"{encoder.largest}, so that it adds 1 to {max(encoder.largest - size, 0)}; asked for "
             f"{least} to {most}"
         )
-    project = _projection(encoder, tokens, orders, known.open, least)
+    free = _free(encoder, tokens, orders)
+    project = _projection(encoder, tokens, bonds, free, known.open, least)
     query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
     tried = retained = raw = 0
@@ -269,7 +270,7 @@ def vary(
     for part in range(ROUNDS):
         # a seed of its own for every round: a variation takes its noise from sample i of a seed
         seeds = [seed + (part * n + i << 32) for i in range(n)]
-        with _ringed(encoder, encoder.tokens(mol)[1]):
+        with _ringed(encoder, encoder.tokens(mol)[2]):
             varied = model.vary([mol] * n, strength, seed=seeds, **settings)
         for made in varied:
             tried += 1
@@ -310,8 +311,8 @@ def _encoder(model: Model) -> Graph:
     return model.encoder
 
 
-def _tokens(encoder: Graph, known: Known) -> tuple[list[int], Tensor]:
-    """Tokens [k] and bond orders [k, k] of the known part."""
+def _tokens(encoder: Graph, known: Known) -> tuple[list[int], Tensor, Tensor]:
+    """Tokens of the known part's atoms [k] and bonds [k, k], and these' orders [k, k]."""
     reason = encoder.refusal(known.mol)
     if reason == "fragments":  # parts to be linked are in pieces, each of which is asked for
         found = {encoder.refusal(piece) for piece in Chem.GetMolFrags(known.mol, asMols=True)}
@@ -326,27 +327,37 @@ def _tokens(encoder: Graph, known: Known) -> tuple[list[int], Tensor]:
     return encoder.tokens(known.mol)
 
 
+def _free(encoder: Graph, tokens: list[int], orders: Tensor) -> Tensor:
+    """What the valences of the known atoms leave, [k]."""
+    assert encoder.capacity is not None
+    return torch.tensor([encoder.capacity[token] for token in tokens]) - orders.sum(1)
+
+
 def _projection(
-    encoder: Graph, tokens: list[int], orders: Tensor, opened: Sequence[int], least: int
+    encoder: Graph,
+    tokens: list[int],
+    known: Tensor,
+    free: Tensor,
+    opened: Sequence[int],
+    least: int,
 ) -> Any:
     """(clean estimate, x_t, t) -> the estimate in which the known part is certain.
 
     `least` new atoms are there for sure, to which the attachment points are bonded in turn.
     """
     assert encoder.types is not None
-    assert encoder.capacity is not None
     k, n = len(tokens), encoder.largest
-    free = torch.tensor([encoder.capacity[token] for token in tokens]) - orders.sum(1)
     kinds = max(len(encoder.types), 2)
     atoms = torch.zeros(n, kinds)
     atoms[:k] = NEVER
     atoms[range(k), tokens] = 0
-    bonds = torch.zeros(n, n, ORDERS)
+    bonds = torch.zeros(n, n, encoder.orders)
     bonds[:k, :k] = NEVER
-    bonds[:k, :k].scatter_(-1, orders[..., None], 0.0)
+    bonds[:k, :k].scatter_(-1, known[..., None], 0.0)
     # a known atom's bond to a new one is at most what its valence leaves
-    over = torch.arange(ORDERS) > free[:, None]
-    bonds[:k, k:][over[:, None].expand(k, n - k, ORDERS)] = NEVER
+    least_order = torch.tensor([0, 1, 2, 3, 1][: encoder.orders])
+    over = least_order > free[:, None]
+    bonds[:k, k:][over[:, None].expand(k, n - k, encoder.orders)] = NEVER
     if opened:
         bonds[:k, k:, 1:] = NEVER
         for j, i in enumerate(opened):

@@ -2,11 +2,11 @@
 
 Its blocks are those of `suffuse.nn.graph`; here is what they are shown of a noisy molecule.
 
-**Features of the noisy graph**, made anew in each call. With the orders o_ij of the bonds, degrees
-d_i = Σ_j o_ij and the walk S = D^{−1/2} O D^{−1/2}: the powers S^k, k = 1 to K, whose entry (i, j)
-is √(P^k_ij P^k_ji) of the random walk P, and on the diagonal the probability of its return in k
-steps; and for each atom the sum of its bonds' orders, its number of bonds, and how far the sum is
-above the capacity of its type.
+**Features of the noisy graph**, made anew in each call. With the orders o_ij of the bonds, 1.5 for
+an aromatic one, degrees d_i = Σ_j o_ij and the walk S = D^{−1/2} O D^{−1/2}: the powers S^k, k = 1
+to K, whose entry (i, j) is √(P^k_ij P^k_ji) of the random walk P, and on the diagonal the
+probability of its return in k steps; and for each atom the sum of its bonds' orders, its number of
+bonds, and how far the sum is above the capacity of its type.
 
 **Order of the atoms.** Without it the network is equivariant to permutations. With `ordered` it
 also sees each atom's place and each pair's distance of places, in the order in which the data's
@@ -33,7 +33,7 @@ from suffuse.nn.embedding import LevelEmbedding
 from suffuse.nn.graph import GraphBlock, Pairs, modulated, pairs_of
 from suffuse.nn.network import flops, params
 
-from .graph import ORDERS, Graph
+from .graph import Graph
 
 __all__ = ["GraphTransformer"]
 
@@ -80,9 +80,12 @@ class GraphTransformer(nn.Module):
         self.embedding = LevelEmbedding(width)
         self.graph = nn.Linear(3, width)
         # one more token of each for the mask of absorbing kernels
+        orders = [0.0, 1.0, 2.0, 3.0, 1.5][: encoder.orders]
+        self.orders: Tensor
+        self.register_buffer("orders", torch.tensor([*orders, 0.0]), persistent=False)
         self.atoms = nn.Embedding(kinds + 1, width)
         self.node = nn.Linear(3 + walks, width)
-        self.bonds = nn.Embedding(ORDERS + 1, edge)
+        self.bonds = nn.Embedding(encoder.orders + 1, edge)
         self.edge = nn.Linear(walks, edge)
         self.ends = nn.Linear(width, edge)
         self.ordered = ordered
@@ -93,7 +96,7 @@ class GraphTransformer(nn.Module):
         self.blocks = nn.ModuleList(GraphBlock(width, edge, heads) for _ in range(depth))
         self.modulation = zeroed(nn.Linear(width, 2 * width + 2 * edge))
         self.atoms_out = zeroed(nn.Linear(width, kinds))
-        self.bonds_out = zeroed(nn.Linear(edge, ORDERS))
+        self.bonds_out = zeroed(nn.Linear(edge, encoder.orders))
         for layer, counts in ((self.atoms_out, encoder.atoms), (self.bonds_out, encoder.bonds)):
             if counts is not None:
                 share = torch.tensor(counts) / sum(counts)
@@ -117,7 +120,7 @@ class GraphTransformer(nn.Module):
             mask: True for atoms that are there, {"atoms": [B, N]}; all where None.
 
         Returns:
-            {"atoms": [B, N, K], "bonds": [B, N, N, 4]}, symmetric in the nodes of a pair.
+            {"atoms": [B, N, K], "bonds": [B, N, N, K]}, symmetric in the nodes of a pair.
         """
         there = self._there(x, mask)
         h, e, y, pairs = self._shown(x, level, vector, there)
@@ -202,8 +205,8 @@ class GraphTransformer(nn.Module):
     @torch.no_grad()
     def _features(self, atoms: Tensor, bonds: Tensor, there: Tensor) -> tuple[Tensor, ...]:
         """What is computed of a noisy graph: of nodes, of pairs and of the whole."""
-        real = (bonds < ORDERS) & there[:, :, None] & there[:, None, :]
-        orders = torch.where(real, bonds, 0).float()
+        real = there[:, :, None] & there[:, None, :]
+        orders = torch.where(real, self.orders[bonds], 0.0)
         total = orders.sum(-1)
         scale = total.clamp(min=1).rsqrt()
         step = scale[:, :, None] * orders * scale[:, None, :]

@@ -22,7 +22,7 @@ from suffuse.diffusion.product import Product
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
-from .graph import ORDERS, Graph
+from .graph import Graph
 from .space import Space, centred
 
 __all__ = ["Molecular", "Spatial", "molecular", "spatial"]
@@ -33,7 +33,7 @@ class Molecular(Product):
     """The product of atoms and bonds.
 
     A state at the last time has a third part beside "atoms" and "bonds": "bond_logits"
-    [B, N, N, 4], the last clean estimate, which tells valence-safe decoding which bonds are sure.
+    [B, N, N, K], the last clean estimate, which tells valence-safe decoding which bonds are sure.
 
     Attributes:
         temperature: the logits of the clean estimate are divided by it in sampling; below 1
@@ -163,7 +163,7 @@ def _tokens(
         schedule, max(len(encoder.types), 2), kernel, _shares(encoder.atoms) if known else None
     )
     bonds = Categorical(
-        schedule, ORDERS, kernel, _shares(encoder.bonds) if known else None, symmetric=True
+        schedule, encoder.orders, kernel, _shares(encoder.bonds) if known else None, symmetric=True
     )
     return {"atoms": (atoms, 1.0), "bonds": (bonds, bond_weight)}
 

@@ -25,7 +25,7 @@ from suffuse.diffusion.process import Denoiser
 from suffuse.errors import SuffuseError
 
 from .chemistry import problem, quiet
-from .graph import Graph
+from .graph import AROMATIC, Graph
 from .properties import PROPERTIES, property_of
 
 __all__ = ["resample"]
@@ -137,7 +137,8 @@ def _error(
     assert encoder.capacity is not None
     tokens = atoms.tolist()
     most = torch.tensor([encoder.capacity[min(k, len(encoder.capacity) - 1)] for k in tokens])
-    if bool((bonds.sum(1).cpu() > most).any()):
+    least = torch.where(bonds == AROMATIC, 1, bonds).sum(1)
+    if bool((least.cpu() > most).any()):
         return float("inf")
     mol = encoder.build(tokens, bonds.cpu().numpy())
     if problem(mol) is not None:

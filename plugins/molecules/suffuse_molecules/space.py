@@ -46,7 +46,7 @@ class Space(Graph):
     """Encoder between rdkit molecules with conformers and dense graphs with coordinates.
 
     Args:
-        types, capacity, sizes, atoms, bonds, decoding, largest_ring: as of `Graph`.
+        types, capacity, sizes, atoms, bonds, decoding, largest_ring, aromatic: as of `Graph`.
         scale: the deviation of coordinates from the molecule's centre, along one axis, in Å;
             measured by `fit` where it is None.
     """
@@ -61,8 +61,9 @@ class Space(Graph):
         decoding: Literal["safe", "raw"] = "safe",
         scale: float | None = None,
         largest_ring: int | None = None,
+        aromatic: bool = False,
     ) -> None:
-        super().__init__(types, capacity, sizes, atoms, bonds, decoding, largest_ring)
+        super().__init__(types, capacity, sizes, atoms, bonds, decoding, largest_ring, aromatic)
         self.scale = scale
 
     @property

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import networkx
 import numpy as np
 from numpy.typing import NDArray
 from rdkit import Chem
 
 from .chemistry import quiet
 
-__all__ = ["admit", "join", "open_rings", "pieces", "rings"]
+__all__ = ["admit", "join", "localized", "open_rings", "pieces", "rings"]
 
 Orders = NDArray[np.int64]
 
@@ -62,6 +63,45 @@ def admit(orders: Orders, capacity: Sequence[int], confidence: NDArray[np.float6
         if order > 0:
             out[a, b] = out[b, a] = order
             left[[a, b]] -= order
+    return out
+
+
+def localized(
+    tokens: Orders,
+    aromatic: int,
+    capacity: Sequence[int],
+    confidence: NDArray[np.float64],
+    gives: NDArray[np.bool_],
+    carbon: NDArray[np.bool_],
+) -> Orders:
+    """Bond orders with single and double bonds in the place of aromatic ones.
+
+    As many are double as can be, at most one at each atom that has room for it and does not give
+    its electrons to the ring: a matching of the greatest size. Of those, one that leaves few
+    carbons out, and is of likely bonds.
+
+    Args:
+        tokens: orders [N, N], symmetric, with the value `aromatic` for aromatic bonds.
+        capacity, confidence: as for `admit`.
+        gives: atoms that are known to take no double bond, [N].
+        carbon: atoms that are carbon, [N].
+
+    >>> ring = 4 * (np.roll(np.eye(5, dtype=int), 1, 0) + np.roll(np.eye(5, dtype=int), -1, 0))
+    >>> oxygen = np.arange(5) == 0
+    >>> furan = localized(ring, 4, [2, 4, 4, 4, 4], np.ones((5, 5)), oxygen, ~oxygen)
+    >>> furan[:2].tolist()
+    [[0, 1, 0, 0, 1], [1, 0, 2, 0, 0]]
+    """
+    where = tokens == aromatic
+    out = np.where(where, 1, tokens)
+    able = (np.array(capacity) > out.sum(1)) & ~gives
+    graph = networkx.Graph()
+    for i, j in zip(*np.nonzero(np.triu(where)), strict=True):
+        if able[i] and able[j]:
+            worth = float(carbon[i]) + float(carbon[j]) + float(confidence[i, j]) / len(tokens)
+            graph.add_edge(int(i), int(j), weight=worth)
+    for i, j in networkx.max_weight_matching(graph, maxcardinality=True):
+        out[i, j] = out[j, i] = 2
     return out
 
 
