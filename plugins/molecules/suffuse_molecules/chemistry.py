@@ -1,10 +1,9 @@
 """What a molecule may be here, and the codes of the reasons why one is not.
 
-**What is kept.** Heavy atoms with their formal charges, and bonds that are single, double or triple
-(Kekulé's form: an aromatic ring is written with alternating bonds, and becomes aromatic again when
-the molecule is read). Hydrogens are implicit and follow from the valences. **What is dropped:**
-stereo, that is chirality and the sides of double bonds. **What is refused**, with a reason code:
-all else that would come back as another molecule.
+**What is kept.** Heavy atoms with their formal charges, and bonds that are single, double, triple
+or aromatic; `suffuse_molecules.graph` tells how these are written. Hydrogens are implicit and
+follow from the valences. **What is dropped:** stereo, that is chirality and the sides of double
+bonds. **What is refused**, with a reason code: all else that would come back as another molecule.
 
 A made molecule is **valid** if rdkit sanitises it and it is in one piece.
 """

@@ -234,6 +234,8 @@ def filter_(
     from suffuse_molecules.selection import Range, refused
 
     asked = [Range.of(text) for text in ranges]
+    if largest is not None and largest < 1:
+        raise SuffuseError(f"--largest is 1 or more heavy atoms, and {largest} is not")
     found = reading.read(file, column=column, largest=largest)
     kept, others = [], [(s.line, s.text, s.reason) for s in found.skipped]
     for record, mol in zip(found.records, reading.molecules(found), strict=True):
@@ -399,7 +401,7 @@ def _write(mols: Sequence[Chem.Mol], out: Path | None, summary: str) -> None:
             click.echo(smiles(mol))
         _say(summary)
         return
-    if not mols and out.suffix.lower() == ".png":
+    if not mols and out.suffix.lower() in (".png", ".html"):
         raise SuffuseError(f"there is nothing to draw: {summary}")
     if out.suffix.lower() == ".png":
         storage.write_bytes(out, Files().sheet(mols, [smiles(mol) for mol in mols]))

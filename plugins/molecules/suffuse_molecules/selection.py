@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class Range:
             found = cls(name.strip(), float(low or "-inf"), float(high or "inf"))
         except ValueError:
             found = None
-        if found is None or not equals or not dots:
+        given = found is not None and not (isnan(found.low) or isnan(found.high))
+        if found is None or not (given and equals and dots):
             raise SuffuseError(f"--range is NAME=LOW..HIGH, for instance logp=0..3, not {text!r}")
         if found.name not in PROPERTIES:
             raise unknown("property", found.name, PROPERTIES)
