@@ -96,6 +96,14 @@ def test_hopping_keeps_what_matches_and_the_number_of_atoms(model):
     for keep, words in (("Cl", "matches nothing"), ("*", "matches all"), ("C(", "a SMARTS")):
         with pytest.raises(SuffuseError, match=words):
             editing.hop(model, "OC(=O)c1ccco1", keep)
+    with pytest.raises(SuffuseError, match="fragments"):
+        editing.hop(model, "OC(=O)c1ccco1.CN", "C=O")
+
+
+def test_hopping_never_makes_the_molecule_itself(model):
+    made = editing.hop(model, "CCO", "CC", 20, seed=0, rounds=2)
+    assert made.molecules
+    assert "CCO" not in map(canonical, made.molecules)
 
 
 def test_a_variation_of_little_strength_is_near_and_is_never_the_same(model):
@@ -117,6 +125,7 @@ def test_a_variation_of_little_strength_is_near_and_is_never_the_same(model):
         ("[*:1]Cl", "element"),
         ("[*:1]CCCCCCCCCCCC", "size"),
         ("[*:1]CCCCCCCCC", "adds 1 to 0"),
+        ("FC(F)(F)F", "no atom of 'FC\\(F\\)\\(F\\)F' has room"),
     ],
 )
 def test_parts_that_cannot_be_taken_are_refused(model, scaffold, words):

@@ -45,10 +45,12 @@ class Known:
         mol: its atoms and bonds, in pieces or in one, without attachment points.
         open: the atoms that bond to what is new, each once for every time it is named; where
             empty, any may that has capacity left, as often as that allows.
+        whole: the molecule that it is a part of, which is not made again; None where there is none.
     """
 
     mol: Chem.Mol
     open: tuple[int, ...] = ()
+    whole: Chem.Mol | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def make(
         settings: handed to `Model.sample`.
 
     Raises:
-        SuffuseError: where the part is too large for the model, or unknown to it.
+        SuffuseError: where the part is too large for the model, unknown to it, or has no room for
+            a bond to what is new.
     """
     encoder = _encoder(model)
     tokens, bonds, orders = _tokens(encoder, known)
@@ -151,6 +154,12 @@ def make(
             f"{least} to {most}"
         )
     free = _free(encoder, tokens, orders)
+    if not known.open and not bool((free > 0).any()):
+        raise SuffuseError(
+            f"no atom of {Chem.MolToSmiles(known.mol)!r} has room for a new bond; a place for one "
+            "is marked by [*:1]"
+        )
+    own = None if known.whole is None else canonical(known.whole)
     project = _projection(encoder, tokens, bonds, free, known.open, least)
     query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
@@ -172,7 +181,8 @@ def make(
                 reasons[reason] = reasons.get(reason, 0) + 1
             if problem(mol) is None and mol.HasSubstructMatch(query):
                 retained += 1
-                kept.setdefault(canonical(mol), mol)
+                if canonical(mol) != own:
+                    kept.setdefault(canonical(mol), mol)
         if len(kept) >= n:
             break
     return Made([*kept.values()][:n], tried, retained, raw, reasons)
@@ -204,8 +214,8 @@ def link(model: Model, parts: str | Sequence[str], n: int = 16, **settings: Any)
 def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) -> Made:
     """Molecules that keep what a SMARTS matches of a molecule, and replace the rest; see `make`.
 
-    As many new atoms as are replaced, unless `atoms` says otherwise; they bond to the atoms that
-    the replaced ones were bonded to.
+    The molecule itself is left out. As many new atoms as are replaced, unless `atoms` says
+    otherwise; they bond to the atoms that the replaced ones were bonded to.
     """
     with quiet():
         mol, pattern = parse(molecule), Chem.MolFromSmarts(keep)
@@ -213,6 +223,9 @@ def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) ->
         raise SuffuseError(
             f"hop takes a SMILES and a SMARTS of what to keep; given {molecule!r} and {keep!r}"
         )
+    reason = refusal(mol)
+    if reason is not None:
+        raise SuffuseError(f"{molecule!r} is not taken ({reason}): {REASONS[reason]}")
     matched = {i for match in mol.GetSubstructMatches(pattern) for i in match}
     if not matched or len(matched) == mol.GetNumAtoms():
         raise SuffuseError(
@@ -233,7 +246,7 @@ def hop(model: Model, molecule: str, keep: str, n: int = 16, **settings: Any) ->
         Chem.SanitizeMol(whole, catchErrors=True)
     opened = _opened(whole.GetMol())
     settings = {"atoms": (len(replaced), len(replaced)), **settings}
-    return make(model, Known(whole.GetMol(), opened), n, **settings)
+    return make(model, Known(whole.GetMol(), opened, mol), n, **settings)
 
 
 def vary(

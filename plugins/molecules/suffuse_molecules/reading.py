@@ -120,9 +120,8 @@ def read(
             skipped.append(Skipped(record.line, record.smiles or record.name, reason))
     found = Read(path, tuple(records), tuple(skipped))
     if not records:
-        raise SuffuseError(
-            f"{str(path)!r} holds no molecule that can be taken. {found.account()}".strip()
-        )
+        why = found.account() or "there is none in it"
+        raise SuffuseError(f"{str(path)!r} holds no molecule that can be taken: {why}")
     return found
 
 
