@@ -80,12 +80,12 @@ def test_windows_cover_each_frame_once(model, total):
     values = torch.arange(total, dtype=torch.float32)[:, None]
     seen = []
 
-    def restore(y, here):
+    def restore(y, here, told):
         seen.append((here.start, y[:, 0].tolist()))
         frames = np.broadcast_to(y.numpy()[:, :, None, None], (F, 2, 2, 3)).astype(np.uint8)
         return [Clip(np.ascontiguousarray(frames), 8)] * 2
 
-    first, second = by_windows(model, values, restore)
+    first, second = by_windows(model, values, 2, restore)
     assert first.frames[:, 0, 0, 0].tolist() == list(range(total))
     assert len(second) == total
     assert all(len(y) == F for _, y in seen)

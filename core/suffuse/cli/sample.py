@@ -355,14 +355,16 @@ def _shown(model: Model, preview: Path, then: Any) -> Any:
     from suffuse import storage
     from suffuse.plugins.contracts import RaggedEncoder
 
-    if preview.suffix.lower() != ".png" or isinstance(model.encoder, RaggedEncoder):
+    ragged = isinstance(model.encoder, RaggedEncoder)
+    if preview.suffix.lower() != ".png" or (ragged and not isinstance(model.encoder.shape, tuple)):
         raise SuffuseError(
-            f"--preview is a .png, for a model whose samples have one size; given {str(preview)!r}"
+            "--preview is a .png, for a model whose samples are tensors of numbers; given "
+            f"{str(preview)!r}"
         )
     storage.ensure_writable(preview)
 
     def on_step(step: Any) -> None:
-        storage.write_bytes(preview, model.renderer.sheet(model.decode(step.denoised)))
+        storage.write_bytes(preview, model.renderer.sheet(model.decode(step.denoised, step.sizes)))
         if then is not None:
             then(step)
 

@@ -32,6 +32,7 @@ class Step:
         t, s: times before and after; numbers, or tensors [1, *axes]; by name for a product.
         x, denoised: the state reached and the clean estimate that led there, [B, ...].
         registers: what the next row needs: with `start=index + 1`, sampling goes on from here.
+        sizes: of ragged states, [B], where a model makes them.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Step:
     x: State
     denoised: State
     registers: Registers
+    sizes: Tensor | None = None
 
 
 @overload

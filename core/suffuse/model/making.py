@@ -107,7 +107,7 @@ class Making(Parts):
             size=size,
             circular=circular,
             compiled=compiled,
-            **({} if on_step is None else {"on_step": on_step}),
+            on_step=on_step,
             **({} if project is None else {"project": project}),
         )
 
@@ -127,6 +127,7 @@ class Making(Parts):
         guidance: float | None = None,
         guidance_by: Guidance | None = None,
         x: State | None = None,
+        sizes: Sequence[int] | None = None,
         size: Sequence[int] | None = None,
         circular: bool = False,
         on_step: Callable[[Step], None] | None = None,
@@ -144,7 +145,7 @@ class Making(Parts):
             guidance: 1, none, where None: it sharpens p(x_0 | y), of which it is no part.
             x: clean states [1 or n, *shape] that are noised to the time `begin` to start from; the
                 prior is drawn where None.
-            seed, first, steps, grid, begin, guidance_by, size, circular, on_step, batch,
+            seed, first, steps, grid, begin, guidance_by, sizes, size, circular, on_step, batch,
                 conditions: as for `sample`.
 
         Raises:
@@ -185,7 +186,7 @@ class Making(Parts):
             plan=self.plan(POSTERIOR if solver is None else solver, steps, grid=grid, begin=begin),
             guidance=1.0 if guidance is None else guidance,
             guidance_by=guidance_by,
-            sizes=None,
+            sizes=sizes,
             batch=batch,
             conditions=conditions,
             size=size,
@@ -228,7 +229,8 @@ class Making(Parts):
     ) -> list[Any]:
         """n objects on the way between two: their states mixed evenly, noised, and sampled.
 
-        All are noised by the same noise, so that neighbours resemble each other.
+        All are noised by the same noise, so that neighbours resemble each other. Where sizes
+        differ, all have the smaller one.
 
         Args:
             first, second: raw objects; n: at least 2, the ends among them.
@@ -242,11 +244,11 @@ class Making(Parts):
                 "interpolation makes 2 objects or more, with a strength above 0 and at most 1, by "
                 f"a model whose states are tensors of numbers; given {n} and {strength}"
             )
-        ends = self.encode([first, second])
+        ends, sizes = self.encode([first, second]), self.sizes([first, second])
         share = torch.linspace(0, 1, n).reshape(-1, *[1] * (ends.ndim - 1)).to(ends)
-        return self._from(
-            torch.lerp(ends[:1], ends[1:], share), None, strength, [seed] * n, settings
-        )
+        own = None if sizes is None else sizes.min().expand(n)
+        x_0 = torch.lerp(ends[:1], ends[1:], share)
+        return self._from(x_0, own, strength, [seed] * n, settings)
 
     def _from(
         self,
@@ -285,6 +287,7 @@ class Making(Parts):
         conditions: Mapping[str, Any],
         size: Sequence[int] | None = None,
         circular: bool = False,
+        on_step: Callable[[Step], None] | None = None,
         **settings: Any,
     ) -> list[Any]:
         """n raw objects by run(denoiser, plan, ...) batch by batch, each with its share of rows."""
@@ -310,6 +313,8 @@ class Making(Parts):
                 own = self._sizes(None if sizes is None else sizes[part], noise[part])
                 if own is not None:
                     given["mask"] = self.mask(own)
+                if on_step is not None:
+                    given["on_step"] = lambda step: on_step(dataclasses.replace(step, sizes=own))  # noqa: B023
                 state = run(
                     denoise,
                     plan,

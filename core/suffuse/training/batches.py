@@ -121,25 +121,26 @@ class Batches:
         chosen = self.indices(step)[self._share.start : self._share.stop]
         x_0 = by_name(lambda x: x.to(self._device), self._states.x(chosen))
         sizes = self._states.sizes(chosen)
+        mask = None if sizes is None else self._mask(sizes.to(self._device))
         # One draw serves the level and the dropped conditions: a small draw costs its calls.
         named, extra = 2 + len(self._dropout), self._process.extra(x_0)
         every = named + extra + len(self._mirror)
         draws = self._noise.uniform((every,), step=step, stream=Stream.LEVEL)
         turns = draws[:, named + extra :]
-        x_0 = self._mirrored(x_0, turns)
+        x_0 = self._mirrored(x_0, turns, mask)
         conditions = self._conditions(chosen, draws[:, 1:named])
         for name in self._beside:
-            conditions[name] = self._mirrored(conditions[name], turns)
+            conditions[name] = self._mirrored(conditions[name], turns, None)
         u = (self._place + draws[:, 0]) / self._batch
         return Batch(
             x_0,
             torch.cat([u[:, None], draws[:, named : named + extra]], 1) if extra else u,
             self._process.noise(self._noise, x_0, step=step, stream=Stream.CORRUPT),
-            None if sizes is None else self._mask(sizes.to(self._device)),
+            mask,
             conditions,
         )
 
-    def _mirrored(self, x_0: Any, draws: Tensor) -> Any:
+    def _mirrored(self, x_0: Any, draws: Tensor, mask: Any) -> Any:
         """Examples with each axis reversed where the uniform draw [b, axes] is below a half."""
         for axis, draw in zip(self._mirror, draws.unbind(1), strict=True):
             if isinstance(x_0, Mapping) or not 1 - x_0.ndim <= axis < 0:
@@ -147,6 +148,11 @@ class Batches:
                 raise SuffuseError(
                     "training.mirror names axes of states that are one tensor, the last being -1; "
                     f"given {axis}, and a state is {shape}"
+                )
+            if mask is not None and axis + x_0.ndim < mask.ndim:
+                raise SuffuseError(
+                    f"training.mirror reverses axes that are filled, and axis {axis} of these "
+                    "states ends in padding, since they are of several sizes"
                 )
             wide = (draw < 0.5).reshape(-1, *[1] * (x_0.ndim - 1))
             x_0 = torch.where(wide, x_0.flip(axis), x_0)

@@ -12,15 +12,17 @@ __all__ = ["CONFORMANCE"]
 
 
 def _clips(folder: Path) -> Mapping[str, Any]:
-    """Thirty-two short clips of moving shapes in two classes."""
+    """Thirty-two short clips of moving shapes in two classes, of two to four frames."""
+    from .clip import Clip
     from .files import ClipFiles
     from .shapes import Shapes
 
     shapes, files = Shapes("train", frames=4), ClipFiles()
     for i in range(32):
-        files.write(shapes[i].data, folder / ("a" if i % 2 else "b") / f"{i:02d}.gif", {})
+        clip = Clip(shapes[i].data.frames[: 2 + i % 3], 8)
+        files.write(clip, folder / ("a" if i % 2 else "b") / f"{i:02d}.gif", {})
     data = {"dataset.path": str(folder), "dataset.test_fraction": 0.4, "dataset.frames": 4}
-    return {**data, "encoder.frames": 4, "encoder.size": 8, **_SMALL}
+    return {**data, "dataset.least": 2, "encoder.frames": 4, "encoder.size": 8, **_SMALL}
 
 
 def _sprites(folder: Path) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ class _Edit:
             context=self.context,
             **settings,
         )
-        found: list[Clip] = self.model.decode(x)
+        found: list[Clip] = self.model.encoder.decode(x)
         return found
 
     def _unasked(self, settings: dict[str, Any]) -> bool:
@@ -218,14 +218,14 @@ class Fill(_Edit):
         frames = self.model.encoder.states(clip)
         marked = self.mask[np.arange(len(frames)).clip(max=len(self.mask) - 1)]
 
-        def restore(y: Tensor, here: slice) -> list[Clip]:
+        def restore(y: Tensor, here: slice, told: dict[str, Any]) -> list[Clip]:
             own = marked[np.arange(here.start, here.stop).clip(max=len(marked) - 1)]
             known = torch.from_numpy(~own)[:, None].expand(y.shape)
             seen = Observation(operators.mask(known), y[None])
-            made: list[Clip] = self.model.restore(seen, n, method=self.method, **settings)
+            made: list[Clip] = self.model.restore(seen, n, method=self.method, **told, **settings)
             return made
 
-        return by_windows(self.model, frames, restore)
+        return by_windows(self.model, frames, n, restore)
 
 
 def _numbers(text: str) -> list[int]:

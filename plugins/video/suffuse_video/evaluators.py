@@ -171,13 +171,16 @@ class Flicker:
         """One figure, in grey levels of 255.
 
         Raises:
-            SuffuseError: where no clip has three frames.
+            SuffuseError: for fewer than two clips of three frames, made or held out.
         """
         made = [{"value": _flicker(s.data)} for s in samples if len(s.data) > 2]
         size = samples[0].data.frames.shape[1:3] if samples else (1, 1)
         real = [{"value": _flicker(_sized(e.data, size))} for e in _some(test) if len(e.data) > 2]
-        if not made or not real:
-            raise SuffuseError("flicker is measured on clips of three frames or more")
+        if min(len(made), len(real)) < 2:
+            raise SuffuseError(
+                "video/flicker needs 2 clips of 3 frames or more of both kinds; given "
+                f"{len(made)} samples and {len(real)} held-out clips"
+            )
         return [_mean("Flicker", made, real, "value", "lower", "levels", seed)]
 
 
@@ -185,7 +188,8 @@ class KID:
     """Kernel distance of made and held-out clips, on pixels and their changes.
 
     The features of a clip are its frames and the differences of neighbouring frames, both shrunk to
-    8x8 pixels, on the first 48 principal axes of the training clips, whitened.
+    8x8 pixels, on the first 48 principal axes of the training clips, whitened. Where lengths
+    differ, each clip is looked at at as many moments as the longest sample has frames.
 
     Args:
         target: what a good model reaches, in thousandths.
@@ -208,7 +212,7 @@ class KID:
                 "video/kid needs 32 clips or more of both kinds; given "
                 f"{len(samples)} samples and {len(held_out)} held-out clips"
             )
-        frames, size = len(samples[0].data), samples[0].data.frames.shape[1:3]
+        frames, size = max(len(s.data) for s in samples), samples[0].data.frames.shape[1:3]
 
         def look(examples: Sequence[Example]) -> Tensor:
             return torch.stack([_look(_sized(e.data, size), frames) for e in examples])
@@ -281,7 +285,9 @@ def _sized(clip: Clip, size: Sequence[int]) -> Clip:
 
 
 def _look(clip: Clip, frames: int) -> Tensor:
-    x = torch.from_numpy(clip.frames[:frames]).permute(0, 3, 1, 2).float() / 255
+    shown = clip.frames[:frames]
+    shown = shown[np.linspace(0, len(shown) - 1, frames).round().astype(int)]
+    x = torch.from_numpy(shown).permute(0, 3, 1, 2).float() / 255
     small = functional.adaptive_avg_pool2d(x, 8)
     return torch.cat([small.flatten(), small.diff(dim=0).flatten()])
 

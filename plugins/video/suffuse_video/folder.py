@@ -5,14 +5,14 @@
     clips/a/0001.png, 0002.png, ...  a folder of pictures is one clip, at 12 frames a second
     clips/a.txt                      what a.mp4, or the folder a, shows: a caption
 
-Each file is cut into clips of so many frames at an even rate; what is read is one clip at a time.
+Each file is cut into clips of so many frames at an even rate; what is read is one clip at a time. A
+file's last clip may be shorter, where that is asked for.
 The test split is of whole files: those whose name's SHA-256 digest, as a fraction, is below
 `test_fraction`, and at least one file if there are two.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -57,13 +57,15 @@ class _File:
 class Folder:
     """One split of a folder of clips.
 
-    Files that cannot be read, and those shorter than a clip, are left out, counted, and named in a
-    warning of the logger "suffuse_video". One that turns out damaged later gives way to the next.
+    Files that cannot be read, and those without a clip of `least` frames, are left out, counted,
+    and named in a warning of the logger "suffuse_video". One that turns out damaged later gives way
+    to the next.
 
     Args:
         split: "train" or "test".
         path: the folder.
-        frames: of a clip.
+        frames: of a clip, at most.
+        least: frames of a file's last clip, at least; `frames` where 0 or more than that.
         fps: frames per second; files of other and of uneven rates are resampled.
         stride: frames from the start of a clip to that of the next; `frames` where 0.
         side: frames are shrunk to at most so many pixels on their longer side.
@@ -78,6 +80,7 @@ class Folder:
         split: Split = "train",
         path: str | None = None,
         frames: int = 16,
+        least: int = 0,
         fps: float = 8.0,
         stride: int = 0,
         side: int = 128,
@@ -85,29 +88,30 @@ class Folder:
     ) -> None:
         if not path:
             raise SuffuseError("video/folder needs a folder: --data DIR, or dataset.path=DIR")
-        if frames < 1 or stride < 0 or side < 1 or not fps > 0 or not 0 <= test_fraction < 1:
+        whole = frames >= 1 and min(least, stride) >= 0 and side >= 1
+        if not (whole and fps > 0 and 0 <= test_fraction < 1):
             raise SuffuseError(
-                "a clip has 1 frame or more at a rate above 0, a stride is 0 or more, a side 1 or "
-                "more, and test_fraction at least 0 and below 1; given "
-                f"{frames}, {fps}, {stride}, {side} and {test_fraction}"
+                "a clip has 1 frame or more at a rate above 0, least and stride are 0 or more, a "
+                "side 1 or more, and test_fraction at least 0 and below 1; given "
+                f"{frames}, {fps}, {least}, {stride}, {side} and {test_fraction}"
             )
         root = Path(path)
         if not root.is_dir():
             raise SuffuseError(f"there is no folder {str(root)!r}")
-        self.split, self.frames, self.fps, self.side = checked(split), frames, fps, side
+        self.split, self.fps, self.side = checked(split), fps, side
+        least = min(least or frames, frames)
         # A clip of one frame is as long as that frame is shown: nothing.
-        files = _scan(root.resolve(), (frames - 1) / fps)
+        files = _scan(root.resolve(), (least - 1) / fps)
         # Without subfolders all clips are of one kind, so that recipes with labels serve them too.
         self.names = tuple(sorted({f.label for f in files if f.label is not None})) or (_ONE_KIND,)
         self.captioned = any(file.caption for file in files)
         held_out = _held_out(files, test_fraction)
-        self._clips: list[tuple[_File, float]] = []
-        step = (stride or frames) / fps
+        self._clips: list[tuple[_File, float, int]] = []
         for file in files:
             if (file.name in held_out) == (split == "test"):
-                last = file.seconds - (frames - 1) / fps + 0.1 / fps
-                starts = itertools.takewhile(lambda s: s <= max(last, 0), itertools.count(0, step))  # noqa: B023
-                self._clips += [(file, float(start)) for start in starts]
+                total = max(least, int(file.seconds * fps + 0.1) + 1)
+                for start, count in _cut(total, frames, least, stride or frames):
+                    self._clips.append((file, start / fps, count))
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -128,9 +132,9 @@ class Folder:
             raise IndexError(index)
         problem: SuffuseError | None = None
         for k in range(n):
-            file, start = self._clips[(index + k) % n]
+            file, start, frames = self._clips[(index + k) % n]
             try:
-                clip = self._read(file.path, start)
+                clip = self._read(file.path, start, frames)
             except SuffuseError as error:
                 problem = problem or error
                 continue
@@ -142,8 +146,8 @@ class Folder:
         assert problem is not None
         raise problem
 
-    def _read(self, path: Path, start: float) -> Clip:
-        end = start + (self.frames - 1) / self.fps
+    def _read(self, path: Path, start: float, count: int) -> Clip:
+        end = start + (count - 1) / self.fps
         moments: list[float] = []
         frames = []
         for moment, frame in stream(path, start):
@@ -159,9 +163,23 @@ class Folder:
                 break
         if not moments or moments[-1] < end - 1.5 / self.fps:
             raise SuffuseError(f"{path} ends before {end:.2f} s, although it says otherwise")
-        chosen = shown(moments, self.fps, self.frames, start)
+        chosen = shown(moments, self.fps, count, start)
         first = frames[chosen[0]].shape
         return Clip(np.stack([fitted(frames[i][None], *first[:2])[0] for i in chosen]), self.fps)
+
+
+def _cut(total: int, frames: int, least: int, stride: int) -> list[tuple[int, int]]:
+    """Where clips begin in a file of so many frames, and how many each has.
+
+    >>> _cut(total=20, frames=8, least=4, stride=8), _cut(20, 8, 8, 6), _cut(19, 8, 4, 8)
+    ([(0, 8), (8, 8), (16, 4)], [(0, 8), (6, 8), (12, 8)], [(0, 8), (8, 8)])
+    """
+    found: list[tuple[int, int]] = []
+    for start in range(0, total - least + 1, stride):
+        found.append((start, min(frames, total - start)))
+        if start + frames >= total:  # what comes after it is a part of it
+            break
+    return found
 
 
 def _held_out(files: tuple[_File, ...], test_fraction: float) -> set[str]:

@@ -22,13 +22,13 @@ arXiv 2205.09853.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from suffuse.diffusion.process import Gaussian, State, mean_over
+from suffuse.diffusion.process import Gaussian, Network, State, masked, mean_over
 from suffuse.diffusion.schedules import Schedule
 from suffuse.errors import SuffuseError
 
@@ -87,13 +87,31 @@ class Forcing(Gaussian):
         found = torch.where(pattern < edges[1], t_known, found)
         return torch.where(pattern < edges[0], t, found)
 
+    def loss(
+        self,
+        network: Network,
+        x_0: State,
+        t: Tensor,
+        noise: State,
+        *,
+        mask: State | None = None,
+        **conditions: Any,
+    ) -> Tensor:
+        """As of the Gaussian process. Where all frames that a shorter clip has were to be known,
+        and its padding alone was not, none is: they share the level of the padding."""
+        if isinstance(mask, Tensor) and t.ndim > 1:
+            asked = ((t > 0) & mask).any(1, keepdim=True)
+            t = torch.where(asked, t, t.amax(1, keepdim=True))
+        return super().loss(network, x_0, t, noise, mask=mask, **conditions)
+
     def error(
         self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None
     ) -> Tensor:
         """As of the Gaussian process, over the frames that are not known; [B]."""
+        there = mask
         if t.ndim > 1:
             noisy = t > 0
-            mask = noisy if mask is None else mask & noisy
+            mask = noisy if there is None else there & noisy
         b, frames = x_0.shape[:2]
         rows = (b * frames, *x_0.shape[2:])
         each = t[:, None].expand(b, frames) if t.ndim == 1 else t
@@ -103,7 +121,7 @@ class Forcing(Gaussian):
         if self.details:
             c = self.schedule.at(each)
             ratio = self.details * (c.alpha / c.sigma.clamp(min=1e-6)).square()
-            ratio = ratio.clamp(max=MOST)
+            ratio = masked(ratio.clamp(max=MOST), there)
             between = torch.minimum(ratio[:, :-2], ratio[:, 2:])
             ratio = torch.maximum(ratio, pad(between, (1, 1)))
             found = found * (1 + ratio.to(found))

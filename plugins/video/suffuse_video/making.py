@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from suffuse.diffusion import Noise
 from suffuse.diffusion import sample as run_plan
@@ -16,6 +17,7 @@ from suffuse.errors import SuffuseError
 
 from . import levels
 from .forcing import Forcing
+from .lengths import Lengths
 from .network import Cache, SpaceTime, each_frames, spread
 
 __all__ = ["How", "Plan", "complete", "following", "window"]
@@ -47,7 +49,8 @@ def complete(
     """States with their unknown frames made, window after window of the model's length.
 
     A window begins `context` frames before the first frame that is unknown, and all that is unknown
-    in it is made.
+    in it is made. Clips that are shorter than a window are made as such by models of clips of
+    differing lengths, and else as the beginning of a window.
 
     Args:
         model: with the process video/forcing.
@@ -67,7 +70,7 @@ def complete(
         SuffuseError: for a model without levels for each frame, or a context that leaves nothing
             to make.
     """
-    length = model.shape[0]
+    length, total = model.shape[0], states.shape[1]
     context = context or max(1, length // 2)
     if not isinstance(model.process, Forcing):
         raise SuffuseError(
@@ -78,7 +81,8 @@ def complete(
         raise SuffuseError(
             f"context is 1 to {length - 1} of the model's {length} frames, and {context} is not"
         )
-    total = states.shape[1]
+    if isinstance(model.encoder, Lengths):
+        length = min(length, total)
     if how == "cached":
         count = int(np.sum(known))
         if not known[:count].all():
@@ -135,19 +139,31 @@ def window(
     counted: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Tensor:
-    """One window: states [B, F, C, h, w] with their unknown frames made; see `complete`."""
+    """One window: states [B, F, C, h, w] with their unknown frames made; see `complete`.
+
+    F is the model's; or less, for models of clips of differing lengths.
+    """
     if not callable(how) and how not in get_args(How):
         raise SuffuseError(f"how is {', '.join(get_args(How))}, and {how!r} is not")
     plan: Plan = how if callable(how) else getattr(levels, how)
+    (b, frames), padding = states.shape[:2], model.shape[0] - states.shape[1]
     grid = plan(known.tolist(), steps or model.recipe.sampling.steps)
     if counted is not None:
         counted(len(grid) - 1)
-    noise = Noise(seed, len(states), first=first, device=model.device)
+    noise = Noise(seed, b, first=first, device=model.device)
     begin = torch.from_numpy(grid[:1].copy()).to(model.device)
     prior = model.process.prior(noise, states.shape[1:], begin)
     seen = torch.from_numpy(known)[None, :, None, None, None]
     x = torch.where(seen.to(prior.device), states.to(prior), prior)
-    made = model.sample(len(states), seed=seed, first=first, x=x, grid=grid.tolist(), **settings)
+    made = model.sample(
+        b,
+        seed=seed,
+        first=first,
+        x=pad(x, (0, 0, 0, 0, 0, 0, 0, padding)),
+        grid=np.pad(grid, [(0, 0), (0, padding)]).tolist(),
+        **model.encoder.told(b, frames),
+        **settings,
+    )
     out = torch.stack([model.encoder.states(clip) for clip in made])
     return torch.where(seen, states.float(), out)
 
@@ -198,10 +214,12 @@ def following(
             "--set denoiser.causal=0.2"
         )
     b, length = len(states), model.shape[0]
+    if isinstance(model.encoder, Lengths):
+        length = min(length, states.shape[1] + frames)
     values = {k: v if isinstance(v, list) else [v] * b for k, v in conditions.items()}
     given = any(v is not None for each in values.values() for v in each)
     weight = guidance if given and guidance is not None else 1.0
-    cache = Cache(length - 1)
+    cache = Cache(model.shape[0] - 1)
     plan = model.plan(solver, steps)
     made: list[Tensor] = []
     with torch.inference_mode():

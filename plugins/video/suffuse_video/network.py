@@ -20,8 +20,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle, silu
 
+from suffuse.diffusion.process import masked
 from suffuse.errors import SuffuseError
 from suffuse.kernels.ada_norm import ada_norm
 from suffuse.nn.attention import zeroed
@@ -56,11 +57,23 @@ def each_frames(level: Tensor, x: Tensor, channels: int) -> Tensor:
     return level
 
 
-def spread(moments: Tensor, frames: int) -> Tensor:
-    """Moments [B, parts, width] spread evenly over the frames of a clip, [B, frames, width]."""
-    if moments.shape[1] == frames:
+def spread(moments: Tensor, frames: int, there: Tensor | None = None) -> Tensor:
+    """Moments [B, parts, width] spread evenly over the frames of a clip, [B, frames, width].
+
+    Args:
+        there: [B, frames], False for the padding behind a clip's own frames, over which alone its
+            moments are spread.
+    """
+    parts = moments.shape[1]
+    if there is None and parts == frames:
         return moments
-    return interpolate(moments.transpose(1, 2), frames, mode="linear").transpose(1, 2)
+    i = torch.arange(frames, device=moments.device)
+    own = frames if there is None else there.sum(1, keepdim=True).clamp(min=1)
+    place = ((i + 0.5) * (parts / own) - 0.5).clamp(0, parts - 1).expand(len(moments), -1)
+    before = place.long()
+    rows = torch.arange(len(moments), device=moments.device)[:, None]
+    low, high = moments[rows, before], moments[rows, (before + 1).clamp(max=parts - 1)]
+    return torch.lerp(low, high, (place - before)[..., None].to(low))
 
 
 SAID = 4
@@ -238,6 +251,7 @@ class SpaceTime(Network):
         level: Tensor,
         vector: Tensor | None = None,
         moments: Tensor | None = None,
+        mask: Tensor | None = None,
         *,
         causal: bool | None = None,
         cache: Cache | None = None,
@@ -250,15 +264,17 @@ class SpaceTime(Network):
             vector: the conditions' embedding, [B, width]; none where None.
             moments: what conditions ask of each part of the clip, [B, parts, width], spread evenly
                 over its frames; nothing where None.
+            mask: [B, F], False for the padding behind the frames of a shorter clip, of which these
+                know nothing; without a cache. None is no padding.
             causal: whether frames look at the present and the past alone; where None, as trained,
                 and in training by chance.
             cache: of the frames before these, for causal calls; extended while it is `writing`.
 
         Returns:
-            [B, F, C, h, w], of the dtype of x.
+            [B, F, C, h, w], of the dtype of x; 0 in padding.
         """
         level = each_frames(level, x, self.shape[1])
-        frames = x.shape[1]
+        frames, x = x.shape[1], masked(x, mask)
         if causal is None:
             by_chance = self.training and 0 < self.causal < 1
             causal = bool(torch.rand(()) < self.causal) if by_chance else self.causal == 1
@@ -268,19 +284,20 @@ class SpaceTime(Network):
         grid = [n // p for n, p in zip(inner.shape[2:], self.patch, strict=True)]
         h = self.enter(patchify(inner, self.patch))
         h = h + sincos(grid, h.shape[-1], h.device).to(h.dtype)
-        e = self._steering(level, vector, moments, causal)
+        e = self._steering(level, vector, moments, mask, causal)
         own = self.own(e).to(h.dtype)
         h = h + own if self.one else torch.cat([own, h], dim=1)
         past = 0 if cache is None else min(cache.frames, cache.longest)
         begin = 0 if cache is None else cache.frames
         places = torch.arange(begin, begin + frames, device=x.device)
         turn = turns(places, self.width // self.heads)
-        mask = None
+        there = None if mask is None else mask.flatten()[:, None].expand(h.shape[:2])
+        seen = None
         if causal and (frames > 1):
-            mask = torch.ones(frames, past + frames, dtype=torch.bool, device=x.device).tril(past)
+            seen = torch.ones(frames, past + frames, dtype=torch.bool, device=x.device).tril(past)
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else (lambda k, v, i=i: cache.extended(i, k, v))
-            h = block(h, e, frames, turn, mask, kept)
+            h = block(h, e, frames, turn, seen, kept, there)
         if cache is not None and cache.writing:
             cache.frames += frames
         shift, scale = self.modulation(e).chunk(2, dim=-1)
@@ -292,15 +309,20 @@ class SpaceTime(Network):
             half = [p // 2 for p in self.patch]
             said = unpatchify(out, half, grid)
             out = self.refine(inner, said, e, frames, causal, cache)
-        return out[..., : size[0], : size[1]].reshape(x.shape).to(x.dtype)
+        return masked(out[..., : size[0], : size[1]].reshape(x.shape).to(x.dtype), mask)
 
     def _steering(
-        self, level: Tensor, vector: Tensor | None, moments: Tensor | None, causal: bool
+        self,
+        level: Tensor,
+        vector: Tensor | None,
+        moments: Tensor | None,
+        mask: Tensor | None,
+        causal: bool,
     ) -> Tensor:
         """What steers each frame, [B·F, 1, width]."""
         e = self.embedding(level, vector)
         if moments is not None:
-            e = e + spread(moments, level.shape[1]).to(e.dtype)
+            e = e + spread(moments, level.shape[1], mask).to(e.dtype)
         if causal and self.past_only is not None:
             e = e + self.past_only.to(e.dtype)
         return silu(self.mix(e)).flatten(0, 1)[:, None]

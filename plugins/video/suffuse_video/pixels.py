@@ -67,25 +67,31 @@ class Pixels:
         Raises:
             SuffuseError: where there is no clip.
         """
+        return self._measured(dataset)[0]
+
+    def _measured(self, dataset: Dataset) -> tuple[dict[str, Any], list[int]]:
+        """What `fit` finds, and how many frames each of those clips has."""
         n = len(dataset)
         if not n:
             raise SuffuseError("there is no clip to train on")
         chosen = np.unique(np.linspace(0, n - 1, min(n, _LOOKED_AT)).round().astype(int))
         total = np.zeros(3)
         squares = np.zeros(3)
-        count = 0
+        count, lengths = 0, []
         for i in chosen:
             clip = dataset[int(i)].data
             if self.fps is None:
                 self.fps = float(clip.fps)
-            x = self._pixels(clip)[: self.frames].astype(np.float64).reshape(-1, 3) / 255
+            frames = self._pixels(clip)[: self.frames]
+            lengths.append(len(frames))
+            x = frames.astype(np.float64).reshape(-1, 3) / 255
             total += x.sum(0)
             squares += (x**2).sum(0)
             count += len(x)
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 0)).clip(min=0.02)
         self.mean, self.std = mean.round(6).tolist(), std.round(6).tolist()
-        return {"fps": self.fps, "mean": self.mean, "std": self.std}
+        return {"fps": self.fps, "mean": self.mean, "std": self.std}, lengths
 
     def encode(self, objects: Sequence[Clip]) -> Tensor:
         """States [B, frames, 3, height, width], float32.
@@ -100,7 +106,8 @@ class Pixels:
                 raise SuffuseError(
                     f"the clip has {len(x)} frames at {self.rate:g} a second, and this model takes "
                     f"{self.frames}: give a longer clip, or train with --set "
-                    f"encoder.frames={len(x)}"
+                    f"encoder.frames={len(x)}, or on clips of all lengths with --set "
+                    "encoder.name=video/lengths"
                 )
             states.append(x[: self.frames])
         return torch.stack(states) if states else torch.empty(0, *self.shape)
@@ -117,13 +124,28 @@ class Pixels:
         pixels = ((x * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
         return [Clip(clip.permute(0, 2, 3, 1).contiguous().numpy(), self.rate) for clip in pixels]
 
+    def count(self, clip: Clip) -> int:
+        """How many frames a clip has at the model's rate."""
+        return len(self._resampled(clip))
+
+    def filled(self, frames: Tensor) -> Tensor:
+        """Frames [F, ...] up to the length of a state: the last one stays."""
+        return torch.cat([frames, frames[-1:].expand(self.frames - len(frames), *frames.shape[1:])])
+
+    def told(self, n: int, frames: int) -> dict[str, Any]:
+        """What `Model.sample` and `restore` are told to make n clips: all have one length."""
+        return {}
+
     @property
     def rate(self) -> float:
         """Frames per second."""
         return 12.0 if self.fps is None else self.fps
 
     def _pixels(self, clip: Clip) -> Any:
-        return fitted(resampled(clip, self.fps or as_clip(clip).fps).frames, *self.sides)
+        return fitted(self._resampled(clip).frames, *self.sides)
+
+    def _resampled(self, clip: Clip) -> Clip:
+        return resampled(clip, self.fps or as_clip(clip).fps)
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         if self.mean is None or self.std is None:

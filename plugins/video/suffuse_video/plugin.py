@@ -48,6 +48,11 @@ def register_encoders(register: Register) -> None:
         "suffuse_video.pixels:Pixels",
         summary="standardised pixels of clips, letterboxed and resampled in time",
     )
+    register(
+        "video/lengths",
+        "suffuse_video.lengths:Lengths",
+        summary="the same of clips of differing lengths, padded to one",
+    )
 
 
 @hookimpl
@@ -194,7 +199,7 @@ def register_recipes(register: Register) -> None:
     register(
         "video/folder",
         _RECIPES / "folder.toml",
-        summary="your own clips, 16 frames of 32x32: --data DIR",
+        summary="your own clips, 4 to 16 frames of 32x32: --data DIR",
     )
 
 

@@ -32,22 +32,29 @@ __all__ = ["Denoise", "Stabilise", "Upscale", "by_windows", "steadied"]
 
 
 def by_windows(
-    model: Any, frames: Tensor, restore: Callable[[Tensor, slice], list[Clip]]
+    model: Any,
+    frames: Tensor,
+    n: int,
+    restore: Callable[[Tensor, slice, dict[str, Any]], list[Clip]],
 ) -> list[Clip]:
     """Clips put together from windows of the model's length.
 
     Args:
         model: of clips.
         frames: [L, ...], what is known of each frame.
-        restore: (frames of a window [F, ...], where it is) -> clips of F frames.
+        n: how many clips.
+        restore: (frames of a window [F, ...], where it is, what `Model.sample` is told of its
+            length) -> n clips.
 
     Returns:
-        As many clips of L frames as `restore` answers with. The last window ends with the clip; a
-        clip that is shorter than a window has its last frame repeated, and is cut again.
+        n clips of L frames. The last window ends with the clip. A clip that is shorter than a
+        window has its last frame repeated, and is cut again; for models of clips of differing
+        lengths it has padding, and they are told so.
     """
     length, total = model.shape[0], len(frames)
+    told = model.encoder.told(n, min(total, length))
     if total < length:
-        frames = torch.cat([frames, frames[-1:].expand(length - total, *frames.shape[1:])])
+        frames = model.encoder.filled(frames)
     starts = [*range(0, max(total - length, 0) + 1, length)]
     if starts[-1] + length < total:
         starts.append(total - length)
@@ -55,7 +62,7 @@ def by_windows(
     done = 0
     fps = 0.0
     for start in starts:
-        made = restore(frames[start : start + length], slice(start, start + length))
+        made = restore(frames[start : start + length], slice(start, start + length), told)
         parts = parts or [[] for _ in made]
         for own, clip in zip(parts, made, strict=True):
             own.append(clip.frames[done - start :])
@@ -125,13 +132,15 @@ class Upscale(_Restore):
             noise = self.noise / 255 / float(std.mean())
 
             def restore(
-                y: Tensor, here: slice, noise: float = noise, a: Any = shrink
+                y: Tensor, here: slice, told: dict[str, Any], noise: float = noise, a: Any = shrink
             ) -> list[Clip]:
                 seen = Observation(a, y[None], noise)
-                made: list[Clip] = self.model.restore(seen, n, method=self.method, **settings)
+                made: list[Clip] = self.model.restore(
+                    seen, n, method=self.method, **told, **settings
+                )
                 return made
 
-            out += by_windows(self.model, (pixels - mean) / std, restore)
+            out += by_windows(self.model, (pixels - mean) / std, n, restore)
         return out
 
 
@@ -157,14 +166,14 @@ class Denoise(_Restore):
         t = float(schedule.t(-math.log(noise)))
         alpha = float(schedule.at(t).alpha)
 
-        def restore(y: Tensor, here: slice) -> list[Clip]:
+        def restore(y: Tensor, here: slice, told: dict[str, Any]) -> list[Clip]:
             x = (alpha * y).expand(n, *y.shape)
-            made: list[Clip] = self.model.sample(n, x=x, begin=t, **settings)
+            made: list[Clip] = self.model.sample(n, x=x, begin=t, **told, **settings)
             return made
 
         out = []
         for clip in objects:
-            out += by_windows(self.model, self.model.encoder.states(clip), restore)
+            out += by_windows(self.model, self.model.encoder.states(clip), n, restore)
         return out
 
 

@@ -2,7 +2,8 @@
 
 `Sized` stands in for the model where one of these conditions is asked for:
 
-    frames    of a clip; shorter clips are the beginning of the model's
+    frames    of a clip; shorter clips are the beginning of the model's, or, by models of clips of
+              differing lengths, made as clips of that length
     fps       frames per second at which it is shown
     longer    how clips longer than the model's come about: "between" (as usual): the model's
               frames are spread over the whole clip and those between them are made, so that the
@@ -53,9 +54,9 @@ class Sized:
         self.recipe, self.renderer, self.path = model.recipe, model.renderer, model.path
         self.encoder, self.dataset = model.encoder, model.dataset
 
-    def decode(self, x: Any) -> list[Clip]:
+    def decode(self, x: Any, sizes: Any = None) -> list[Clip]:
         """As the model."""
-        found: list[Clip] = self.model.decode(x)
+        found: list[Clip] = self.model.decode(x, sizes)
         return found
 
     def sample(
@@ -79,10 +80,7 @@ class Sized:
         Raises:
             SuffuseError: for a length or a rate that cannot be.
         """
-        told = [
-            (_told(frames, i, self.model.shape[0]), _told(fps, i), _one(longer, i))
-            for i in range(n)
-        ]
+        told = [(_one(frames, i), _one(fps, i), _one(longer, i)) for i in range(n)]
         own = {k: v for k, v in settings.items() if k in self.model.conditions}
         rest = {k: v for k, v in settings.items() if k not in own}
         out: dict[int, Clip] = {}
@@ -109,16 +107,19 @@ class Sized:
         if longer not in _OWN["longer"].names:
             raise SuffuseError(f"longer is between or on, and {longer!r} is neither")
         most = own * (own - 1)
-        if total != int(total) or total < 1 or (longer == "between" and total > most):
+        if total is not None and (
+            total != int(total) or total < 1 or (longer == "between" and total > most)
+        ):
             raise SuffuseError(
                 f"a clip has 1 frame or more, up to {most} between the {own} of this model (and "
                 f"any number with --longer on); given {total:g} frames"
             )
         if fps is not None and not fps > 0:
             raise SuffuseError(f"fps is above 0, and {fps:g} is not")
-        total = int(total)
-        made = self.model.sample(len(run), seed=seed, first=first, batch=batch, **settings)
-        if total > own:
+        total = None if total is None else int(total)
+        told = {} if total is None else self.encoder.told(len(run), min(total, own))
+        made = self.model.sample(len(run), seed=seed, first=first, batch=batch, **told, **settings)
+        if total is not None and total > own:
             made = self._longer(made, total, longer, seed, first, batch, settings)
         return [Clip(clip.frames[:total], fps or made[0].fps) for clip in made]
 
@@ -155,7 +156,7 @@ class Sized:
                 guidance=1.0,
                 **kept,
             )
-            found += self.model.decode(x)
+            found += self.encoder.decode(x)
         return found
 
 
@@ -184,11 +185,6 @@ def unasked(model: Any, n: int, seed: int) -> dict[str, list[Any]]:
     told = [data[place].conditions for place in places]
     found = {key: [each.get(key) for each in told] for key in model.conditions}
     return {k: values for k, values in found.items() if any(v is not None for v in values)}
-
-
-def _told(value: Any, i: int, usual: Any = None) -> Any:
-    found = _one(value, i)
-    return usual if found is None else found
 
 
 def _one(value: Any, i: int) -> Any:

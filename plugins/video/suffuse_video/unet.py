@@ -21,6 +21,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from suffuse.diffusion.process import masked
 from suffuse.errors import SuffuseError
 from suffuse.kernels.norm_silu import norm_silu
 from suffuse.nn.blocks import ResidualBlock, count_groups, divisor, zeroed
@@ -43,13 +44,16 @@ class _Along(nn.Module):
         self.attention = TimeAttention(channels, self.heads)
         zeroed(self.attention.out)
 
-    def forward(self, h: Tensor, frames: int, mask: Tensor | None) -> Tensor:
-        """[B·F, C, h, w] of B clips."""
+    def forward(self, h: Tensor, frames: int, mask: Tensor | None, there: Tensor | None) -> Tensor:
+        """[B·F, C, h, w] of B clips; there [B, F] is False for padding."""
         n, c, height, width = h.shape
         places = self.norm(h).reshape(-1, frames, c, height * width)
         along = places.permute(0, 3, 1, 2).reshape(-1, frames, c)
         turn = turns(torch.arange(frames, device=h.device), c // self.heads)
-        seen = self.attention(along, turn, mask).reshape(-1, height * width, frames, c)
+        if there is not None:
+            there = there.repeat_interleave(height * width, 0)
+        seen = self.attention(along, turn, mask, there=there)
+        seen = seen.reshape(-1, height * width, frames, c)
         return h + seen.permute(0, 2, 3, 1).reshape(n, c, height, width)
 
 
@@ -124,31 +128,32 @@ class SpaceTimeUNet(Network):
         level: Tensor,
         vector: Tensor | None = None,
         moments: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """The raw prediction for noisy clips; see `network.SpaceTime`."""
         level = each_frames(level, x, self.shape[1])
-        frames = x.shape[1]
+        frames, x = x.shape[1], masked(x, mask)
         e = self.frames.embedding(level, vector)
         if moments is not None:
-            e = e + spread(moments, frames).to(e.dtype)
+            e = e + spread(moments, frames, mask).to(e.dtype)
         e = e.flatten(0, 1)
-        mask = None
+        seen = None
         if self.causal:
-            mask = torch.ones(frames, frames, dtype=torch.bool, device=x.device).tril()
+            seen = torch.ones(frames, frames, dtype=torch.bool, device=x.device).tril()
         net, along = self.frames, iter(self.along)
         h = net.enter(x.flatten(0, 1))
         skips = [h]
         for block in net.down:
-            h = next(along)(block(h, e), frames, mask)
+            h = next(along)(block(h, e), frames, seen, mask)
             skips.append(h)
         for block in net.middle:
-            h = next(along)(block(h, e), frames, mask)
+            h = next(along)(block(h, e), frames, seen, mask)
         for block in net.up:
             if cast(ResidualBlock, block).resample == "up":
                 h = block(h, e, skips[-1].shape[2:])
             else:
                 h = block(torch.cat([h, skips.pop()], dim=1), e)
-            h = next(along)(h, frames, mask)
+            h = next(along)(h, frames, seen, mask)
         norm = net.norm
         out: Tensor = net.leave(norm_silu(h, norm.num_groups, norm.weight, norm.bias))
-        return out.reshape(x.shape).to(x.dtype)
+        return masked(out.reshape(x.shape).to(x.dtype), mask)
