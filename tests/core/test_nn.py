@@ -376,8 +376,11 @@ def test_loud_queries_do_not_saturate_attention():
 def test_attend_has_one_meaning_on_every_path(n, dtype):
     q, k, v = torch.randn(3, 2, 3, n, 8, dtype=F64).to(dtype).unbind(0)
     scores = torch.einsum("bhid,bhjd->bhij", q.double(), k.double()) / math.sqrt(8)
-    exact = torch.einsum("bhij,bhjd->bhid", scores.softmax(-1), v.double())
-    close(attend(q, k, v).double(), exact, 1e-5 if dtype == torch.float32 else 3e-2)
+    some = (torch.rand(2, 1, n, n) > 0.5) | torch.eye(n, dtype=torch.bool)
+    for mask in (None, some):
+        weights = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        exact = torch.einsum("bhij,bhjd->bhid", weights.softmax(-1), v.double())
+        close(attend(q, k, v, mask).double(), exact, 1e-5 if dtype == torch.float32 else 3e-2)
 
 
 def test_a_transformer_block_does_not_care_for_the_order_of_tokens():

@@ -70,7 +70,9 @@ def data(page: Page, view: View) -> None:
     if not isinstance(x_0, torch.Tensor) or not x_0.is_floating_point():
         section.prose("States are tokens, or several parts; there is no histogram of them.")
         return
-    states = x_0.cpu().double().numpy()
+    sizes = model.sizes(objects)
+    filled = x_0 if sizes is None else x_0[model.mask(sizes).to(x_0.device)]
+    states = filled.cpu().double().numpy()
     raw = _values(objects)
     before = None if raw is None else np.concatenate([r.ravel() for r in raw])
     table: list[Sequence[str | float]] = []
@@ -101,14 +103,16 @@ def data(page: Page, view: View) -> None:
         f"Measured on {len(objects):,} training examples.{_round_trip(model, objects, raw)}",
     )
     section.formula("x_0 = encode(object)", "mean(x_0) ≈ 0,  deviation(x_0) ≈ 1")
+    also = "" if sizes is None else ", model.sizes(objects)"
     section.code(
         f"""
 import suffuse
 
 model = suffuse.load({json.dumps(view.run.as_posix())})
 examples = model.dataset("train")
-x_0 = model.encode([examples[i].data for i in range(8)])  # {shape(model.shape)}, 8 times
-objects = model.decode(x_0)  # and back
+objects = [examples[i].data for i in range(8)]
+x_0 = model.encode(objects)  # {shape(model.shape)}, 8 times
+objects = model.decode(x_0{also})  # and back
 """,
         "In Python",
     )
@@ -313,7 +317,7 @@ def _round_trip(
     model: Model, objects: Sequence[Any], raw: Sequence[NDArray[np.float64]] | None
 ) -> str:
     """How far decode(encode(objects)) is from the objects."""
-    back = _values(model.decode(model.encode(objects)))
+    back = _values(model.decode(model.encode(objects), model.sizes(objects)))
     if (
         raw is None
         or back is None
