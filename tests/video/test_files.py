@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+import zlib
 from fractions import Fraction
 
 import av
@@ -13,7 +15,8 @@ from PIL import Image
 
 from suffuse.errors import SuffuseError
 from suffuse_video.clip import Clip, fitted, resampled
-from suffuse_video.files import ClipFiles
+from suffuse_video.edits import _marked
+from suffuse_video.files import ClipFiles, animation
 from suffuse_video.folder import Folder, _scan
 from suffuse_video.reading import length, read, shown, stream
 from suffuse_video.shapes import Shapes
@@ -132,6 +135,33 @@ def test_what_is_no_video_is_refused_by_name(tmp_path, data, suffix):
     for look in (read, length, FILES.metadata):
         with pytest.raises(SuffuseError, match=f"strange{suffix}"):
             look(path)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_an_animation_may_be_cut_anywhere(tmp_path, suffix):
+    path = tmp_path / f"cut.{suffix}"
+    whole = animation(Clip(CLIP.frames[:3], 8), suffix.upper())
+    for end in range(0, len(whole), 7):
+        path.write_bytes(whole[:end])
+        try:
+            assert 1 <= len(read(path)) <= 3
+        except SuffuseError as error:
+            assert f"cut.{suffix}" in str(error)  # noqa: PT017
+
+
+def enormous():
+    """A PNG that says to be of 20,000 x 20,000 pixels."""
+    head = struct.pack(">4s2I5B", b"IHDR", 20_000, 20_000, 8, 2, 0, 0, 0)
+    mark = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head
+    return mark + struct.pack(">I", zlib.crc32(head)) + struct.pack(">I4s", 0, b"IDAT")
+
+
+def test_a_picture_that_says_to_be_enormous_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(enormous())
+    with pytest.raises(SuffuseError, match=r"a\.png: it is no picture"):
+        read(tmp_path)
+    with pytest.raises(SuffuseError, match=r"cannot read the mask .*a\.png"):
+        _marked(str(tmp_path / "a.png"), (16, 16))
 
 
 def test_sound_without_pictures_is_refused(tmp_path):

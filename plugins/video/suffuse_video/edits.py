@@ -26,7 +26,7 @@ from .clip import Clip, as_clip, fitted
 from .files import ClipFiles
 from .making import How, complete
 from .pixels import Pixels
-from .reading import VIDEOS
+from .reading import DAMAGE, VIDEOS
 from .restoring import by_windows
 
 __all__ = ["Animate", "Continue", "Fill", "Interpolate"]
@@ -249,7 +249,7 @@ def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
         try:
             with Image.open(Path(path)) as image:
                 pixels = np.array(image.convert("RGB"))[None]
-        except (OSError, ValueError, SyntaxError) as error:
+        except DAMAGE as error:
             raise SuffuseError(f"cannot read the mask {path}: {error}") from None
     marked = fitted(pixels, *sides).mean(-1) >= 64
     if not marked.any() or marked.all():

@@ -35,6 +35,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Dataset, Example, Split
 
 from .clip import Clip, fitted
+from .reading import DAMAGE
 from .splits import checked, fraction
 
 __all__ = ["Emoji", "named"]
@@ -146,7 +147,7 @@ class Emoji:
                     white = Image.new("RGBA", layer.size, "white")
                     white.alpha_composite(layer)
                     frames.append(fitted(np.asarray(white)[None, ..., :3], self.size, self.size)[0])
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
+        except DAMAGE as error:
             raise SuffuseError(f"cannot read {name} of {self.path}: {error}") from None
         said = {"prompt": named(Path(name).stem)}
         return Example(

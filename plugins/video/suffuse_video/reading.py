@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from suffuse.errors import SuffuseError
 
 from .clip import Clip
 
-__all__ = ["PICTURES", "VIDEOS", "holds_frames", "length", "read", "stream"]
+__all__ = ["DAMAGE", "PICTURES", "VIDEOS", "holds_frames", "length", "read", "stream"]
 
 logger = logging.getLogger("suffuse_video")
 
@@ -35,6 +36,17 @@ ANIMATIONS = frozenset({".gif", ".webp"})
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Those of the frames in a folder of frames."""
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for pictures that are none, cut short, broken or said to be enormous."""
 
 MOST_BYTES = 2**29
 """A clip that is read as a whole has no more than this many bytes."""
@@ -226,7 +238,7 @@ def _animation(path: Path) -> Iterator[tuple[float, Frame]]:
             try:
                 image.seek(i)
                 pixels = _over_white(np.asarray(image.convert("RGBA")))
-            except (OSError, ValueError, SyntaxError, EOFError) as error:
+            except DAMAGE as error:
                 if pixels is None:
                     raise SuffuseError(f"cannot read {path}: it is damaged ({error})") from None
                 logger.warning("%s is damaged (%s): only what is before that is used", path, error)
@@ -248,7 +260,7 @@ def _durations(path: Path) -> list[float]:
                 found.append((frame.info.get("duration") or 1000 / FOLDER_FPS) / 1000)
     except FileNotFoundError:
         raise SuffuseError(f"cannot read {path}: there is no such file") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DAMAGE as error:
         if not found:
             raise SuffuseError(f"cannot read {path}: it is no picture ({error})") from None
     return found
@@ -277,7 +289,7 @@ def _pictures(folder: Path, start: float) -> Iterator[tuple[float, Frame]]:
         try:
             with Image.open(path) as image:
                 pixels = _over_white(np.asarray(image.convert("RGBA")))
-        except (OSError, ValueError, SyntaxError) as error:
+        except DAMAGE as error:
             raise SuffuseError(f"cannot read {path}: it is no picture ({error})") from None
         size = size or pixels.shape
         yield i / FOLDER_FPS, pixels if pixels.shape == size else _same_size(pixels, size)

@@ -32,6 +32,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
 from .clip import Clip
+from .reading import DAMAGE
 from .splits import checked, fraction
 
 __all__ = ["ACTIONS", "Sprites"]
@@ -178,7 +179,7 @@ def _sheet(path: str, layer: str, name: str) -> Pixels:
                 data = archive.read(file)
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, zipfile.BadZipFile) as error:
         raise SuffuseError(f"cannot read the sheet {file} of {path}: {error}") from None
     least = (CELL * len(ACTIONS), CELL * max(LENGTHS.values()))
     if pixels.shape[0] < least[0] or pixels.shape[1] < least[1]:
