@@ -257,6 +257,7 @@ def test_sound_poses_pass_and_broken_ones_say_why(receptor) -> None:
     mol = _shaped("C[C@H](N)C(=O)Nc1ccccc1")
     assert failed(mol, asked=Chem.MolFromSmiles("C[C@H](N)C(=O)Nc1ccccc1")) == ()
     assert failed(mol, asked=Chem.MolFromSmiles("C[C@@H](N)C(=O)Nc1ccccc1")) == ("stereo",)
+    assert failed(_shaped("C")) == ()  # whose relaxed energy is 0
     x = mol.GetConformer().GetPositions()
     on_receptor = Chem.Mol(mol)
     on_receptor.GetConformer().SetPositions(x - x.mean(0) + receptor.x[20].double().numpy())
@@ -303,6 +304,7 @@ def test_the_command_writes_poses_with_their_checks(tmp_path, pdb, box, monkeypa
         (["--smiles", "CCO"], "--box-from FILE"),
         (["--smiles", "CCO", "--box", "1,2"], "six numbers"),
         (["--smiles", "C(", "--box", "0,0,0,9,9,9"], "unreadable"),
+        (["--smiles", "C" * 101, "--box", "0,0,0,9,9,9"], "size"),
         (["--box", "0,0,0,9,9,9"], "--ligand FILE or by --smiles"),
         (["--smiles", "CCO", "--box", "900,0,0,9,9,9"], "same frame"),
         (["--smiles", "CCO", "--box-from", "flat.sdf"], "three dimensions"),

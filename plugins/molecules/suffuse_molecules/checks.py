@@ -30,7 +30,7 @@ CHECKS = {
     "flat-rings": "aromatic rings of five and six are flat to 0.25 Å",
     "flat-double-bonds": "double bonds between carbons are flat to 0.25 Å",
     "stereo": "stereo centres and double bonds are those that were asked for",
-    "energy": "its energy is at most 100 times the mean of relaxed conformers",
+    "energy": "its energy is at most 100 times the mean of relaxed conformers, or 100 kcal/mol",
     "near": "it is within 5 Å of the receptor",
     "clash": "heavy atoms keep 0.75 of the sum of van der Waals radii from the receptor's",
     "overlap": "at most 7.5 % of its volume, at 0.8 of the radii, is the receptor's",
@@ -47,6 +47,8 @@ _FLAT = {
 _PATTERNS = {name: [Chem.MolFromSmarts(text) for text in texts] for name, texts in _FLAT.items()}
 _FLATNESS = 0.25
 _CONFORMERS = 25
+_LEAST = 1.0
+"""kcal/mol: small molecules relax to an energy of nearly 0, of which a multiple says nothing."""
 
 
 def failed(
@@ -77,7 +79,7 @@ def failed(
             out.append("stereo")
         mean = strain(copy) if ground is None else ground
         own = _energy(copy)
-        if own is not None and np.isfinite(mean) and own > 100 * max(mean, 1e-6):
+        if own is not None and np.isfinite(mean) and own > 100 * max(mean, _LEAST):
             out.append("energy")
         if receptor is not None:
             out += _place(heavy, receptor)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from suffuse_molecules.receptor import Box
 
 _FILE = click.Path(path_type=Path)
+_LARGEST = 100  # heavy atoms of a ligand
 
 
 @click.command()
@@ -76,6 +77,7 @@ def dock(
             "say where the pocket is, by --box-from FILE of a ligand that lies in it, or by "
             "--box X,Y,Z,A,B,C, its centre and sides in Å"
         )
+    ligands = _ligands(ligand, smiles, column)
     around = None if box_from is None else points(box_from)
     protein = read_receptor(receptor, ligand=around)
     where = Box.about(around, padding) if box is None else _box(box)
@@ -83,7 +85,6 @@ def dock(
         click.echo(f"{receptor}: {sentence}", err=True)
     search = Search() if starts is None else Search(starts=starts)
     text, count, sound, nothing = [], 0, 0, []
-    ligands = _ligands(ligand, smiles, column)
     for name, mol in ligands:
         try:
             if method == "vina":
@@ -131,13 +132,15 @@ def _ligands(path: Path | None, smiles: str | None, column: str | None) -> list[
     if smiles is not None:
         mol = parse(smiles)
         reason = refusal(mol)
+        if mol is not None and mol.GetNumHeavyAtoms() > _LARGEST:
+            reason = reason or "size"
         if mol is None or reason is not None:
             raise SuffuseError(
                 f"the ligand {smiles!r} is not taken ({reason}): {REASONS[reason or 'unreadable']}"
             )
         return [("ligand", mol)]
     assert path is not None
-    found = reading.read(path, column=column)
+    found = reading.read(path, column=column, largest=_LARGEST)
     if found.skipped:
         click.echo(found.account(), err=True)
     shaped = reading.molecules(found)

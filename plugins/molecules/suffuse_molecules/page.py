@@ -77,7 +77,7 @@ def write(
     if several is None:
         page.fact(f"{100 * len(different) / len(mols):.1f} %", "unique")
     else:
-        page.fact(str(len(different)), "molecules")
+        page.fact(str(len(different)), "molecule" if len(different) == 1 else "molecules")
     every = mols
     if several is not None:  # of one molecule, which is drawn and counted once
         mols = [*reversed(once.values())]
@@ -93,7 +93,8 @@ def write(
     _shapes(page, Path(path), found, every, receptor)
     if model is not None:
         _way(page, model)
-    _distributions(page, mols, real)
+    if len(mols) > 1 or real:
+        _distributions(page, mols, real)
     if raw:
         section = page.section("Before valence-safe decoding")
         section.table(

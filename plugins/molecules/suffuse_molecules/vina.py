@@ -62,12 +62,18 @@ def pdbqt(receptor: Receptor, near: Any) -> str:
     return "".join(lines)
 
 
-def _prepared(receptor: Receptor, box: Box, seed: int) -> Any:
+def _prepared(receptor: Receptor, box: Box, seed: int, ligand: str) -> Any:
     engine = _package("vina").Vina(sf_name="vina", cpu=1, seed=seed + 1, verbosity=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "receptor.pdbqt"
         path.write_text(pdbqt(receptor, receptor.near(box, 12.0)))
         engine.set_receptor(str(path))
+    try:
+        engine.set_ligand_from_string(ligand)
+    except TypeError as error:  # which is how Vina tells of an element that it does not know
+        why = " ".join(str(error).split()).partition(" >")[0]
+        raise SuffuseError(f"Vina refuses the ligand: {why}") from None
+    engine.compute_vina_maps(center=box.centre.tolist(), box_size=box.size.tolist())
     return engine
 
 
@@ -93,9 +99,7 @@ def dock_with_vina(
     receptor.check(box)
     whole = conformers(mol, 1, seed=seed).mol
     meeko, text = _ligand(whole)
-    engine = _prepared(receptor, box, seed)
-    engine.set_ligand_from_string(text)
-    engine.compute_vina_maps(center=box.centre.tolist(), box_size=box.size.tolist())
+    engine = _prepared(receptor, box, seed, text)
     engine.dock(exhaustiveness=exhaustiveness, n_poses=k)
     energies = engine.energies(n_poses=k)
     found = meeko.PDBQTMolecule(engine.poses(n_poses=k), skip_typing=True)
@@ -112,8 +116,6 @@ def dock_with_vina(
 def score_with_vina(pose: Chem.Mol, receptor: Receptor, box: Box) -> dict[str, float]:
     """Vina's own judgement of an unmoved pose: "between" and "affinity", in kcal/mol."""
     _, text = _ligand(pose)
-    engine = _prepared(receptor, box, 0)
-    engine.set_ligand_from_string(text)
-    engine.compute_vina_maps(center=box.centre.tolist(), box_size=box.size.tolist())
+    engine = _prepared(receptor, box, 0, text)
     total = engine.score()
     return {"affinity": float(total[0]), "between": float(total[1])}
