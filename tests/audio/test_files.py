@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import soundfile
 
 from suffuse.errors import SuffuseError
+from suffuse.report.samples import write_samples
 from suffuse_audio import files
 from suffuse_audio.files import Files, Form
 from suffuse_audio.sound import Sound, resample
@@ -117,3 +121,15 @@ def test_an_mp3_that_is_cut_off_is_read_as_far_as_it_goes(
     (tmp_path / "c.mp3").write_bytes(data[:50])
     with pytest.raises(SuffuseError, match=r"c\.mp3 is no sound that can be read \(no sound"):
         files.read(tmp_path / "c.mp3")
+
+
+def test_sounds_on_a_page_of_samples_can_be_heard(noise: Sound, tmp_path: Path) -> None:
+    record = {"model": "a", "seed": 0, "index": 0, "settings": {}, "conditions": {}}
+    page = tmp_path / "page.html"
+    write_samples([noise], [record], ["<rain>"], Files(), page)
+    found = re.search(r'<audio controls[^>]*src="data:audio/wav;base64,([^"]*)"', page.read_text())
+    assert found
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(found[1])), dtype="float32")
+    assert rate == noise.rate
+    assert np.abs(heard.T - noise.samples).max() <= 1 / 32768
+    assert "<figcaption>&lt;rain&gt;" in page.read_text()

@@ -305,6 +305,8 @@ class Renderer(Protocol):
 
     One with ``unasked(model, n, seed)`` answers with values of conditions, n each, for samples of
     which nothing was asked on the command line: those of examples like the training data's.
+
+    One with ``players(objects, captions)`` answers with HTML to hear or watch them by, for pages.
     """
 
     @property

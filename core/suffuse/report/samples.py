@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from suffuse.plugins.contracts import Renderer
+from suffuse.report.blocks import Html
 from suffuse.report.page import Page
 
 __all__ = ["write_samples"]
 
-_SHOWN = 64
+_SHOWN, _PLAYED = 64, 16
 
 
 def write_samples(
@@ -22,6 +25,8 @@ def write_samples(
     path: Path,
 ) -> None:
     """Write samples as one page: a sheet of them, what was asked for, and how they were made.
+
+    Where the renderer has players, the first 16 can be played.
 
     Args:
         objects: raw objects.
@@ -37,6 +42,10 @@ def write_samples(
     sheet = renderer.sheet(objects[shown], None if captions is None else captions[shown])
     left = len(objects) - _SHOWN
     section.figure(sheet, "the samples", f"the first {_SHOWN}, of {len(objects)}" * (left > 0))
+    players = getattr(renderer, "players", None)
+    if players is not None:
+        said = captions or [f"sample {record['index']}" for record in records]
+        section.add(Html(Markup(players(objects[:_PLAYED], said[:_PLAYED]))))
     names = [name for name in first["conditions"] if any(r["conditions"][name] for r in records)]
     section = page.section("How they were made")
     told = {"seed": first["seed"], **{k: v for k, v in first["settings"].items() if v}}

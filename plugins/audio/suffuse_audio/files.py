@@ -250,6 +250,12 @@ class Files:
 
         return sheet(objects, captions, columns)
 
+    def players(self, objects: Sequence[Sound], captions: Sequence[str]) -> str:
+        """HTML with a player for each sound, below its caption; of longer ones the first 20 s."""
+        from suffuse_audio.page import player
+
+        return "".join(map(player, objects, captions))
+
 
 @contextmanager
 def writing(path: Path, rate: int, channels: int, form: Form) -> Iterator[Callable[[Any], None]]:
