@@ -15,6 +15,7 @@ from suffuse.errors import SuffuseError
 from suffuse.report.samples import write_samples
 from suffuse_audio import files
 from suffuse_audio.files import Files, Form
+from suffuse_audio.folder import Folder
 from suffuse_audio.sound import Sound, resample
 
 
@@ -133,3 +134,24 @@ def test_sounds_on_a_page_of_samples_can_be_heard(noise: Sound, tmp_path: Path) 
     assert rate == noise.rate
     assert np.abs(heard.T - noise.samples).max() <= 1 / 32768
     assert "<figcaption>&lt;rain&gt;" in page.read_text()
+
+
+def test_a_folder_to_train_on_is_rid_of_what_cannot_be_read(
+    noise: Sound, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.wav", "low/b.flac", "low/c.flac"):
+        files.write(tmp_path / name, noise)
+    cut = tmp_path / "low" / "c.flac"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    nan = noise.samples.copy()
+    nan[0, 9000] = np.nan
+    files.write(tmp_path / "nan.wav", Sound(nan, noise.rate), Form("WAV", "FLOAT"))
+    (tmp_path / "text.wav").write_text("no sound")
+    files.write(tmp_path / "none.wav", Sound(noise.samples[:, :0], noise.rate))
+    kept = Folder("train", str(tmp_path), 0.0)
+    assert [kept[i].conditions["label"] for i in range(len(kept))] == [None, "low"]
+    for said in ("c.flac is damaged", "nan.wav holds samples that", "text.wav is no", "none.wav"):
+        assert said in caplog.text
+    cut.unlink()
+    files.write(cut, noise)
+    assert len(Folder("train", str(tmp_path), 0.0)) == 3

@@ -32,6 +32,7 @@ __all__ = [
     "read",
     "read_with_form",
     "tell_short",
+    "why",
     "write",
     "writing",
 ]
@@ -62,7 +63,8 @@ class Form:
     subtype: str = "PCM_16"
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """What an error of libsndfile says, in short."""
     text = str(error)
     return text.split(": ", 1)[-1].rstrip(".") or type(error).__name__
 
@@ -83,11 +85,11 @@ def opened(path: Path) -> Any:
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError, RuntimeError, OSError) as error:
-        why = _why(error)
-        if "not a regular file" in why:  # what libsndfile says of an MP3 without a whole frame
-            why = "no sound was found in it"
+        said = why(error)
+        if "not a regular file" in said:  # what libsndfile says of an MP3 without a whole frame
+            said = "no sound was found in it"
         raise SuffuseError(
-            f"{path} is no sound that can be read ({why}); known are {', '.join(SUFFIXES)}"
+            f"{path} is no sound that can be read ({said}); known are {', '.join(SUFFIXES)}"
         ) from None
     return file
 
@@ -106,7 +108,7 @@ def read_with_form(path: Path) -> tuple[Sound, Form]:
         try:
             samples = file.read(dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise SuffuseError(f"{path} is damaged: {_why(error)}") from None
+            raise SuffuseError(f"{path} is damaged: {why(error)}") from None
         sound = Sound(np.ascontiguousarray(samples.T), file.samplerate)
         tell_short(path, len(sound), file.frames, file.samplerate)
         form = Form(file.format, file.subtype)
@@ -171,7 +173,7 @@ def write(
                 out.comment = json.dumps(dict(metadata))
             out.write(np.ascontiguousarray(sound.samples.T))
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise SuffuseError(f"cannot write {path}: {_why(error)}") from None
+        raise SuffuseError(f"cannot write {path}: {why(error)}") from None
     data = file.getvalue()
     if metadata and form.format == "WAV":
         data = _with_comment(data, json.dumps(dict(metadata)).encode("ascii"))
@@ -271,4 +273,4 @@ def writing(path: Path, rate: int, channels: int, form: Form) -> Iterator[Callab
             ) as out:
                 yield lambda part: out.write(np.ascontiguousarray(part.T))
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-            raise SuffuseError(f"cannot write {path}: {_why(error)}") from None
+            raise SuffuseError(f"cannot write {path}: {why(error)}") from None

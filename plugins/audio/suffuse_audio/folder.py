@@ -2,7 +2,8 @@
 
 A sound belongs to the test split if the SHA-256 digest of its name, as a fraction, is below
 `test_fraction`, so that adding sounds moves no other; each split of two sounds or more gets at
-least one. Files are looked at when the data set is made, and read when asked for.
+least one. Files are read through when the data set is made, so that a damaged one stops no training
+later, and kept nowhere.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
-from suffuse_audio.files import SUFFIXES, opened, read
+from suffuse_audio.files import SUFFIXES, read
+from suffuse_audio.streaming import file_blocks
 
 __all__ = ["Folder", "fraction", "readable", "sounds_in"]
 
@@ -41,7 +44,7 @@ def fraction(name: str) -> float:
 
 
 def readable(folder: Path, tell: bool = True) -> list[Path]:
-    """The sounds below a folder that can be read and are not empty, sorted.
+    """The sounds below a folder that can be read to their end and are not empty, sorted.
 
     Args:
         folder: its path.
@@ -55,12 +58,10 @@ def readable(folder: Path, tell: bool = True) -> list[Path]:
         raise SuffuseError(f"there is no folder {folder}")
     found, skipped = [], []
     for path in sounds_in(folder):
-        try:
-            with opened(path) as sound:
-                if not sound.frames:
-                    raise SuffuseError(f"{path} holds no samples: its length is zero")
-        except SuffuseError as error:
-            skipped.append(str(error))
+        told = path.stat()
+        why = _fault(path, told.st_size, told.st_mtime_ns)
+        if why:
+            skipped.append(why)
         else:
             found.append(path)
     if skipped and tell:
@@ -69,6 +70,16 @@ def readable(folder: Path, tell: bool = True) -> list[Path]:
     if not found:
         raise SuffuseError(f"there is no readable sound in {folder}")
     return found
+
+
+@lru_cache(maxsize=100_000)
+def _fault(path: Path, size: int, changed: int) -> str:
+    """Why a file cannot be trained on, "" if it can; a file as it was is read once a process."""
+    try:
+        count = sum(part.shape[1] for part in file_blocks(path))
+    except SuffuseError as error:
+        return str(error)
+    return "" if count else f"{path} holds no samples: its length is zero"
 
 
 class Folder:

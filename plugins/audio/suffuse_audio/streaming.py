@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from suffuse.errors import SuffuseError
-from suffuse_audio.files import opened, tell_short
+from suffuse_audio.files import opened, tell_short, why
 from suffuse_audio.sound import Floats, Sound
 from suffuse_audio.spectrum import hann
 
@@ -49,7 +49,7 @@ def file_blocks(path: Path, tell: bool = False) -> Iterator[Floats]:
             try:
                 part = file.read(BLOCK, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise SuffuseError(f"{path} is damaged: {error}") from None
+                raise SuffuseError(f"{path} is damaged: {why(error)}") from None
             count += len(part)
             if not len(part):
                 if tell:
