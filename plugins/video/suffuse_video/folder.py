@@ -216,9 +216,10 @@ def _scan(root: Path, seconds: float) -> tuple[_File, ...]:
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
         raise SuffuseError(f"there is no clip that is long enough in {str(root)!r}{why}{more}")
     if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         logger.warning(
-            "%d of %d files in %s are left out: %s",
-            *(len(faults), len(faults) + len(found), root, "; ".join(faults[:5])),
+            "%d of %d files in %s are left out: %s%s",
+            *(len(faults), len(faults) + len(found), root, "; ".join(faults[:5]), more),
         )
     return tuple(found)
 

@@ -184,8 +184,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(path))
     except (av.FFmpegError, ValueError, OSError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise SuffuseError(f"cannot read {path}: it is no video ({why})") from None
+        raise SuffuseError(
+            f"cannot read {path}: it is no video, or its end is missing ({_why(error)})"
+        ) from None
     with container:
         if not container.streams.video:
             kinds = sorted({stream.type for stream in container.streams} - {"data"})
@@ -206,8 +207,13 @@ def _told(path: Path, some: Any) -> Iterator[None]:
         yield
     except (av.FFmpegError, ValueError) as error:
         if not some():
-            raise SuffuseError(f"cannot read {path}: it is damaged ({error})") from None
-        logger.warning("%s is damaged (%s): only what is before that is used", path, error)
+            raise SuffuseError(f"cannot read {path}: it is damaged ({_why(error)})") from None
+        logger.warning("%s is damaged (%s): only what is before that is used", path, _why(error))
+
+
+def _why(error: Exception) -> str:
+    """What FFmpeg says, without its number."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _rgb(frame: Any) -> Frame:
