@@ -21,7 +21,7 @@ import suffuse
 from suffuse import plugins, recipe, storage
 from suffuse.errors import SuffuseError
 from suffuse.recipe import Recipe
-from suffuse.training import Interrupted, engine, states, train, trials
+from suffuse.training import Interrupted, engine, looks, states, train, trials
 from suffuse.training.directory import locked
 from suffuse.training.progress import Report
 
@@ -305,6 +305,29 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     train(small(), run, resume=True)
     assert f"going on from step {step} of 30" in capsys.readouterr().err
     assert_same(run, straight)
+    assert (run / "README.md").exists()
+
+
+@pytest.mark.parametrize("step", [10, 30])
+def test_a_run_is_stopped_while_it_looks_at_samples_and_looks_again_when_it_goes_on(
+    step: int, small: Asked, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, genuine = tmp_path / "run", looks.sheet
+
+    def sheet(model: Any, path: Path) -> None:
+        if path.stem == f"step-{step:06d}":
+            os.kill(os.getpid(), signal.SIGTERM)
+        genuine(model, path)
+
+    recipe = small(training__sample_every=10, training__checkpoint_every=7)
+    monkeypatch.setattr(looks, "sheet", sheet)
+    with pytest.raises(Interrupted) as stopped:
+        train(recipe, run, progress=False)
+    assert stopped.value.step == step
+    monkeypatch.setattr(looks, "sheet", genuine)
+    train(recipe, run, resume=True, progress=False)
+    assert_same(run, straight)
+    assert (run / "samples" / f"step-{step:06d}.png").exists()
     assert (run / "README.md").exists()
 
 

@@ -312,6 +312,17 @@ def test_a_second_ctrl_c_stops_at_once_in_a_run_alone() -> None:
     assert stop.asked
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_can_be_done_anew_is_stopped_at_once(number: signal.Signals) -> None:
+    with Stop() as stop:
+        with pytest.raises(KeyboardInterrupt), stop.at_once():
+            signal.raise_signal(number)
+        assert stop.asked
+    with Stop(alone=False) as stop, stop.at_once():
+        signal.raise_signal(number)
+    assert stop.asked
+
+
 def test_other_threads_leave_signals_alone() -> None:
     before = signal.getsignal(signal.SIGINT)
     found = []

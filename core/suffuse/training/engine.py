@@ -352,7 +352,12 @@ class _Run(Session):
             with self.clock.paused():
                 if apart:
                     self.model.network.to(self.device)
-                self.ranks.lead(work)
+                try:
+                    with self.stop.at_once():
+                        self.ranks.lead(work)
+                except KeyboardInterrupt:
+                    self.checkpoint()
+                    raise Interrupted(self.out, done, training.steps) from None
                 if apart:
                     self.model.network.cpu()
 

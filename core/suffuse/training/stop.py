@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,9 +32,10 @@ class Interrupted(KeyboardInterrupt):
 class Stop:
     """Inside its block, SIGINT and SIGTERM only set `asked`, and the step under way is finished.
 
-    A second Ctrl-C stops at once, by KeyboardInterrupt. With several processes it does not: a
-    launcher hands one Ctrl-C on to processes that had it from the terminal already. Outside of the
-    main thread, where signals cannot be handled, nothing changes.
+    A second Ctrl-C stops at once, by KeyboardInterrupt, and so does every signal within
+    `at_once`. With several processes neither does: a launcher hands one Ctrl-C on to processes that
+    had it from the terminal already. Outside of the main thread, where signals cannot be handled,
+    nothing changes.
 
     Args:
         alone: whether this run is one process.
@@ -40,7 +43,7 @@ class Stop:
 
     def __init__(self, *, alone: bool = True) -> None:
         self.asked = False
-        self._alone = alone
+        self._alone, self._at_once = alone, False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -58,7 +61,16 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For work that is done anew after a stop: it ends by KeyboardInterrupt."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and self._alone and number == signal.SIGINT:
+        again, self.asked = self.asked and number == signal.SIGINT, True
+        if self._alone and (self._at_once or again):
             raise KeyboardInterrupt
-        self.asked = True
