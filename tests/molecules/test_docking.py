@@ -163,6 +163,11 @@ def test_docking_is_ordered_sound_and_the_same_for_a_seed(receptor, box) -> None
         assert "clash" not in failed(pose.mol, receptor)
 
 
+def test_an_imine_with_a_written_side_is_docked(receptor, box) -> None:
+    mol = Chem.MolFromSmiles(r"[H]/N=C(\N)C")
+    assert dock(mol, receptor, box, 2, search=SHORT)[0].mol.GetNumAtoms() == 10
+
+
 def test_the_kinds_of_a_receptor_follow_from_its_residues(receptor) -> None:
     kinds = {name: k for k, name in enumerate(receptor.names)}
     flags = receptor.kinds

@@ -66,6 +66,15 @@ def test_stereo_and_explicit_hydrogens_are_dropped():
     assert Chem.MolToSmiles(back) == "CC=CC(O)F"
 
 
+def test_a_hydrogen_that_tells_a_double_bonds_side_is_no_atom():
+    mol = known("[H]/N=C(/C)CCO")
+    assert mol.GetNumAtoms() == 7
+    encoder = Graph()
+    assert encoder.fit(Molecules(["[H]/N=C(/C)CCO"]))["types"] == ["C", "N", "O"]
+    back = encoder.decode(encoder.encode([mol]), encoder.sizes([mol]))[0]
+    assert Chem.MolToSmiles(back) == canonical(mol) == "CC(=N)CCO"
+
+
 @pytest.mark.parametrize(
     ("smiles", "reason"),
     [
@@ -79,6 +88,11 @@ def test_stereo_and_explicit_hydrogens_are_dropped():
         ("*C", "wildcard"),
         ("[H][H]", "hydrogen"),
         ("[H+]", "hydrogen"),
+        ("C[PH4]", "hydrogen"),
+        ("C[SH3]", "hydrogen"),
+        ("O=[SH2]", "hydrogen"),
+        ("C[SeH3]", "hydrogen"),
+        ("CP([H])([H])([H])[H]", "hydrogen"),
         ("C[Hg]C", "metal"),
         ("N->B", "bond"),
         ("CCl", "element"),

@@ -94,6 +94,16 @@ def test_what_is_said_of_a_turn_is_what_turning_gives() -> None:
         torch.testing.assert_close(again[k], found[k], atol=2e-3, rtol=1e-3)
 
 
+def test_an_imine_keeps_its_hydrogens_side(network) -> None:
+    shaped = embedded(Chem.MolFromSmiles("[H]/N=C(/C)CCO"), 2)
+    before = shaped.GetConformer(1).GetPositions()
+    redraw(shaped, [1], network=network, steps=2)
+    after = shaped.GetConformer(1).GetPositions()
+    assert not np.allclose(before, after, atol=0.1)
+    Chem.AssignStereochemistryFrom3D(shaped, confId=1, replaceExistingTags=True)
+    assert Chem.MolToSmiles(Chem.RemoveHs(shaped)) == Chem.CanonSmiles("[H]/N=C(/C)CCO")
+
+
 def test_turning_a_batch_turns_each_dihedral_by_its_angle() -> None:
     mols = [_shaped(smiles) for smiles in SMILES]
     batch = Batch.together([batch_of(mol) for mol in mols])

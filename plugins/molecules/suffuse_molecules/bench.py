@@ -26,7 +26,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
-from .chemistry import canonical, known, quiet
+from .chemistry import canonical, implicit, known, quiet
 from .conformers import conformers
 from .datasets import NCI, QM9
 from .editing import decorate
@@ -267,7 +267,7 @@ class Shapes:
             except SuffuseError:
                 deviations.append(np.inf)
                 continue
-            heavy, reference = Chem.RemoveHs(made.mol), Chem.RemoveHs(mol)
+            heavy, reference = implicit(made.mol), implicit(mol)
             deviations.append(
                 min(
                     rdMolAlign.GetBestRMS(heavy, reference, prbId=c.GetId(), maxMatches=1000)

@@ -33,7 +33,7 @@ from .affinity import Features, concordance
 from .affinity_fit import Pairs, fit, matrix
 from .bench import share
 from .checks import failed, strain
-from .chemistry import quiet
+from .chemistry import implicit, quiet
 from .docking import Pose, dock
 from .receptor import Box, Receptor, read_receptor
 from .torsion_data import crystal_ligands
@@ -219,7 +219,7 @@ def judged_poses(rows: Sequence[dict[str, Any]]) -> list[Metric]:
 
 def _distance(pose: Chem.Mol, crystal: Chem.Mol) -> float:
     """Root mean square distance in Å over heavy atoms and symmetries, as they lie."""
-    return float(rdMolAlign.CalcRMS(Chem.RemoveHs(pose), Chem.Mol(crystal)))
+    return float(rdMolAlign.CalcRMS(implicit(pose), implicit(crystal)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 **What is kept.** Heavy atoms with their formal charges, and bonds that are single, double, triple
 or aromatic; `suffuse_molecules.graph` tells how these are written. Hydrogens are implicit and
 follow from the valences. **What is dropped:** stereo, that is chirality and the sides of double
-bonds. **What is refused**, with a reason code: all else that would come back as another molecule.
+bonds. **What is refused**, with a reason code: all else that would come back as another molecule,
+for instance hydrogens that valences do not say.
 
 A made molecule is **valid** if rdkit sanitises it and it is in one piece.
 """
@@ -15,14 +16,24 @@ from contextlib import contextmanager
 
 from rdkit import Chem, rdBase
 
-__all__ = ["REASONS", "canonical", "flat", "known", "parse", "problem", "quiet", "refusal"]
+__all__ = [
+    "REASONS",
+    "canonical",
+    "flat",
+    "implicit",
+    "known",
+    "parse",
+    "problem",
+    "quiet",
+    "refusal",
+]
 
 REASONS = {
     "unreadable": "no molecule can be read from the text",
     "empty": "there is no atom",
     "fragments": "it is in several pieces, for instance a salt",
     "wildcard": "it has an attachment point or another atom that is no element",
-    "hydrogen": "it has a hydrogen that cannot be made implicit",
+    "hydrogen": "it has a hydrogen that cannot be made implicit, or that its valences do not say",
     "metal": "an atom is a metal or another element whose bonds are no simple matter",
     "isotope": "an atom has a given isotope",
     "radical": "an atom has an unpaired electron, or a valence that the graph cannot hold",
@@ -39,6 +50,12 @@ REASONS = {
 _ELEMENTS = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53}  # H B C N O F Si P S Cl As Se Br I
 _ORDERS = {Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE}
 _KNOWN = {*_ORDERS, Chem.BondType.AROMATIC}
+
+_IMPLICIT = Chem.RemoveHsParameters()  # all are removed that have one neighbour and no charge
+_IMPLICIT.removeDefiningBondStereo = True
+_IMPLICIT.removeNontetrahedralNeighbors = True
+_IMPLICIT.removeInSGroups = True
+_IMPLICIT.removeHydrides = False
 
 
 @contextmanager
@@ -69,10 +86,21 @@ def known(smiles: str) -> Chem.Mol:
     return mol
 
 
+def implicit(mol: Chem.Mol) -> Chem.Mol:
+    """The same molecule without explicit hydrogens, also those that tell a double bond's side.
+
+    >>> implicit(parse("[H]/N=C(/C)CC")).GetNumAtoms()
+    5
+    """
+    if all(atom.GetAtomicNum() != 1 for atom in mol.GetAtoms()):
+        return Chem.Mol(mol)
+    with quiet():
+        return Chem.RemoveHs(mol, _IMPLICIT)
+
+
 def flat(mol: Chem.Mol) -> Chem.Mol:
     """The same molecule without stereo and without explicit hydrogens."""
-    with quiet():
-        out = Chem.RemoveHs(mol)
+    out = implicit(mol)
     Chem.RemoveStereochemistry(out)
     return out
 
@@ -83,7 +111,7 @@ def canonical(mol: Chem.Mol) -> str:
     >>> canonical(parse("C[C@H](O)F")) == canonical(parse("FC(C)O"))
     True
     """
-    return Chem.MolToSmiles(mol, isomericSmiles=False)
+    return Chem.MolToSmiles(implicit(mol), isomericSmiles=False)
 
 
 def refusal(mol: Chem.Mol | None) -> str | None:
@@ -91,6 +119,8 @@ def refusal(mol: Chem.Mol | None) -> str | None:
 
     >>> [refusal(parse(s)) for s in ("CCO", "CC(=O)[O-].[NH4+]", "[2H]C", "[CH3]", "*C", "C(")]
     [None, 'fragments', 'isotope', 'radical', 'wildcard', 'unreadable']
+    >>> [refusal(parse(s)) for s in ("CP", "C[PH4]", "[H][H]")]
+    [None, 'hydrogen', 'hydrogen']
     """
     if mol is None:
         return "unreadable"
@@ -106,15 +136,34 @@ def refusal(mol: Chem.Mol | None) -> str | None:
             return "isotope"
         if number not in _ELEMENTS:
             return "metal"
-        if number == 1 and (atom.GetDegree() != 1 or atom.GetFormalCharge()):
-            return "hydrogen"
         if atom.GetNumRadicalElectrons():
             return "radical"
     if any(bond.GetBondType() not in _KNOWN for bond in mol.GetBonds()):
         return "bond"
-    if all(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
-        return "hydrogen"
-    return None
+    try:
+        return None if _implied(implicit(mol)) else "hydrogen"
+    except Chem.KekulizeException:
+        return "kekulize"
+
+
+def _implied(mol: Chem.Mol) -> bool:
+    """Whether there is no hydrogen but those that follow from valences."""
+    if any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
+        return False
+    told = (atom for atom in mol.GetAtoms() if atom.GetNoImplicit() or atom.GetNumExplicitHs())
+    given = [atom.GetIdx() for atom in told]
+    if not given:
+        return True
+    free = Chem.Mol(mol)
+    Chem.Kekulize(free, clearAromaticFlags=True)
+    for i in given:
+        free.GetAtomWithIdx(i).SetNoImplicit(False)
+        free.GetAtomWithIdx(i).SetNumExplicitHs(0)
+    free.UpdatePropertyCache(strict=False)
+    return all(
+        free.GetAtomWithIdx(i).GetTotalNumHs() == mol.GetAtomWithIdx(i).GetTotalNumHs()
+        for i in given
+    )
 
 
 def problem(mol: Chem.Mol) -> str | None:

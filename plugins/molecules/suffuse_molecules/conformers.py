@@ -19,7 +19,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolAlign
 
 from suffuse.errors import SuffuseError
 
-from .chemistry import quiet
+from .chemistry import implicit, quiet
 
 __all__ = ["Conformers", "conformers", "embedded"]
 
@@ -81,7 +81,7 @@ def conformers(
     with quiet():
         field, found = _relaxed(whole) if relax else ("none", [math.nan] * len(ids))
         order = np.argsort(found, kind="stable") if field != "none" else np.arange(len(ids))
-        kept = _different(Chem.RemoveHs(whole), [ids[i] for i in order], distinct)
+        kept = _different(implicit(whole), [ids[i] for i in order], distinct)
     low = min(found) if field != "none" else math.nan
     out = Chem.Mol(whole)
     out.RemoveAllConformers()

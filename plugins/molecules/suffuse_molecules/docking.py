@@ -32,6 +32,7 @@ from suffuse.diffusion import Noise, schedules
 from suffuse.diffusion.noise import Stream
 from suffuse.errors import SuffuseError
 
+from .chemistry import implicit
 from .conformers import conformers
 from .flexible import Flexible, Motion, flexible
 from .maps import Energy, Exact, Mapped
@@ -207,7 +208,7 @@ def _ranked(
     search: Search,
 ) -> list[Pose]:
     raw = x[energy.total.argsort()[: 4 * search.kept]]
-    heavy = Chem.RemoveHs(ligand.mol)
+    heavy = implicit(ligand.mol)
     few = _distinct(heavy, ligand, raw, search.kept, search.apart / 2)
     raw = raw[few]
     fine, judged = minimise(ligand, Exact.of(ligand, receptor, box), raw, 2 * search.descent)

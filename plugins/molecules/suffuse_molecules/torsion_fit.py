@@ -17,7 +17,7 @@ from suffuse.diffusion import Noise
 from suffuse.diffusion.noise import Stream
 from suffuse.errors import SuffuseError
 
-from .chemistry import quiet
+from .chemistry import implicit, quiet
 from .conformers import embedded
 from .torsion_batch import Batch, batch_of, turn
 from .torsion_data import Ligand, crystal_ligands
@@ -110,7 +110,7 @@ def nearest(crystal: Chem.Mol, shaped: Chem.Mol) -> list[float]:
 
     After the best alignment and over symmetries.
     """
-    heavy = Chem.RemoveHs(shaped)
+    heavy = implicit(shaped)
     with quiet():
         return [
             rdMolAlign.GetBestRMS(

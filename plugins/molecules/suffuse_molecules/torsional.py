@@ -42,6 +42,7 @@ from suffuse.diffusion.noise import Stream
 from suffuse.diffusion.process import Registers
 from suffuse.errors import SuffuseError
 
+from .chemistry import implicit
 from .flexible import flexible, rotatable, turned
 from .torsion_batch import ELEMENTS, Batch, batch_of, turn
 from .torsion_network import TorsionNetwork
@@ -178,16 +179,16 @@ def redraw(
         network: the one that ships where None.
     """
     network = network or load()
-    heavy = Chem.RemoveHs(whole)
+    heavy = implicit(whole)
     x = np.stack([whole.GetConformer(i).GetPositions() for i in conformers])
     at = torch.tensor(x, dtype=torch.float32)
     one = batch_of(Chem.Mol(heavy, confId=conformers[0]))
-    heavy_at = at[:, [a.GetIdx() for a in whole.GetAtoms() if a.GetAtomicNum() > 1]]
-    copies = [one._replace(x=places) for places in heavy_at]
+    own = [a.GetIdx() for a in whole.GetAtoms() if a.GetAtomicNum() > 1]
+    copies = [one._replace(x=places) for places in at[:, own]]
     angles = sampled(network, Batch.together(copies), seed, steps)
     chain = flexible(whole)
     # the same bond may be told from either side, and turns by the same angle
-    place = {frozenset(pair): i for i, pair in enumerate(one.bonds.tolist())}
+    place = {frozenset((own[a], own[b])): i for i, (a, b) in enumerate(one.bonds.tolist())}
     order = [place[frozenset(pair)] for pair in chain.bonds.tolist()]
     moved = turned(at, chain.bonds, chain.moving, angles[:, order]).double().numpy()
     for i, positions in zip(conformers, moved, strict=True):
