@@ -90,6 +90,16 @@ def test_without_the_extra_the_other_figures_stand(
     assert "suffuse-audio[evaluation]" in caplog.text
 
 
+def test_stoi_of_a_sound_that_is_nearly_all_silence_is_no_figure(rng: np.random.Generator) -> None:
+    pytest.importorskip("pystoi")
+    x = np.zeros(24000, np.float32)
+    x[9000:10600] = 0.1 * rng.standard_normal(1600)
+    assert np.isnan(measures.stoi(x, x, 8000))
+    assert np.isnan(measures.estoi(x, x, 8000))
+    x[4000:20000] += 0.1 * rng.standard_normal(16000).astype(np.float32)
+    assert measures.stoi(x, x, 8000) == pytest.approx(1, abs=1e-3)
+
+
 def test_sounds_without_an_original_are_refused(test: _Mixtures) -> None:
     with pytest.raises(SuffuseError, match="not made from a mixture of the test split"):
         speech.SpeechQuality().evaluate(

@@ -41,6 +41,7 @@ __all__ = ["audio", "short"]
 
 SNRS = (0.0, 5.0, 10.0)
 SECONDS = 3.5
+LEVEL = 0.05  # root mean square of a mixture
 _PACKAGE = "suffuse_audio"
 
 
@@ -70,7 +71,8 @@ _REGRESSOR = "plain regressor"
 class Enhancement:
     """Strings of digits in environmental noise, at one ratio of speech to noise.
 
-    Each ratio and seed has mixtures of its own, and every model hears the same.
+    Each ratio and seed has mixtures of its own, and every model hears the same: brought to one
+    loudness, that of speech as it is recorded, since not every method has a level of its own.
     """
 
     task: str
@@ -106,7 +108,9 @@ class Enhancement:
         """Each figure by mixture, and the CPU seconds that the enhancing took."""
         given = context.once(("sources", self.rate), lambda: mixtures.sources("test", self.rate))
         first = 100_000 * self.seed + 1000 * round(self.snr)
-        mixed = [mixtures.mix(given, first + i, SECONDS, self.snr) for i in range(self.n)]
+        mixed = [
+            mixtures.mix(given, first + i, SECONDS, self.snr).at(LEVEL) for i in range(self.n)
+        ]
         if self.model == _REGRESSOR:
             work = Enhancer(context.once(self.weights, lambda: suffuse.load(self.weights)))
         else:

@@ -85,6 +85,11 @@ class Mixture:
         both: Floats = self.clean + self.noise
         return both
 
+    def at(self, level: float) -> Mixture:
+        """The same at another loudness: `noisy` has this root mean square."""
+        gain = np.float32(level / max(float(np.sqrt(np.mean(self.noisy**2))), 1e-9))
+        return Mixture(gain * self.clean, gain * self.noise, self.digits)
+
 
 def mix(given: Sources, seed: int, seconds: float, snr: float, *, stretch: bool = False) -> Mixture:
     """A string of clips of one voice in noise.
@@ -312,7 +317,6 @@ class NoisySpeech:
         snr = float(random.uniform(*self.snr))
         train, rate = self.train, self.rate
         mixture = mix(self._sources, 1_000_000 + index, self.seconds, snr, stretch=train)
-        noisy: Any = mixture.noisy
         level = 0.1 * 10 ** (random.uniform(-3, 3) / 20) * train + 0.1 * (not train)
-        scale = np.float32(level / max(float(np.sqrt(np.mean(noisy**2))), 1e-9))
-        return Example(Sound(mixture.clean * scale, rate), {"noisy": Sound(noisy * scale, rate)})
+        scaled = mixture.at(level)
+        return Example(Sound(scaled.clean, rate), {"noisy": Sound(scaled.noisy, rate)})
