@@ -31,6 +31,13 @@ def test_a_gap_in_tones_is_filled_exactly() -> None:
     assert (made[outside] == holed[outside].astype(np.float32)).all()
 
 
+def test_gaps_that_overlap_are_filled_as_one() -> None:
+    sound = Sound(_chord(), RATE)
+    one = completing.fill(sound, [(3000, 3300)], texture=0.5)
+    two = completing.fill(sound, [(3100, 3300), (3000, 3200)], texture=0.5)
+    assert (one.samples == two.samples).all()
+
+
 def test_a_filled_gap_depends_on_its_seed_alone_and_texture_adds() -> None:
     x = np.random.default_rng(0).standard_normal(4000)
     sound, places = Sound(x, RATE), [(1000, 1500)]

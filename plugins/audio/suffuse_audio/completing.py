@@ -20,6 +20,7 @@ regeneration in speech coding systems" (1979), ICASSP.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -62,13 +63,19 @@ def gaps(text: str, sound: Sound) -> list[tuple[int, int]]:
                 f"{sound.seconds:.3f} s"
             )
         found.append((start, stop))
-    apart: list[tuple[int, int]] = []
-    for start, stop in sorted(found):
-        if apart and start <= apart[-1][1]:  # gaps that touch are one
-            start, stop = apart[-1][0], max(stop, apart.pop()[1])
-        apart.append((start, stop))
+    apart = _merged(found)
     if apart == [(0, len(sound))]:
         raise SuffuseError("the gaps leave nothing of the sound to go by")
+    return apart
+
+
+def _merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Gaps in order; those that touch are one."""
+    apart: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if apart and start <= apart[-1][1]:
+            start, stop = apart[-1][0], max(stop, apart.pop()[1])
+        apart.append((start, stop))
     return apart
 
 
@@ -155,12 +162,13 @@ def fill(
 
     Args:
         sound: with anything in the gaps.
-        places: [start, stop) in samples.
+        places: [start, stop) in samples; those that touch are one.
         texture: 0 gives the most probable samples, 1 a draw from the model, which does not fade
             towards the middle.
         seed: of the draw.
     """
     out = sound.samples.copy()
+    places = _merged(places)
     for number, (start, stop) in enumerate(places):
         around = max(3 * (stop - start), round(_AROUND * sound.rate))
         a, b = max(start - around, 0), min(stop + around, len(sound))
