@@ -123,18 +123,14 @@ def _autoregression(x: Doubles, order: int) -> tuple[Doubles, float]:
     return a, float(np.sqrt(max(r[0] + solved @ r[1:], 0.0)))
 
 
-def _banded(a: Doubles, at: npt.NDArray[np.intp]) -> tuple[Doubles, Doubles]:
-    """Σ_k a_k a_{k+lag} by lag, and the system's matrix for unknowns at `at`, dense."""
-    p = len(a) - 1
-    b = np.correlate(a, a, "full")[p:]
-    lag = np.abs(at[:, None] - at[None])
-    return b, np.where(lag <= p, b[np.minimum(lag, p)], 0.0)
-
-
 def _least(
     x: Doubles, at: npt.NDArray[np.intp], a: Doubles, drive: Doubles | None = None
 ) -> Doubles:
-    """The unknown samples that minimise ‖a * x − drive‖², the others being known."""
+    """The unknown samples that minimise ‖a * x − drive‖², the others being known.
+
+    The system's matrix is b_{|i − j|} for unknowns at i and j, b_k = Σ_m a_m a_{m+k}, which is 0
+    from k = len(a) on: a band, however the unknowns lie.
+    """
     p = len(a) - 1
     known = x.copy()
     known[at] = 0.0
@@ -142,17 +138,14 @@ def _least(
     if drive is not None:
         residual = residual - drive
     right = -np.correlate(residual, a, "valid")[at]
-    b, matrix = _banded(a, at)
-    matrix = matrix + 1e-9 * b[0] * np.eye(len(at))
-    if len(at) == at[-1] - at[0] + 1:  # one gap: a Toeplitz matrix with a narrow band
-        band = np.zeros((min(p, len(at) - 1) + 1, len(at)))
-        for k in range(len(band)):
-            band[len(band) - 1 - k, k:] = b[k]
-        band[-1] *= 1 + 1e-9
-        found: Doubles = solveh_banded(band, right)
-        return found
-    solved: Doubles = np.linalg.solve(matrix, right)
-    return solved
+    b = np.append(np.correlate(a, a, "full")[p:], 0.0)
+    width = min(p, len(at) - 1)
+    band = np.zeros((width + 1, len(at)))
+    for k in range(width + 1):
+        band[width - k, k:] = b[np.minimum(at[k:] - at[: len(at) - k], p + 1)]
+    band[-1] *= 1 + 1e-9
+    found: Doubles = solveh_banded(band, right)
+    return found
 
 
 def fill(
