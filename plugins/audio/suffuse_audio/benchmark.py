@@ -108,9 +108,7 @@ class Enhancement:
         """Each figure by mixture, and the CPU seconds that the enhancing took."""
         given = context.once(("sources", self.rate), lambda: mixtures.sources("test", self.rate))
         first = 100_000 * self.seed + 1000 * round(self.snr)
-        mixed = [
-            mixtures.mix(given, first + i, SECONDS, self.snr).at(LEVEL) for i in range(self.n)
-        ]
+        mixed = [mixtures.mix(given, first + i, SECONDS, self.snr).at(LEVEL) for i in range(self.n)]
         if self.model == _REGRESSOR:
             work = Enhancer(context.once(self.weights, lambda: suffuse.load(self.weights)))
         else:
