@@ -16,7 +16,8 @@ from suffuse.diffusion import Noise
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Condition
-from suffuse_audio import enhance, files, spectrum, streaming
+from suffuse.report.page import Page
+from suffuse_audio import enhance, files, page, spectrum, streaming
 from suffuse_audio.enhance import Enhancer
 from suffuse_audio.enhancing import MaskNetwork
 from suffuse_audio.gain import Reducer
@@ -222,15 +223,15 @@ def test_a_bad_file_in_a_folder_does_not_cost_the_page(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "bad.wav").write_text("no sound")
     command = ("enhance", tmp_path / "in", "-o", tmp_path / "out")
-    page = tmp_path / "page.html"
-    result = clean(*command, "--report", page)
+    html = tmp_path / "page.html"
+    result = clean(*command, "--report", html)
     assert isinstance(result.exception, SuffuseError)
-    assert not page.exists()  # there is nothing to show
+    assert not html.exists()  # there is nothing to show
     files.write(tmp_path / "in" / "a.wav", noise)
-    result = clean(*command, "--report", page)
+    result = clean(*command, "--report", html)
     assert "bad.wav" in str(result.exception)
     assert "a page to listen to" in result.output
-    assert page.read_text("utf-8").count("<audio controls") == 2
+    assert html.read_text("utf-8").count("<audio controls") == 2
 
 
 def test_separating_names_its_own_option_and_wants_a_file(
@@ -246,13 +247,83 @@ def test_separating_names_its_own_option_and_wants_a_file(
 
 def test_the_page_holds_the_sounds(clean: Any, tmp_path: Path, noise: Sound) -> None:
     files.write(tmp_path / "a.wav", noise)
-    page = tmp_path / "page.html"
-    result = clean("enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--report", page)
+    html = tmp_path / "page.html"
+    result = clean("enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--report", html)
     assert result.exit_code == 0, result.output
-    text = page.read_text("utf-8")
+    text = html.read_text("utf-8")
     assert text.count("<audio controls") == 2
     assert "data:audio/wav;base64," in text
     assert 'src="http' not in text
+
+
+def test_the_page_is_not_written_over_a_sound(clean: Any, tmp_path: Path, noise: Sound) -> None:
+    for name in ("a.wav", "clean.wav"):
+        files.write(tmp_path / name, noise)
+    before = (tmp_path / "a.wav").read_bytes()
+    command = ("enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav")
+    for name in ("a.wav", "b.wav", "clean.wav"):
+        given = ("--report", tmp_path / name, "--reference", tmp_path / "clean.wav")
+        result = clean(*command, *given)
+        assert "give another --report" in str(result.exception)
+    assert (tmp_path / "a.wav").read_bytes() == before
+    result = clean("declip", tmp_path / "a.wav", "--report", tmp_path / "a.wav")
+    assert "give another --report" in str(result.exception)
+
+
+def test_the_folder_that_one_is_in_has_a_place_beside_it(
+    clean: Any, tmp_path: Path, noise: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    files.write(tmp_path / "in" / "a.wav", noise)
+    for folder, given in (("in", "."), ("in/deep", "..")):
+        monkeypatch.chdir(tmp_path / folder)
+        assert clean("declip", given).exit_code == 0
+        (tmp_path / "in-round" / "a.wav").unlink()
+
+
+@pytest.mark.parametrize("rate", [4000, 11025, 16000])
+def test_a_reference_of_another_rate_is_compared_with_all_of_the_sound(rate: int) -> None:
+    def tone(rate: int) -> np.ndarray:
+        return 0.2 * np.sin(2 * np.pi * 500 * np.arange(3 * rate) / rate)
+
+    half = Sound(tone(8000) * (np.arange(24000) < 12000), 8000)  # the rest of it is lost
+    section = Page("Sounds").section("Figures")
+    page._against(section, Sound(tone(rate), rate), [("before", half)])
+    (table,) = section.blocks
+    assert table.rows[0][:1] == ["before"]
+    assert table.rows[0][1] == pytest.approx(0, abs=0.1)  # what is lost is as loud as what is left
+
+
+def test_every_command_has_a_page(clean: Any, tmp_path: Path, noise: Sound) -> None:
+    files.write(tmp_path / "a.wav", Sound(noise.samples[:, :4000], 8000))
+    html = tmp_path / "page.html"
+    for name, *more in (
+        ("fill", "--gap", "0.1-0.12"),
+        ("extend", "--rate", 16000),
+        ("declip",),
+        ("dereverb",),
+    ):
+        result = clean(name, tmp_path / "a.wav", *more, "--report", html)
+        assert result.exit_code == 0, result.output
+        assert html.read_text("utf-8").count("<audio controls") == 2
+        html.unlink()
+
+
+def test_a_page_of_long_sounds_reads_their_beginning_and_levels_by_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    x = 0.1 * rng.standard_normal((2, 9000)).astype(np.float32)
+    files.write(tmp_path / "a.wav", Sound(x, 1000), files.Form("WAV", "FLOAT"))
+    files.write(tmp_path / "b.wav", Sound(x / 2, 1000), files.Form("WAV", "FLOAT"))
+    files.write(tmp_path / "c.wav", Sound(x[:, :8000], 1000), files.Form("WAV", "FLOAT"))
+    monkeypatch.setattr(streaming, "BLOCK", 700)
+    monkeypatch.setattr(page, "_SECONDS", 2.0)
+    assert (page._beginning(tmp_path / "a.wav").samples == x[:, :2000]).all()
+    length, *levels = page._levels(tmp_path / "a.wav", tmp_path / "b.wav")
+    rms = 10 * np.log10((x.astype(np.float64) ** 2).mean())
+    assert length == 9000
+    assert levels == pytest.approx([rms, rms - 6.0206, rms - 6.0206], abs=1e-3)
+    assert np.isnan(page._levels(tmp_path / "a.wav", tmp_path / "c.wav")[-1])
 
 
 def test_blocks_of_a_file_are_the_sound(tmp_path: Path, noise: Sound, monkeypatch: Any) -> None:

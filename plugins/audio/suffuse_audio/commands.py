@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ _OUT = click.option(
     type=_PATH,
     help="A sound file; for a folder, a folder.  [beside SOURCE, its name with what was done]",
 )
-_INTO = click.option("-o", "--out", type=_PATH, required=True, help="A sound file.")
+_REPORT = click.option("--report", type=_PATH, help="Write a page with players and spectrograms.")
 
 
 @click.group()
@@ -37,7 +37,7 @@ def audio() -> None:
     "--steps", type=int, default=1, show_default=True, help="Network calls; 1 is the mean."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of draws, with --steps 2.")
-@click.option("--report", type=_PATH, help="Write a page with players and spectrograms.")
+@_REPORT
 @click.option("--reference", type=_PATH, help="The clean sound: figures of quality on the page.")
 def enhance(
     source: Path,
@@ -64,8 +64,10 @@ def enhance(
 
     if reference is not None and report is None:
         raise SuffuseError("--reference is for the figures of a --report, and none is asked for")
+    if reference is not None:
+        files.opened(reference).close()
+        _apart(report, [reference])
     worker = Enhancer(suffuse.load(model or MODEL), steps, seed, strength)
-    done: list[tuple[Path, Path]] = []
 
     def work(path: Path, to: Path) -> None:
         with files.opened(path) as file:
@@ -78,23 +80,16 @@ def enhance(
             first = iter([True])  # the file is gone through three times, and told of once
             for part in worker.stream(lambda: file_blocks(path, next(first, False)), rate):
                 write(part)
-        done.append((path, to))
 
-    def page() -> None:
-        from suffuse_audio.page import write_comparison
-
-        if report is None or not done:
-            return
-        clean = None if reference is None else files.read(reference)
-        write_comparison(report, "Enhanced sounds", done[:20], worker, clean)
-        click.echo(f"a page to listen to is in {report}")
-
-    _each(source, out or _beside(source, "clean"), work, page)
+    shown = {"worker": worker, "reference": reference}
+    _each(source, out or _beside(source, "clean"), work, report, "Enhanced sounds", shown)
 
 
 def _beside(source: Path, done: str) -> Path:
     """The file or folder beside a source whose name says what was done: a.wav, a-clean.wav."""
-    return source.with_name(f"{source.stem}-{done}{source.suffix}")
+    if source.name in ("", ".."):  # the folder that one is in, or the one around it
+        source = source.resolve()
+    return source.parent / f"{source.stem}-{done}{source.suffix}"
 
 
 def _pairs(source: Path, out: Path) -> Iterator[tuple[Path, Path]]:
@@ -122,33 +117,64 @@ def _each(
     source: Path,
     out: Path,
     work: Callable[[Path, Path], Any],
-    after: Callable[[], None] = lambda: None,
+    report: Path | None,
+    title: str,
+    shown: Mapping[str, Any] | None = None,
 ) -> None:
     """Do one file or all of a folder; a bad one costs no other, and is named at the end.
 
-    What comes `after` is done before that, so that a bad file does not cost the page, either.
+    The page is written before that, so that a bad file does not cost it, either.
     """
     pairs = list(_pairs(source, out))
-    failed = []
     for path, to in pairs:
         if to.exists() and path.samefile(to):
             raise SuffuseError(f"{path} would be written over: give another -o")
+    _apart(report, [path for pair in pairs for path in pair])
+    done, failed = [], []
+    for path, to in pairs:
         try:
             work(path, to)
         except SuffuseError as error:
             if not source.is_dir():
                 raise
             failed.append(str(error))
+        else:
+            done.append((path, to))
     if source.is_dir():
-        click.echo(f"{len(pairs) - len(failed)} of {len(pairs)} sounds are in {out}")
+        click.echo(f"{len(done)} of {len(pairs)} sounds are in {out}")
     else:
         click.echo(f"{pairs[0][1]} is written")
-    after()
+    if done:
+        _reported(report, title, done, shown or {})
     if failed:
         raise SuffuseError("left out: " + "; ".join(failed))
 
 
-def _apply(source: Path, out: Path, change: Callable[[Sound], Sound]) -> None:
+def _apart(report: Path | None, sounds: Iterable[Path]) -> None:
+    """Refuse a page in the place of a sound."""
+    if report is not None and report.resolve() in {path.resolve() for path in sounds}:
+        raise SuffuseError(f"{report} would be written over by the page: give another --report")
+
+
+def _reported(
+    report: Path | None, title: str, done: Sequence[tuple[Path, Path]], shown: Mapping[str, Any]
+) -> None:
+    """The page, where one is asked for; of a folder the first 20 sounds."""
+    if report is None:
+        return
+    from suffuse_audio.page import write_comparison
+
+    write_comparison(report, title, done[:20], **shown)
+    click.echo(f"a page to listen to is in {report}")
+
+
+def _apply(
+    source: Path,
+    out: Path,
+    change: Callable[[Sound], Sound],
+    report: Path | None,
+    title: str,
+) -> None:
     """Change files that are read whole; the kind of samples stays."""
     from suffuse_audio import files
 
@@ -157,7 +183,7 @@ def _apply(source: Path, out: Path, change: Callable[[Sound], Sound]) -> None:
         made = change(sound)
         files.write(to, made, files.form_for(to, form))
 
-    _each(source, out, work)
+    _each(source, out, work, report, title)
 
 
 _PRIOR = click.option(
@@ -203,6 +229,7 @@ def _restorer(model: str, seed: int, draws: int, given: tuple[str, ...]) -> Any:
 @_DRAWS
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
+@_REPORT
 def fill(
     source: Path,
     gap: str,
@@ -212,6 +239,7 @@ def fill(
     draws: int,
     seed: int,
     out: Path | None,
+    report: Path | None,
 ) -> None:
     """Fill gaps; the rest stays as it is.
 
@@ -235,7 +263,7 @@ def fill(
             return made
         return work(sound, places, texture=texture, seed=seed)
 
-    _apply(source, out or _beside(source, "filled"), change)
+    _apply(source, out or _beside(source, "filled"), change, report, "Filled gaps")
 
 
 @audio.command()
@@ -246,6 +274,7 @@ def fill(
 @_DRAWS
 @click.option("--seed", type=int, default=0, show_default=True)
 @_OUT
+@_REPORT
 def extend(
     source: Path,
     rate: int | None,
@@ -254,6 +283,7 @@ def extend(
     draws: int,
     seed: int,
     out: Path | None,
+    report: Path | None,
 ) -> None:
     """Give a narrow sound a band above its own, at a higher rate.
 
@@ -280,15 +310,18 @@ def extend(
         assert rate is not None
         return work(sound, rate, seed=seed)
 
-    _apply(source, out or _beside(source, "wide"), change)
+    _apply(source, out or _beside(source, "wide"), change, report, "Extended sounds")
 
 
 @audio.command()
 @click.argument("source", type=_PATH)
 @_OUT
+@_REPORT
 @click.option("--taps", type=int, default=10, show_default=True, help="Frames of 8 ms.")
 @click.option("--strength", type=float, default=1.0, show_default=True, help="0 leaves all as is.")
-def dereverb(source: Path, out: Path | None, taps: int, strength: float) -> None:
+def dereverb(
+    source: Path, out: Path | None, report: Path | None, taps: int, strength: float
+) -> None:
     """Take late reverberation out of speech, by weighted prediction error.
 
     \b
@@ -300,6 +333,8 @@ def dereverb(source: Path, out: Path | None, taps: int, strength: float) -> None
         source,
         out or _beside(source, "dry"),
         lambda sound: dereverberate(sound, taps=taps, strength=strength),
+        report,
+        "Sounds without reverberation",
     )
 
 
@@ -315,7 +350,15 @@ def dereverb(source: Path, out: Path | None, taps: int, strength: float) -> None
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--out", type=_PATH, required=True, help="A folder.")
-def separate(source: Path, model: str, given: tuple[str, ...], seed: int, out: Path) -> None:
+@_REPORT
+def separate(
+    source: Path,
+    model: str,
+    given: tuple[str, ...],
+    seed: int,
+    out: Path,
+    report: Path | None,
+) -> None:
     """Take a mixture of two sounds apart, as a model of such sounds hears it.
 
     \b
@@ -334,15 +377,19 @@ def separate(source: Path, model: str, given: tuple[str, ...], seed: int, out: P
         _conditions(loaded, tuple(text.split(",")), "--source") if text else {} for text in given
     ]
     parts = Restorer(loaded, seed=seed).separate(sound, each or [{}, {}])
-    for number, part in enumerate(parts, 1):
-        files.write(out / f"{source.stem}-{number}.wav", part)
+    made = [out / f"{source.stem}-{number}.wav" for number in range(1, len(parts) + 1)]
+    _apart(report, [source, *made])
+    for path, part in zip(made, parts, strict=True):
+        files.write(path, part)
     click.echo(f"{len(parts)} sources are in {out}/")
+    _reported(report, "Separated sounds", [(source, path) for path in made], {})
 
 
 @audio.command()
 @click.argument("source", type=_PATH)
 @_OUT
-def declip(source: Path, out: Path | None) -> None:
+@_REPORT
+def declip(source: Path, out: Path | None, report: Path | None) -> None:
     """Round out peaks that were cut off.
 
     \b
@@ -350,4 +397,4 @@ def declip(source: Path, out: Path | None) -> None:
     """
     from suffuse_audio.completing import declip as work
 
-    _apply(source, out or _beside(source, "round"), work)
+    _apply(source, out or _beside(source, "round"), work, report, "Declipped sounds")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,33 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
+from suffuse.errors import SuffuseError
 from suffuse.report.blocks import Html
 from suffuse.report.page import Page, Section
 from suffuse.stats import evenly
 from suffuse_audio import files
 from suffuse_audio.pictures import coloured, decibels, spectrogram
-from suffuse_audio.sound import Sound, resample
+from suffuse_audio.sound import Floats, Sound, resample
+from suffuse_audio.streaming import file_blocks
 from suffuse_audio.uncertainty import compressed, expected_error
 
 __all__ = ["film", "listen", "pictured", "player", "section", "write_comparison"]
 
 _SECONDS = 20.0
 _FILM = 4.0  # seconds of a film
+_NARROW = ("PESQ", "STOI", "ESTOI")  # measured at 8 kHz
 _SIZE = 780, 200  # pixels of a spectrogram
 _MP3 = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+def _cut(sound: Sound, seconds: float) -> Sound:
+    """Its first seconds."""
+    return Sound(sound.samples[:, : round(seconds * sound.rate)], sound.rate)
+
+
 def player(sound: Sound, label: str) -> Markup:
     """An audio element with the sound inside; the first 20 s of a longer one."""
-    samples = np.ascontiguousarray(sound.samples[:2, : round(_SECONDS * sound.rate)].T)
+    samples = np.ascontiguousarray(_cut(sound, _SECONDS).samples[:2].T)
     file = io.BytesIO()
     if sound.rate in _MP3 and samples.size > 100_000:
         soundfile.write(file, samples, sound.rate, format="MP3", subtype="MPEG_LAYER_III")
@@ -52,15 +62,14 @@ def player(sound: Sound, label: str) -> Markup:
 
 def pictured(sound: Sound, top: float | None = None) -> bytes:
     """A spectrogram as PNG; of the first 20 s."""
-    part = Sound(sound.samples[:, : round(_SECONDS * sound.rate)], sound.rate)
     file = io.BytesIO()
-    spectrogram(part, *_SIZE, top=top).save(file, "PNG")
+    spectrogram(_cut(sound, _SECONDS), *_SIZE, top=top).save(file, "PNG")
     return file.getvalue()
 
 
 def listen(section: Section, sounds: Sequence[tuple[str, Sound]]) -> None:
     """Players of sounds, each above its spectrogram, on the scale of the first."""
-    top = float(decibels(sounds[0][1]).max())
+    top = float(decibels(_cut(sounds[0][1], _SECONDS)).max())
     for label, sound in sounds:
         section.add(Html(player(sound, label)))
         section.figure(
@@ -134,26 +143,65 @@ def _picture(png: bytes, alt: str) -> Markup:
     )
 
 
-def _against(
-    reference: Sound, sounds: Sequence[tuple[str, Sound]]
-) -> list[tuple[str | float, ...]]:
-    """Rows of figures of sounds against what they should be."""
-    import math
-    from contextlib import suppress
+def _against(section: Section, reference: Sound, sounds: Sequence[tuple[str, Sound]]) -> None:
+    """A table of figures of sounds against what they should be, as far as both go on."""
+    from suffuse_audio.speech import FIGURES
 
-    from suffuse_audio import measures
-
-    rows: list[tuple[str | float, ...]] = []
+    rows: list[list[str | float]] = []
     for label, sound in sounds:
-        n = min(len(sound), len(reference))
-        made, real = sound.mono[:n], resample(reference.mono, reference.rate, sound.rate)[:n]
-        found = [measures.si_sdr(made, real), math.nan, math.nan, math.nan]
-        with suppress(ImportError):  # the extra `evaluation`
-            a, b = (resample(k, sound.rate, 8000) for k in (made, real))
-            found[1:3] = measures.pesq(a, b, 8000), measures.stoi(a, b, 8000)
-        found[3] = measures.log_spectral_distance(made, real)
-        rows.append((label, *("not measured" if math.isnan(k) else k for k in found)))
-    return rows
+        real = resample(reference.mono, reference.rate, sound.rate)
+        n = min(len(sound), len(real))
+        row: list[str | float] = [label]
+        for name, figure in FIGURES.items():
+            rate = 8000 if name in _NARROW else sound.rate
+            a, b = (resample(x[:n], sound.rate, rate) for x in (sound.mono, real))
+            try:
+                value = figure.of(a, b, rate)
+            except ImportError:  # the extra `evaluation`
+                value = math.nan
+            row.append("not measured" if math.isnan(value) else value)
+        rows.append(row)
+    units = (f"{name}, {figure.unit}" if figure.unit else name for name, figure in FIGURES.items())
+    section.table(
+        ["", *units],
+        rows,
+        f"Against the reference, over the first {_SECONDS:g} s; PESQ, STOI and ESTOI at 8 kHz, "
+        "where they can be measured: on sounds of half a second and more, with "
+        "pip install 'suffuse-audio[evaluation]'.",
+    )
+
+
+def _beginning(path: Path) -> Sound:
+    """The first 20 s of a file, as a page shows them."""
+    with files.opened(path) as file:
+        rate = file.samplerate
+    n, kept = round(_SECONDS * rate), list[Floats]()
+    for block in file_blocks(path):
+        kept.append(block)
+        if sum(part.shape[1] for part in kept) >= n:
+            break
+    if not kept:
+        raise SuffuseError(f"{path} holds no samples: its length is zero")
+    return Sound(np.concatenate(kept, axis=1)[:, :n], rate)
+
+
+def _levels(before: Path, after: Path) -> tuple[int, float, float, float]:
+    """The samples before; dBFS before, after, and of the difference, NaN where lengths differ.
+
+    Block by block: of a long file no more is in memory.
+    """
+    energy, count, same, length = np.zeros(3), np.zeros(2), True, 0
+    for a, b in zip_longest(file_blocks(before), file_blocks(after)):
+        same = same and a is not None and b is not None and a.shape == b.shape
+        parts = [a, b, a - b if same else None]
+        energy += [0.0 if k is None else float(np.square(k, dtype=np.float64).sum()) for k in parts]
+        count += [0 if k is None else k.size for k in (a, b)]
+        length += 0 if a is None else a.shape[1]
+    levels = [
+        float(10 * np.log10(max(e / max(n, 1), 1e-16)))
+        for e, n in zip(energy, (*count, count[0]), strict=True)
+    ]
+    return length, levels[0], levels[1], levels[2] if same else math.nan
 
 
 def write_comparison(
@@ -161,9 +209,9 @@ def write_comparison(
     title: str,
     pairs: Sequence[tuple[Path, Path]],
     worker: Any = None,
-    reference: Sound | None = None,
+    reference: Path | None = None,
 ) -> None:
-    """A page of files before and after.
+    """A page of files before and after; of each the first 20 s, and the loudness of the whole.
 
     Args:
         path: of the page.
@@ -176,12 +224,11 @@ def write_comparison(
     page = Page(title, f"{len(pairs)} sound{'s' if len(pairs) != 1 else ''}, before and after")
     rows = []
     for number, (before, after) in enumerate(pairs, 1):
-        a, b = files.read(before), files.read(after)
-        section = page.section(before.name, number=number)
+        a, b = _beginning(before), _beginning(after)
+        section = page.section(f"{before.name} → {after.name}", number=number)
         listen(section, [("before", a), ("after", b)])
         if worker is not None:
-            part = Sound(a.samples[:, : round(_SECONDS * a.rate)], a.rate)
-            band, mean, top = _band(part, dataclasses.replace(worker, strength=1.0)(part))
+            band, mean, top = _band(a, dataclasses.replace(worker, strength=1.0)(a))
             section.figure(
                 band,
                 "where the answer is unsure",
@@ -189,32 +236,19 @@ def write_comparison(
                 f"expected of the root of the amplitude, from 0 to {100 * top:.1f} % of the "
                 f"loudest bin's; {100 * mean:.1f} % on average.",
             )
-            begin = Sound(a.samples[:, : round(_FILM * a.rate)], a.rate)
+            begin = _cut(a, _FILM)
             section.figure(
                 film(worker.film(begin)),
                 "spectrograms from noisy to clean",
                 f"The first {begin.seconds:.1f} s on the bridge from noisy to clean, step by step.",
             )
         if number == 1 and reference is not None:
-            section.table(
-                ["", "SI-SDR, dB", "PESQ", "STOI", "log-spectral distance, dB"],
-                _against(reference, [("before", a), ("after", b)]),
-                "Against the reference; PESQ and STOI at 8 kHz, where they can be measured: on "
-                "sounds of half a second and more, with pip install 'suffuse-audio[evaluation]'.",
-            )
-        removed = (
-            _decibels(a.samples - b.samples[:, : a.samples.shape[1]])
-            if len(a) == len(b)
-            else np.nan
-        )
-        rows.append(
-            (before.name, a.seconds, a.rate, _decibels(a.samples), _decibels(b.samples), removed)
-        )
+            _against(section, _beginning(reference), [("before", a), ("after", b)])
+        length, *levels = _levels(before, after)
+        rows.append((before.name, after.name, length / a.rate, a.rate, *levels))
     section = page.section("Figures")
-    head = ["file", "seconds", "rate, Hz", "before", "after", "removed"]
-    section.table(head, rows, "Root mean squares in dBFS; 0 is a square wave of full scale.")
+    head = ["before", "after", "seconds", "rate, Hz", "dB before", "dB after", "dB removed"]
+    section.table(
+        head, rows, "Root mean squares of whole files in dBFS; 0 is a square wave of full scale."
+    )
     page.write(path)
-
-
-def _decibels(x: np.ndarray) -> float:
-    return float(20 * np.log10(max(float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))), 1e-8)))

@@ -44,7 +44,7 @@ FIGURES: Mapping[str, Figure] = {
     "STOI": Figure(measures.stoi, "higher"),
     "ESTOI": Figure(measures.estoi, "higher"),
     "log-spectral distance": Figure(
-        lambda a, b, rate: measures.log_spectral_distance(a, b, rate // 32), "lower", "dB"
+        lambda a, b, rate: measures.log_spectral_distance(a, b, max(rate // 32, 8)), "lower", "dB"
     ),
 }
 
