@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from suffuse import plugins, recipe, training
 from suffuse.cli import cli
@@ -141,6 +142,25 @@ def test_filtering_counts_what_it_leaves_out(tmp_path):
     assert (tmp_path / "o.smi").read_text().split()[0] == "CCO"
     lines = (tmp_path / "rejected.csv").read_text().splitlines()
     assert sorted(line.rsplit(",", 1)[1] for line in lines[1:]) == ["logp", "pains", "unreadable"]
+
+
+@pytest.mark.parametrize("command", ["filter", "dedupe"])
+def test_what_is_kept_of_a_file_keeps_its_shapes_and_columns(tmp_path, command):
+    mol = Chem.AddHs(known("C[C@H](O)F"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    mol.SetProp("_Name", "one")
+    (tmp_path / "in.sdf").write_text(Chem.MolToMolBlock(mol) + ">  <score>\n1.50\n\n$$$$\n")
+    run("molecules", command, tmp_path / "in.sdf", "-o", tmp_path / "out.sdf")
+    (kept,) = Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=False)
+    assert Chem.MolToMolBlock(kept) == Chem.MolToMolBlock(mol)
+    assert kept.GetProp("score") == "1.50"
+    assert kept.GetProp("SMILES") == Chem.CanonSmiles("C[C@H](O)F")
+    (tmp_path / "in.csv").write_text("smiles,name,raw,pic50\nCCO,a,valence,7.20\n")
+    run("molecules", command, tmp_path / "in.csv", "-o", tmp_path / "out.csv")
+    head, row = (tmp_path / "out.csv").read_text().splitlines()
+    values = dict(zip(head.split(","), row.split(","), strict=True))
+    assert (values["name"], values["raw"], values["pic50"]) == ("a", "valence", "7.20")
+    assert head.split(",").count("raw") == 1
 
 
 def test_what_was_repaired_is_left_out_on_request(tmp_path):

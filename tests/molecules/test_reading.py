@@ -5,11 +5,13 @@ import logging
 
 import pytest
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from suffuse.errors import SuffuseError
 from suffuse_molecules import reading
 from suffuse_molecules.chemistry import canonical, known
 from suffuse_molecules.datasets import NCI, QM9, Smiles
+from suffuse_molecules.files import Files
 from suffuse_molecules.properties import PROPERTIES, property_of
 
 LINES = """smiles name
@@ -87,6 +89,30 @@ def test_an_sdf_without_coordinates_and_with_a_broken_record(tmp_path):
     assert [canonical(mol) for mol in reading.molecules(found)] == ["CC(=O)O", "C[N+](C)(C)C"]
     assert [r.name for r in found.records] == ["acid", "amine"]
     assert [(s.line, s.reason) for s in found.skipped] == [(2, "unreadable")]
+
+
+@pytest.fixture
+def shape():
+    """An SDF's text: a molecule with two centres and its hydrogens in space, and a data field."""
+    mol = Chem.AddHs(known("C[C@H](O)[C@@H](F)Cl"))
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=1) == 0
+    mol.SetProp("_Name", "one")
+    return Chem.MolToMolBlock(mol) + ">  <score>\n1.50\n\n$$$$\n"
+
+
+@pytest.mark.parametrize("name", ["in.sdf", "in.sdf.gz", "in.sd", "in.mol"])
+def test_an_sdf_keeps_stereo_shape_hydrogens_and_fields(tmp_path, shape, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(shape.encode()) if name.endswith(".gz") else shape.encode())
+    found = reading.read(path)
+    assert found.records[0].smiles == Chem.CanonSmiles("C[C@H](O)[C@@H](F)Cl")
+    (mol,), (whole,) = reading.molecules(found), reading.molecules(found, hydrogens=True)
+    assert (mol.GetNumAtoms(), whole.GetNumAtoms()) == (6, 12)
+    assert (whole.GetProp("_Name"), whole.GetProp("score")) == ("one", "1.50")
+    assert mol.GetConformer().Is3D()
+    assert shape.startswith(Chem.MolToMolBlock(whole))
+    assert Files().read(path).GetNumConformers() == 1
+    assert Files().metadata(path) == {"score": "1.50"}
 
 
 def test_compressed_files_are_read(tmp_path):

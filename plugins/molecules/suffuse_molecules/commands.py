@@ -227,6 +227,8 @@ def filter_(
 ) -> None:
     """The molecules of FILE that are valid and lie within ranges of properties.
 
+    They keep their columns, data fields and shapes, where the kind of file has a place for them.
+
     \b
     suffuse molecules filter made.sdf --range logp=0..3 --range weight=..350 -o good.smi
     """
@@ -238,11 +240,12 @@ def filter_(
         raise SuffuseError(f"--largest is 1 or more heavy atoms, and {largest} is not")
     found = reading.read(file, column=column, largest=largest)
     kept, others = [], [(s.line, s.text, s.reason) for s in found.skipped]
-    for record, mol in zip(found.records, reading.molecules(found), strict=True):
-        repaired = unrepaired and str(record.values.get("raw", "valid")) != "valid"
+    whole = reading.molecules(found, hydrogens=True)
+    for record, mol, one in zip(found.records, reading.molecules(found), whole, strict=True):
+        repaired = unrepaired and record.values.get("raw", "valid") != "valid"
         reason = "repaired" if repaired else refused(mol, asked, pains)
         if reason is None:
-            kept.append(mol)
+            kept.append(one)
         else:
             others.append((record.line, record.smiles, reason))
     _rejected(others, rejected)
@@ -275,7 +278,7 @@ def dedupe(file: Path, reference: Path | None, column: str | None, out: Path | N
         seen = {canonical(mol) for mol in reading.molecules(known)}
     before = len(seen)
     kept: dict[str, Any] = {}
-    for mol in reading.molecules(found):
+    for mol in reading.molecules(found, hydrogens=True):
         smiles = canonical(mol)
         if smiles not in seen:
             kept.setdefault(smiles, mol)

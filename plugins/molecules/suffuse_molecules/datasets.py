@@ -156,7 +156,7 @@ def _read(path: str, changed: float, column: str | None, salts: bool, largest: i
 @lru_cache(maxsize=1)
 def _known(path: str, changed: float) -> tuple[Record, ...]:
     """The records of a table that is known to be clean: nothing is parsed."""
-    return tuple(record for record, _ in _lines(Path(path), None))
+    return tuple(_lines(Path(path), None))
 
 
 def _split(records: tuple[Record, ...], split: Split, held_out: int) -> tuple[Record, ...]:

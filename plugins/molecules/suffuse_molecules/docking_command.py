@@ -123,7 +123,7 @@ def dock(
 
 
 def _ligands(path: Path | None, smiles: str | None, column: str | None) -> list[tuple[str, Any]]:
-    """Names and molecules; an SDF's charges and stereo are kept, its coordinates not looked at."""
+    """Names and molecules; an SDF's charges and stereo are kept, its shapes embedded anew."""
     from suffuse_molecules import reading
     from suffuse_molecules.chemistry import REASONS, parse, refusal
 

@@ -17,6 +17,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,11 +29,11 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from suffuse.errors import SuffuseError
 from suffuse.storage import write_bytes
 
-from .chemistry import known, problem, quiet
+from .chemistry import problem, quiet
 from .conformers import Conformers
 from .graph import RAW
 from .properties import PROPERTIES, property_of
-from .reading import _lines, read
+from .reading import _lines, kind, molecules, read
 from .space import in_space
 
 __all__ = ["Files", "is_valid", "posed", "shapes", "smiles"]
@@ -45,9 +46,8 @@ _CELL = (90, 220)  # pixels, least and most
 
 
 def smiles(mol: Chem.Mol) -> str:
-    """The canonical SMILES, with stereo where the molecule has any."""
-    with quiet():
-        return Chem.MolToSmiles(mol)
+    """The canonical SMILES, with stereo where the molecule has any, and hydrogens implicit."""
+    return Chem.MolToSmiles(_bare(mol))
 
 
 def is_valid(mol: Chem.Mol) -> bool:
@@ -117,17 +117,13 @@ class Files:
             write(file, path)
 
     def read(self, path: Path) -> Chem.Mol:
-        """The first molecule of a file, sanitised.
+        """The first molecule of a file, sanitised, with the coordinates that an SDF has.
 
         Raises:
             SuffuseError: where there is none.
         """
-        record = read(path).records[0]
-        if Path(path).suffix.lower() != ".sdf":
-            return known(record.smiles)
-        # the molecule as it stands there, with its coordinates
-        found = (mol for r, mol in _lines(Path(path), None) if r.line == record.line)
-        return next(mol for mol in found if mol is not None)
+        found = read(path)
+        return molecules(replace(found, records=found.records[:1]))[0]
 
     def read_all(self, path: Path) -> list[tuple[str, Chem.Mol]]:
         """Every molecule of a file, as `read` reads one, and its name there, else its line.
@@ -140,19 +136,15 @@ class Files:
         found = read(path)
         if found.skipped:
             logger.warning("%s", found.account())
-        mols = [known(record.smiles) for record in found.records]
-        if Path(path).suffix.lower() == ".sdf":
-            taken = {record.line for record in found.records}
-            mols = [mol for record, mol in _lines(Path(path), None) if record.line in taken]
         names = [record.name or f"line {record.line}" for record in found.records]
-        return list(zip(names, mols, strict=True))
+        return list(zip(names, molecules(found), strict=True))
 
     def metadata(self, path: Path) -> Mapping[str, str]:
         """The data fields of the first molecule of an SDF; of other files there are none."""
-        if Path(path).suffix.lower() != ".sdf":
+        if kind(Path(path)) != "sdf":
             return {}
-        first = next(iter(_lines(Path(path), None)), None)
-        return {} if first is None else {key: str(v) for key, v in first[0].values.items()}
+        first = next(_lines(Path(path), None), None)
+        return {} if first is None else first.values
 
     def sheet(
         self,
@@ -181,7 +173,7 @@ def shapes(mol: Chem.Mol, name: str, found: Conformers) -> str:
         copy = Chem.Mol(mol, confId=conformer.GetId())
         copy.SetProp("_Name", name)
         fields = {
-            "SMILES": smiles(Chem.RemoveHs(mol)),
+            "SMILES": smiles(mol),
             "conformer": str(len(out) + 1),
             "energy_kcal_mol": "" if math.isnan(energy) else f"{energy:.4f}",
             "force_field": found.field,
@@ -194,7 +186,7 @@ def posed(mol: Chem.Mol, name: str, fields: Mapping[str, str]) -> str:
     """One pose as a block of an SDF, with its hydrogens and data fields."""
     copy = Chem.Mol(mol)
     copy.SetProp("_Name", name)
-    return _record(Chem.MolToMolBlock(copy), {"SMILES": smiles(Chem.RemoveHs(copy)), **fields})
+    return _record(Chem.MolToMolBlock(copy), {"SMILES": smiles(copy), **fields})
 
 
 def _drawn(
@@ -212,7 +204,7 @@ def _drawn(
 
 def _drawable(mol: Chem.Mol, cell: int) -> tuple[Chem.Mol, str]:
     """A copy that rdkit draws, and why it is not valid, or ""."""
-    copy, reason = Chem.Mol(mol), problem(mol) or ""
+    copy, reason = Chem.Mol(_bare(mol)), problem(mol) or ""
     with quiet():
         if reason in ("", "fragments"):
             Chem.SanitizeMol(copy)
@@ -229,6 +221,14 @@ def _drawable(mol: Chem.Mol, cell: int) -> tuple[Chem.Mol, str]:
     return copy, reason
 
 
+def _bare(mol: Chem.Mol) -> Chem.Mol:
+    """Without explicit hydrogens, whether it is valid or not."""
+    if all(atom.GetAtomicNum() != 1 for atom in mol.GetAtoms()):
+        return mol
+    with quiet():
+        return Chem.RemoveHs(mol, sanitize=is_valid(mol))
+
+
 def _title(mol: Chem.Mol, index: int) -> str:
     name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
     return name or str(index)
@@ -237,7 +237,8 @@ def _title(mol: Chem.Mol, index: int) -> str:
 def _values(mol: Chem.Mol) -> dict[str, str]:
     if not is_valid(mol):
         return {}
-    return {name: f"{property_of(mol, name):.4g}" for name in _COLUMNS if name in PROPERTIES}
+    bare = _bare(mol)
+    return {name: f"{property_of(bare, name):.4g}" for name in _COLUMNS if name in PROPERTIES}
 
 
 def _block(mol: Chem.Mol, metadata: Mapping[str, str]) -> str:
@@ -248,9 +249,14 @@ def _block(mol: Chem.Mol, metadata: Mapping[str, str]) -> str:
         elif is_valid(mol) and in_space(mol):
             copy = Chem.AddHs(copy, addCoords=True)
     block = Chem.MolToMolBlock(copy, kekulize=is_valid(mol))
-    kept = {name: mol.GetProp(name) for name in mol.GetPropNames()}
-    fields = {"SMILES": smiles(mol), **_values(mol), "raw": _raw(mol), **kept, **metadata}
+    fields = {"SMILES": smiles(mol), **_values(mol), "raw": _raw(mol), **_own(mol), **metadata}
     return _record(block, fields)
+
+
+def _own(mol: Chem.Mol) -> dict[str, str]:
+    """The properties that were given to a molecule, as by the file that it was read from."""
+    names = (name for name in mol.GetPropNames() if name.lower() != "smiles")
+    return {name: mol.GetProp(name) for name in names}
 
 
 def _record(block: str, fields: Mapping[str, str]) -> str:
@@ -269,13 +275,11 @@ def _raw(mol: Chem.Mol) -> str:
 
 def _table(objects: Sequence[Chem.Mol]) -> str:
     file = io.StringIO()
-    more = list(dict.fromkeys(name for mol in objects for name in mol.GetPropNames()))
-    writer = csv.DictWriter(
-        file, ["smiles", "name", "raw", *_COLUMNS, *more], restval="", lineterminator="\n"
-    )
+    own = [_own(mol) for mol in objects]
+    columns = dict.fromkeys(["smiles", "name", "raw", *_COLUMNS, *(k for o in own for k in o)])
+    writer = csv.DictWriter(file, [*columns], restval="", lineterminator="\n")
     writer.writeheader()
-    for i, mol in enumerate(objects):
-        own = {name: mol.GetProp(name) for name in mol.GetPropNames()}
+    for i, (mol, more) in enumerate(zip(objects, own, strict=True)):
         row = {"smiles": smiles(mol), "name": _title(mol, i), "raw": _raw(mol)}
-        writer.writerow({**row, **_values(mol), **own})
+        writer.writerow({**row, **_values(mol), **more})
     return file.getvalue()

@@ -32,7 +32,7 @@ from scipy.stats import entropy, gaussian_kde
 
 from suffuse.errors import SuffuseError
 
-from .chemistry import canonical, parse, problem, quiet
+from .chemistry import canonical, flat, parse, problem, quiet
 from .evaluators import wasserstein
 from .properties import property_of
 
@@ -177,7 +177,7 @@ def fragments(mols: Sequence[Chem.Mol]) -> Counter[str]:
     """How often each piece occurs that is left when the bonds of BRICS are cut."""
     found: Counter[str] = Counter()
     for mol in mols:
-        cut = BRICS.BreakBRICSBonds(mol)
+        cut = BRICS.BreakBRICSBonds(flat(mol))
         found.update(Chem.MolToSmiles(cut).split("."))
     return found
 
@@ -186,7 +186,7 @@ def scaffolds(mols: Sequence[Chem.Mol], rings: int = 2) -> Counter[str]:
     """How often each Murcko scaffold with so many rings or more occurs."""
     found: Counter[str] = Counter()
     for mol in mols:
-        core = MurckoScaffold.GetScaffoldForMol(mol)
+        core = MurckoScaffold.GetScaffoldForMol(flat(mol))
         if core.GetNumAtoms() and core.GetRingInfo().NumRings() >= rings:
             found[Chem.MolToSmiles(core)] += 1
     return found

@@ -18,7 +18,7 @@ from suffuse.report.figures import distances, histogram
 from suffuse.report.page import Page
 
 from . import reading, viewer
-from .chemistry import REASONS, canonical, quiet
+from .chemistry import REASONS, canonical
 from .evaluators import fingerprints
 from .files import Files, smiles
 from .graph import RAW, Graph
@@ -146,10 +146,9 @@ def _shapes(
 ) -> None:
     """The viewer: shapes and poses as they stand in the file, else shapes of ETKDG."""
     given = {}
-    if path.suffix.lower() in (".sdf", ".sd", ".mol"):
-        with quiet():
-            blocks: Any = Chem.SDMolSupplier(str(path), removeHs=False)
-            given = {i: mol for i, mol in enumerate(blocks, start=1) if mol is not None}
+    if reading.kind(path) == "sdf":
+        whole = reading.molecules(found, hydrogens=True)
+        given = {record.line: mol for record, mol in zip(found.records, whole, strict=True)}
     few = np.linspace(0, len(mols) - 1, min(len(mols), _TURNED)).astype(int).tolist()
     if given:
         few = list(range(min(len(mols), _TURNED)))  # poses and shapes stand in an order

@@ -6,7 +6,8 @@
 
 What cannot be read, or is refused, is skipped and listed with its line (in an SDF, the number of
 the molecule) and the code of the reason (`suffuse_molecules.chemistry.REASONS`). An SDF without
-coordinates is read too: the graph needs none.
+coordinates is read too: the graph needs none. Stereo is that of the coordinates, or of a drawing's
+wedges; hydrogens, coordinates and data fields stay with the molecule.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ import csv
 import gzip
 import io
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rdkit import Chem
 
 from suffuse.errors import SuffuseError, unknown
 
-from .chemistry import flat, known, parse, quiet, refusal
+from .chemistry import parse, quiet, refusal
 
-__all__ = ["SUFFIXES", "Read", "Record", "Skipped", "molecules", "read"]
+__all__ = ["SUFFIXES", "Read", "Record", "Skipped", "kind", "molecules", "read"]
 
 logger = logging.getLogger("suffuse_molecules")
 
 SUFFIXES = (".smi", ".smiles", ".txt", ".csv", ".tsv", ".sdf", ".sd", ".mol")
+_SDF = (".sdf", ".sd", ".mol")
 
 _COLUMNS = ("smiles", "canonical_smiles", "isomeric_smiles", "smi", "structure", "molecule", "mol")
 _NAMED = 10
@@ -43,15 +46,24 @@ class Record:
 
     Attributes:
         line: its line, from 1; in an SDF its number.
-        smiles: as it stands in the file; canonical where the file has none.
+        smiles: as it stands in the file; canonical, with stereo, where the file has none.
         name: what the file calls it, or "".
         values: its other columns or data fields.
+        whole: of an SDF, the molecule with its hydrogens and coordinates in rdkit's binary form.
     """
 
     line: int
     smiles: str
     name: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
+    whole: bytes = field(default=b"", repr=False)
+
+    def molecule(self, hydrogens: bool = False) -> Chem.Mol | None:
+        """The molecule itself, with the hydrogens of an SDF or without; None where it is none."""
+        if not self.whole:
+            return parse(self.smiles)
+        mol = Chem.Mol(self.whole)
+        return mol if hydrogens else _bare(mol)
 
 
 @dataclass(frozen=True)
@@ -104,13 +116,14 @@ def read(
     path = Path(path)
     records: list[Record] = []
     skipped: list[Skipped] = []
-    for record, given in _lines(path, column):
-        mol = parse(record.smiles) if given is None else given
+    for record in _lines(path, column):
+        mol = record.molecule(hydrogens=True)
         if mol is not None and salts and "." in record.smiles:
             mol = max(
                 Chem.GetMolFrags(mol, asMols=True), key=lambda piece: piece.GetNumHeavyAtoms()
             )
-            record = Record(record.line, Chem.MolToSmiles(mol), record.name, record.values)
+            whole = _binary(mol) if record.whole else b""
+            record = replace(record, smiles=Chem.MolToSmiles(_bare(mol)), whole=whole)
         reason = refusal(mol)
         if mol is not None and largest is not None and mol.GetNumHeavyAtoms() > largest:
             reason = reason or "size"
@@ -125,47 +138,70 @@ def read(
     return found
 
 
-def molecules(found: Read) -> list[Chem.Mol]:
-    """The molecules themselves, each with its name as the property "_Name"."""
+def molecules(found: Read, hydrogens: bool = False) -> list[Chem.Mol]:
+    """The molecules themselves, each with its name as "_Name" and its values as properties.
+
+    Args:
+        found: what was read.
+        hydrogens: of an SDF, keep those that are atoms there; else all are implicit, but those that
+            tell a double bond's side.
+    """
     out = []
     for record in found.records:
-        mol = known(record.smiles)
+        mol = record.molecule(hydrogens)
+        assert mol is not None
         mol.SetProp("_Name", record.name)
+        for name, value in record.values.items():
+            mol.SetProp(name, value)
         out.append(mol)
     return out
 
 
-def _lines(path: Path, column: str | None) -> Iterator[tuple[Record, Chem.Mol | None]]:
-    """Every molecule of a file; with the molecule itself where the file has no SMILES."""
-    suffix = [s.lower() for s in path.suffixes]
-    kind = suffix[-2] if suffix[-1:] == [".gz"] and len(suffix) > 1 else (suffix or [""])[-1]
-    if kind not in SUFFIXES:
+def kind(path: Path) -> Literal["smiles", "table", "sdf"]:
+    """What a file is by its name.
+
+    Raises:
+        SuffuseError: where it is no file of molecules.
+
+    >>> kind(Path("in.SDF.gz")), kind(Path("in.csv"))
+    ('sdf', 'table')
+    """
+    suffix = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
+    if suffix.lower() not in SUFFIXES:
         raise SuffuseError(
             f"{str(path)!r} is no file of molecules by its name: those end in "
             f"{', '.join(SUFFIXES)}, or that and .gz"
         )
+    if suffix.lower() in _SDF:
+        return "sdf"
+    return "table" if suffix.lower() in (".csv", ".tsv") else "smiles"
+
+
+def _lines(path: Path, column: str | None) -> Iterator[Record]:
+    """Every molecule of a file."""
+    of = kind(path)
     try:
         raw = path.read_bytes()
-        data = gzip.decompress(raw) if suffix[-1] == ".gz" else raw
-    except (OSError, EOFError) as error:
+        data = gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
         raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
-    if kind in (".sdf", ".sd", ".mol"):
+    if of == "sdf":
         yield from _sdf(data)
-    elif kind in (".csv", ".tsv"):
+    elif of == "table":
         yield from _table(path, data.decode("utf-8-sig", "replace"), column)
     else:
         yield from _smiles(data.decode("utf-8-sig", "replace"))
 
 
-def _smiles(text: str) -> Iterator[tuple[Record, None]]:
+def _smiles(text: str) -> Iterator[Record]:
     for number, line in enumerate(text.splitlines(), start=1):
         first, _, rest = line.strip().replace("\t", " ").partition(" ")
         if not first or first.startswith("#") or (number == 1 and first.lower() in _COLUMNS):
             continue
-        yield Record(number, first, rest.strip()), None
+        yield Record(number, first, rest.strip())
 
 
-def _table(path: Path, text: str, column: str | None) -> Iterator[tuple[Record, None]]:
+def _table(path: Path, text: str, column: str | None) -> Iterator[Record]:
     head = text[:4096].splitlines()[:1]
     mark = max(",;\t", key=head[0].count) if head else ","
     reader = csv.DictReader(io.StringIO(text), delimiter=mark)
@@ -188,16 +224,26 @@ def _table(path: Path, text: str, column: str | None) -> Iterator[tuple[Record, 
             if key not in (column, label, None) and isinstance(value, str) and value.strip()
         }
         name = (row.get(label) or "") if label else ""
-        yield Record(reader.line_num, (row.get(column) or "").strip(), name, rest), None
+        yield Record(reader.line_num, (row.get(column) or "").strip(), name, rest)
 
 
-def _sdf(data: bytes) -> Iterator[tuple[Record, Chem.Mol | None]]:
+def _sdf(data: bytes) -> Iterator[Record]:
     with quiet():
-        supplier: Any = Chem.ForwardSDMolSupplier(io.BytesIO(data), sanitize=True, removeHs=True)
+        supplier: Any = Chem.ForwardSDMolSupplier(io.BytesIO(data), sanitize=True, removeHs=False)
         for number, mol in enumerate(supplier, start=1):
             if mol is None:
-                yield Record(number, f"molecule {number}"), None  # which is no SMILES
+                yield Record(number, f"molecule {number}")  # which is no SMILES
                 continue
             name = mol.GetProp("_Name") if mol.HasProp("_Name") else ""
-            smiles = Chem.MolToSmiles(flat(mol)) if refusal(mol) is None else Chem.MolToSmiles(mol)
-            yield Record(number, smiles, name, mol.GetPropsAsDict()), mol
+            values = {key: mol.GetProp(key) for key in mol.GetPropNames()}
+            yield Record(number, Chem.MolToSmiles(_bare(mol)), name, values, _binary(mol))
+
+
+def _bare(mol: Chem.Mol) -> Chem.Mol:
+    """Without explicit hydrogens, but those that tell a double bond's side."""
+    with quiet():
+        return Chem.RemoveHs(mol)
+
+
+def _binary(mol: Chem.Mol) -> bytes:
+    return bytes(mol.ToBinary(Chem.PropertyPickleOptions.CoordsAsDouble))
