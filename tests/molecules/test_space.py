@@ -266,6 +266,8 @@ def test_a_drawing_is_no_shape(tmp_path, space):
     AllChem.Compute2DCoords(flat)
     with pytest.raises(SuffuseError, match=r"1 flat.*conformers in.smi"):
         Shapes("train", write(tmp_path / "flat.sdf", [flat]))
+    with pytest.raises(SuffuseError, match=r"1 size.*dataset.largest=N"):
+        Shapes("train", str(tmp_path / "flat.sdf"), largest=2)
     with pytest.raises(SuffuseError, match="'CCO' has no coordinates in space"):
         space.encode([flat])
 

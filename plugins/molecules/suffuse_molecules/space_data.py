@@ -93,9 +93,13 @@ def _read(path: str, changed: float, largest: int) -> tuple[list[_Kept], Mapping
             skipped[reason] += 1
     if not kept:
         reasons = ", ".join(f"{n} {reason}" for reason, n in skipped.items()) or "it is empty"
+        advice = (
+            f"those of more than {largest} heavy atoms are taken with --set dataset.largest=N"
+            if skipped["size"]
+            else "shapes are made by `suffuse molecules conformers in.smi -k 1 -o shapes.sdf`"
+        )
         raise SuffuseError(
-            f"{path!r} holds no molecule with coordinates that can be taken ({reasons}); shapes "
-            "are made by `suffuse molecules conformers in.smi -k 1 -o shapes.sdf`"
+            f"{path!r} holds no molecule with coordinates that can be taken ({reasons}); {advice}"
         )
     return kept, skipped
 
