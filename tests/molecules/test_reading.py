@@ -175,6 +175,21 @@ def test_most_molecules_keep_their_split_when_others_come(tmp_path):
     assert len(first - then) == sum(smiles.endswith("O") for smiles in then)
 
 
+def test_a_molecule_is_on_one_side_however_it_is_written(tmp_path):
+    lines = [
+        text
+        for k in range(1, 21)
+        for text in (f"{'C' * k}[C@H](F)O", f"O[C@H](F){'C' * k}", f"{'C' * k}/N=C/Cl")
+    ]
+    path = write(tmp_path / "a.smi", "\n".join(lines) + "\nC\\N=C/Cl\n")
+    train, test = (
+        {canonical(known(smiles)) for smiles in Smiles(split, str(path)).smiles()}
+        for split in ("train", "test")
+    )
+    assert len(train) + len(test) == 40
+    assert len(test) > 2
+
+
 def test_qm9_needs_its_file(monkeypatch, tmp_path):
     monkeypatch.delenv("SUFFUSE_DATA", raising=False)
     with pytest.raises(SuffuseError, match="set SUFFUSE_DATA to a folder"):

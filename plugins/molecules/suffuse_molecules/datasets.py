@@ -2,7 +2,9 @@
 
 Every example has all properties of `suffuse_molecules.properties` as number conditions, computed
 when they are asked for, and the numeric columns of a user's table. A molecule is held out by the
-digest of its SMILES: those with the least digests are, so that adding molecules moves few others.
+digest of its canonical SMILES without stereo: those with the least digests are, so that adding
+molecules moves few others, and one molecule, however it is written, is on one side. (QM9, where
+none is written twice, goes by the SMILES of its file.)
 """
 
 from __future__ import annotations
@@ -10,26 +12,47 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
-from .chemistry import known
+from .chemistry import canonical, known
 from .properties import PROPERTIES, Properties
 from .reading import Read, Record, _lines, read
 
-__all__ = ["NCI", "QM9", "Smiles"]
+__all__ = ["NCI", "QM9", "Smiles", "side"]
 
 logger = logging.getLogger("suffuse_molecules")
 
 _QM9 = Path("molecules") / "qm9_smiles.csv.gz"
 
 
-def _rank(smiles: str) -> bytes:
-    return hashlib.sha256(b"molecules/" + smiles.encode()).digest()
+T = TypeVar("T")
+
+
+def side(items: Sequence[T], names: Sequence[str], split: Split, held_out: int) -> list[T]:
+    """The items of a split; those of one name are on one side.
+
+    Args:
+        items: all.
+        names: of each, what its side follows from.
+        split: "train" or "test".
+        held_out: how many are the test split, about; at most a fifth is.
+
+    Raises:
+        SuffuseError: for a number below 0.
+    """
+    if held_out < 0:
+        raise SuffuseError(f"held_out is 0 or more molecules, and not {held_out}")
+    ranks = [hashlib.sha256(b"molecules/" + name.encode()).digest() for name in names]
+    count = min(held_out, len(items) // 5)
+    border = sorted(ranks)[count] if count else b""
+    test = split == "test"
+    return [item for item, rank in zip(items, ranks, strict=True) if (rank < border) == test]
 
 
 class Smiles:
@@ -39,7 +62,7 @@ class Smiles:
         split: "train" or "test".
         path: of a file: .smi, .csv, .sdf and others, see `suffuse_molecules.reading`.
         column: of a table, the name of the column with SMILES.
-        held_out: how many molecules are the test split; at most a fifth of the file is.
+        held_out: how many molecules are the test split, about; at most a fifth of the file is.
         largest: skip molecules with more heavy atoms: the cost of a graph grows with its square.
         salts: of a molecule in several pieces take the largest piece.
 
@@ -58,11 +81,11 @@ class Smiles:
         largest: int = 40,
         salts: bool = True,
     ) -> None:
-        found = _read(str(Path(path)), _changed(path), column, salts, largest)
+        found, names = _read(str(Path(path)), _changed(path), column, salts, largest)
         self.skipped = found.skipped
         if self.skipped and split == "train" and self.warns:
             logger.warning("%s", found.account())
-        self._records = _split(found.records, split, held_out)
+        self._records = side(found.records, names, split, held_out)
         self._numeric = tuple(sorted(_numeric(found.records)))
 
     @property
@@ -115,7 +138,8 @@ class QM9(Smiles):
                 f"SUFFUSE_DATA to a folder with {_QM9} in it"
             )
         self.skipped = ()
-        self._records = _split(_known(path, _changed(path)), split, held_out)
+        records = _known(path, _changed(path))
+        self._records = side(records, [record.smiles for record in records], split, held_out)
         self._numeric = ()
 
 
@@ -149,23 +173,18 @@ def _changed(path: str) -> float:
 
 
 @lru_cache(maxsize=2)
-def _read(path: str, changed: float, column: str | None, salts: bool, largest: int) -> Read:
-    return read(path, column=column, salts=salts, largest=largest)
+def _read(
+    path: str, changed: float, column: str | None, salts: bool, largest: int
+) -> tuple[Read, list[str]]:
+    """What a file holds, and of each molecule what tells it from others."""
+    found = read(path, column=column, salts=salts, largest=largest)
+    return found, [canonical(known(record.smiles)) for record in found.records]
 
 
 @lru_cache(maxsize=1)
 def _known(path: str, changed: float) -> tuple[Record, ...]:
     """The records of a table that is known to be clean: nothing is parsed."""
     return tuple(_lines(Path(path), None))
-
-
-def _split(records: tuple[Record, ...], split: Split, held_out: int) -> tuple[Record, ...]:
-    if held_out < 0:
-        raise SuffuseError(f"held_out is 0 or more molecules, and not {held_out}")
-    ranked = sorted(_rank(record.smiles) for record in records)
-    count = min(held_out, len(records) // 5)
-    border = ranked[count] if count else b""
-    return tuple(r for r in records if (_rank(r.smiles) < border) == (split == "test"))
 
 
 def _numeric(records: tuple[Record, ...]) -> set[str]:

@@ -16,7 +16,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
 from .chemistry import canonical, quiet, refusal
-from .datasets import _changed, _rank
+from .datasets import _changed, side
 from .properties import PROPERTIES, Properties
 from .space import in_space
 
@@ -49,18 +49,13 @@ class Shapes:
     licence = "the licence of your own file"
 
     def __init__(self, split: Split, path: str, held_out: int = 1000, largest: int = 40) -> None:
-        if held_out < 0:
-            raise SuffuseError(f"held_out is 0 or more molecules, and not {held_out}")
         kept, self.skipped = _read(str(Path(path)), _changed(path), largest)
         if self.skipped and split == "train":
             reasons = ", ".join(f"{n} {reason}" for reason, n in self.skipped.items())
             logger.warning(
                 "%s: %d molecules are skipped (%s)", path, sum(self.skipped.values()), reasons
             )
-        ranked = sorted(_rank(each.smiles) for each in kept)
-        count = min(held_out, len(kept) // 5)
-        border = ranked[count] if count else b""
-        self._kept = [k for k in kept if (_rank(k.smiles) < border) == (split == "test")]
+        self._kept = side(kept, [each.smiles for each in kept], split, held_out)
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
