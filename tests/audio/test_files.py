@@ -16,6 +16,7 @@ from suffuse.report.samples import write_samples
 from suffuse_audio import files
 from suffuse_audio.files import Files, Form
 from suffuse_audio.folder import Folder
+from suffuse_audio.pictures import spectrogram
 from suffuse_audio.sound import Sound, resample
 
 
@@ -155,3 +156,9 @@ def test_a_folder_to_train_on_is_rid_of_what_cannot_be_read(
     cut.unlink()
     files.write(cut, noise)
     assert len(Folder("train", str(tmp_path), 0.0)) == 3
+
+
+def test_silence_is_drawn_black_and_the_loudest_bright(noise: Sound) -> None:
+    assert np.asarray(spectrogram(Sound(np.zeros(9000), 8000))).max() < 40
+    assert np.asarray(spectrogram(Sound(np.zeros(9000), 8000), top=-100.0)).max() < 40
+    assert np.asarray(spectrogram(noise)).max() > 200

@@ -17,6 +17,7 @@ from suffuse_audio.sound import Sound
 __all__ = ["coloured", "decibels", "sheet", "spectrogram"]
 
 _MARGIN, _CAPTION = 6, 13
+_FLOOR = -100.0  # dB of digital silence
 
 # Dark violet to yellow in seven steps of about equal difference in lightness; our own.
 _COLOURS = np.array(
@@ -38,7 +39,7 @@ def decibels(sound: Sound, window: float = 0.032, hop: float = 0.008) -> npt.NDA
     size = max(2 * round(window * sound.rate / 2), 16)
     x = torch.from_numpy(np.array(sound.samples[0], dtype=np.float32))
     frames = spectrum.stft(x, size, max(round(hop * sound.rate), 1))
-    out: npt.NDArray[np.float32] = (10 * (frames.abs().square() + 1e-10).log10()).numpy()
+    out: npt.NDArray[np.float32] = (10 * (frames.abs().square() + 10 ** (_FLOOR / 10)).log10()).numpy()
     return out
 
 
@@ -51,10 +52,11 @@ def spectrogram(
         sound: its first channel is drawn.
         width, height: pixels.
         span: dB from black to the brightest colour.
-        top: dB of the brightest colour; the sound's loudest where None.
+        top: dB of the brightest colour; the sound's loudest where None, but so that silence is
+            black.
     """
     power = decibels(sound)
-    top = float(power.max()) if top is None else top
+    top = max(float(power.max()) if top is None else top, _FLOOR + span)
     return coloured((power - top) / span + 1, width, height)
 
 
