@@ -39,7 +39,9 @@ def decibels(sound: Sound, window: float = 0.032, hop: float = 0.008) -> npt.NDA
     size = max(2 * round(window * sound.rate / 2), 16)
     x = torch.from_numpy(np.array(sound.samples[0], dtype=np.float32))
     frames = spectrum.stft(x, size, max(round(hop * sound.rate), 1))
-    out: npt.NDArray[np.float32] = (10 * (frames.abs().square() + 10 ** (_FLOOR / 10)).log10()).numpy()
+    out: npt.NDArray[np.float32] = (
+        10 * (frames.abs().square() + 10 ** (_FLOOR / 10)).log10()
+    ).numpy()
     return out
 
 
