@@ -56,6 +56,23 @@ def test_what_is_remembered_stands_for_the_frames_themselves(patch, refine):
     assert cache.frames == 6
 
 
+@pytest.mark.parametrize("chunk", [2, 4, 7])
+def test_known_frames_see_no_more_of_the_past_many_at_once_than_one_by_one(chunk):
+    network = awake(SpaceTime((4, 3, 8, 8), patch=8, width=16, depth=2, causal=1.0, refine=8))
+    x, level = torch.randn(1, 11, 3, 8, 8), torch.randn(1, 11)
+
+    def written(size):
+        cache = Cache(longest=3)
+        cache.writing = True
+        parts = zip(x.split(size, 1), level.split(size, 1), strict=True)
+        return torch.cat([network(*part, cache=cache) for part in parts], 1), cache
+
+    (many, a), (one, b) = written(chunk), written(1)
+    torch.testing.assert_close(many, one, atol=1e-5, rtol=1e-4)
+    for i in a.kept:
+        torch.testing.assert_close(a.kept[i], b.kept[i], atol=1e-5, rtol=1e-4)
+
+
 def test_the_cache_holds_no_more_than_it_is_told():
     network = awake(SpaceTime((4, 3, 8, 8), width=16, depth=2, causal=1.0))
     cache = Cache(longest=3)
@@ -70,8 +87,7 @@ def test_only_how_far_frames_are_apart_counts_in_time():
     network = awake(SpaceTime((4, 3, 8, 8), width=16, depth=2, causal=1.0))
     x = torch.randn(1, 4, 3, 8, 8)
     late = Cache(longest=3)
-    late.frames = 1000
-    late.longest = 0  # nothing is remembered: only the clock is later
+    late.frames = 1000  # nothing is remembered: only the clock is later
     torch.testing.assert_close(
         network(x, torch.zeros(1, 4), cache=late),
         network(x, torch.zeros(1, 4)),

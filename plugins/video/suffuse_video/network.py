@@ -95,6 +95,11 @@ class Cache:
         self.writing = False
         self.handed: Tensor | None = None
 
+    @property
+    def past(self) -> int:
+        """How many frames are remembered."""
+        return next((k.shape[-2] for k, _ in self.kept.values()), 0)
+
     def extended(self, block: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """What is remembered and k, v [.., frames, d] behind it; remembered too while `writing`."""
         if block in self.kept:
@@ -287,7 +292,7 @@ class SpaceTime(Network):
         e = self._steering(level, vector, moments, mask, causal)
         own = self.own(e).to(h.dtype)
         h = h + own if self.one else torch.cat([own, h], dim=1)
-        past = 0 if cache is None else min(cache.frames, cache.longest)
+        past = 0 if cache is None else cache.past
         begin = 0 if cache is None else cache.frames
         places = torch.arange(begin, begin + frames, device=x.device)
         turn = turns(places, self.width // self.heads)
@@ -295,6 +300,8 @@ class SpaceTime(Network):
         seen = None
         if causal and (frames > 1):
             seen = torch.ones(frames, past + frames, dtype=torch.bool, device=x.device).tril(past)
+            if cache is not None:
+                seen = seen.triu(past - cache.longest)
         for i, block in enumerate(self.blocks):
             kept = None if cache is None else (lambda k, v, i=i: cache.extended(i, k, v))
             h = block(h, e, frames, turn, seen, kept, there)
