@@ -17,6 +17,7 @@ from suffuse.diffusion import operators
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
+from suffuse_video import making
 from suffuse_video.clip import Clip, fitted
 from suffuse_video.edits import Animate, Fill
 from suffuse_video.files import ClipFiles
@@ -211,11 +212,40 @@ def test_samples_have_the_length_and_the_rate_that_is_asked_for(model, longer):
     assert len(mixed[1]) == 14
 
 
+def test_windows_and_the_clip_that_they_go_on_from_have_noise_of_their_own(model, monkeypatch):
+    seeds = []
+    sample = model.sample
+    monkeypatch.setattr(
+        model, "sample", lambda *a, **k: (seeds.append(k["seed"]), sample(*a, **k))[1]
+    )
+    Sized(model).sample(1, frames=2 * F + 2, longer="on", seed=5, steps=1)
+    assert len(seeds) == len(set(seeds)) == 4
+
+
+@pytest.mark.parametrize(
+    ("known", "total", "windows"),
+    [
+        (range(0, 26, 5), 26, [(0, 6), (5, 11), (10, 16), (15, 21), (20, 26)]),
+        (range(0, 17, 4), 17, [(0, 5), (3, 9), (7, 13), (11, 17)]),  # 5 waits for the frame 8
+        (range(0, 9, 2), 9, [(0, 5), (2, 7), (3, 9)]),
+        ([0, 9], 10, [(0, 6), (4, 10)]),  # too far: from the past, then towards the future
+        (range(4), 10, [(1, 7), (4, 10)]),
+        ([5], 10, [(0, 6), (3, 9), (4, 10)]),
+    ],
+)
+def test_windows_hold_the_next_known_frame_where_they_can(known, total, windows):
+    done, found = np.isin(np.arange(total), list(known)), []
+    while not done.all():
+        found.append(making._next(done, F, 3))
+        done[slice(*found[-1])] = True
+    assert found == windows
+
+
 def test_impossible_samples_are_refused(model):
     assert ClipFiles().compose(model, ["prompt", "strength"]) is model
     sized = Sized(model)
-    for wanted in ({"frames": 31}, {"frames": 2.5}, {"frames": -1}, {"frames": 0}):
-        with pytest.raises(SuffuseError, match="up to 30 between the 6"):
+    for wanted in ({"frames": 27}, {"frames": 2.5}, {"frames": -1}, {"frames": 0}):
+        with pytest.raises(SuffuseError, match="up to 26 between the 6"):
             sized.sample(1, steps=1, **wanted)
     for rate in (-1, 0):
         with pytest.raises(SuffuseError, match="fps is above 0"):

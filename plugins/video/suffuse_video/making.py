@@ -48,9 +48,11 @@ def complete(
 ) -> Tensor:
     """States with their unknown frames made, window after window of the model's length.
 
-    A window begins `context` frames before the first frame that is unknown, and all that is unknown
-    in it is made. Clips that are shorter than a window are made as such by models of clips of
-    differing lengths, and else as the beginning of a window.
+    A window begins `context` frames before the first frame that is unknown, or fewer where only so
+    the next known frame lies inside it. All that is unknown in it is made; but what is behind its
+    last known frame waits for the next window, where that one can hold the next known frame too.
+    Clips that are shorter than a window are made as such by models of clips of differing lengths,
+    and else as the beginning of a window.
 
     Args:
         model: with the process video/forcing.
@@ -59,7 +61,8 @@ def complete(
         how: see `How` and `Plan`.
         context: the most frames that a window goes back; half of its length where 0.
         steps: network calls for a frame; the model's where None.
-        seed, first: as for `Model.sample`; a window has noise of its own.
+        seed, first: as for `Model.sample`; a window has noise of its own, which is not that of a
+            clip that `Model.sample` makes by the same seed.
         counted: told the network calls of each window.
         settings: of `Model.sample`: solver, guidance, batch, conditions.
 
@@ -109,8 +112,7 @@ def complete(
     for turn in range(padded):
         if done[:total].all():
             break
-        start = int(np.flatnonzero(~done)[0])
-        begin = min(max(0, start - context), padded - length)
+        begin, end = _next(done, length, context)
         here = slice(begin, begin + length)
         x[:, here] = window(
             model,
@@ -118,13 +120,28 @@ def complete(
             done[here],
             how=how,
             steps=steps,
-            seed=_turned(seed, turn),
+            seed=_turned(seed, turn + 1),
             first=first,
             counted=counted,
             **settings,
         )
-        done[here] = True
+        done[begin:end] = True
     return x[:, :total]
+
+
+def _next(done: NDArray[np.bool_], length: int, context: int) -> tuple[int, int]:
+    """Where the next window begins, and up to where what it makes counts."""
+    start = int(np.flatnonzero(~done)[0])
+    later = np.flatnonzero(done[start:]) + start
+    begin = max(0, start - context)
+    if len(later) and later[0] - start < length - 1:  # with one frame before `start`, too
+        begin = max(begin, int(later[0]) + 1 - length)
+    begin = min(begin, len(done) - length)
+    end = begin + length
+    inside = int(np.searchsorted(later, end))
+    if 0 < inside < len(later) and later[inside] - later[inside - 1] < length:
+        end = int(later[inside - 1]) + 1
+    return begin, end
 
 
 def window(

@@ -106,7 +106,7 @@ class Sized:
         longer = longer or "between"
         if longer not in _OWN["longer"].names:
             raise SuffuseError(f"longer is between or on, and {longer!r} is neither")
-        most = own * (own - 1)
+        most = (own - 1) ** 2 + 1  # a window then holds the frames on both sides of a gap
         if total is not None and (
             total != int(total) or total < 1 or (longer == "between" and total > most)
         ):
