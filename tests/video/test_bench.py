@@ -39,6 +39,26 @@ def test_the_flow_follows_what_moves_where_a_blend_shows_it_twice():
     assert flow < blend / 4
 
 
+def test_the_flow_goes_on_behind_the_last_known_frame_where_a_copy_stands():
+    pytest.importorskip("cv2", reason="the extra suffuse-video[flow] is not installed")
+    y, x = np.mgrid[:16, :16]
+    frames = [
+        np.exp(-((x - 4 - i) ** 2 + (y - 8) ** 2) / 5)[..., None].repeat(3, 2) * 255
+        for i in range(8)
+    ]
+    clip = np.rint(frames).astype(np.uint8)
+    for known in ([1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0, 0]):
+        given = np.array(known, dtype=bool)
+        flow, copy = (f(clip, given) for f in (baselines.flow_warp, baselines.copy_last))
+        for i in (3, 5, 7):
+            errors = [baselines.squared_error(who[i], clip[i]) for who in (flow, copy)]
+            assert errors[0] < errors[1] / 4
+    alone = np.arange(8) < 1  # nothing says how it moves
+    np.testing.assert_array_equal(
+        baselines.flow_warp(clip, alone), baselines.copy_last(clip, alone)
+    )
+
+
 @pytest.fixture
 def context():
     changes = {
@@ -79,7 +99,7 @@ def test_every_kind_of_case_has_figures(context):
 def test_real_clips_keep_everything_however_long_they_are(context):
     case = bench.Long("t", "real", 0, "real", n=8, source="tiny")
     found = {m.name: m for m in case.run(context).metrics}
-    assert found["thing and colour kept"].value == found["digits kept"].value == 100
+    assert found["thing and colour kept"].value == found["digits kept in every frame"].value == 100
     assert found["form, quarter 4"].value == pytest.approx(found["form, quarter 1"].value, abs=0.02)
     assert found["warping error, quarter 4 to 1"].value == pytest.approx(1, abs=0.2)
 

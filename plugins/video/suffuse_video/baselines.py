@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,9 @@ def blend(frames: Frames, known: NDArray[np.bool_]) -> Frames:
 def flow_warp(frames: Frames, known: NDArray[np.bool_]) -> Frames:
     """Both neighbours, each warped along the optical flow to the moment, mixed by distance.
 
-    The flow is Farnebäck's (2003), by OpenCV, on frames enlarged to 64 pixels or more.
+    Behind the last known frame that frame goes on as it came from the known one before it, frame by
+    frame, each of its points with the flow that it had; a copy where there is none before it. The
+    flow is Farnebäck's (2003), by OpenCV, on frames enlarged to 64 pixels or more.
 
     Raises:
         SuffuseError: where OpenCV is not installed.
@@ -50,24 +54,41 @@ def flow_warp(frames: Frames, known: NDArray[np.bool_]) -> Frames:
     h, w = frames.shape[1:3]
     factor = max(1, -(-64 // min(h, w)))
     size = (w * factor, h * factor)
-    x, y = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
+    grid = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in size)), axis=-1)
 
     def large(frame: Frames) -> Frames:
         return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC))
 
+    def small(frame: NDArray[Any]) -> Frames:
+        mean = cv2.resize(frame, (w, h), interpolation=cv2.INTER_AREA)
+        return np.asarray(np.rint(mean).clip(0, 255).astype(np.uint8))
+
+    def flow(a: Frames, b: Frames) -> NDArray[np.float32]:
+        """Where each pixel of a is in b, less where it is in a: [h, w, x and y]."""
+        grey = [frame.max(-1) for frame in (a, b)]
+        found = cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        return np.asarray(found)
+
+    def asked(of: NDArray[Any], where: NDArray[np.float32], **edge: Any) -> NDArray[Any]:
+        return np.asarray(cv2.remap(of, where[..., 0], where[..., 1], cv2.INTER_LINEAR, **edge))
+
     def warped(a: Frames, b: Frames, share: float) -> NDArray[np.float64]:
         """Frame a moved by a share of its flow to b, by asking backwards along that flow."""
-        grey = [frame.max(-1) for frame in (a, b)]
-        flow = cv2.calcOpticalFlowFarneback(*grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
-        back = -share * flow
-        moved = cv2.remap(a, x + back[..., 0], y + back[..., 1], cv2.INTER_LINEAR)
-        return np.asarray(moved, dtype=np.float64)
+        return asked(a, grid - share * flow(a, b)).astype(np.float64)
 
     for i, first, second, share in _between(known):
         a, b = large(frames[first]), large(frames[second])
         mixed = (1 - share) * warped(a, b, share) + share * warped(b, a, 1 - share)
-        small = cv2.resize(mixed, (w, h), interpolation=cv2.INTER_AREA)
-        out[i] = np.rint(small).clip(0, 255).astype(np.uint8)
+        out[i] = small(mixed)
+    *_, before, last = (0, 0, *np.flatnonzero(known).tolist())
+    if before < last:
+        frame = large(frames[last])
+        onward = -flow(frame, large(frames[before])) / (last - before)
+        origin = grid  # where in the last known frame each pixel was
+        for i in range(last + 1, len(frames)):
+            back = grid - asked(onward, origin)
+            origin = asked(origin, back, borderMode=cv2.BORDER_REPLICATE)
+            out[i] = small(asked(frame, origin))
     return out
 
 
