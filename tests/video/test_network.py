@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 
-from suffuse import plugins, recipe
+from suffuse import plugins, recipe, training
 from suffuse.diffusion import Noise
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
@@ -122,20 +122,47 @@ def test_a_fresh_unet_makes_of_each_frame_what_the_images_unet_makes():
     assert (network(x, level) - alone).abs().max() > 1e-3
 
 
-def test_a_unet_begins_with_a_model_of_images(tmp_path, monkeypatch):
+def test_training_begins_with_a_model_of_images_that_is_not_needed_after(tmp_path, monkeypatch):
     import suffuse.model
 
     class Images:
         network = torch.nn.Module()
 
-    Images.network.backbone = awake(UNet((3, 8, 8), width=16, multipliers=(1, 2), blocks=1))
-    monkeypatch.setattr(suffuse.model, "load", lambda name: Images)
-    network = SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 2), images="some/images")
-    x, level = torch.randn(1, 3, 3, 8, 8), torch.randn(1, 3)
-    made = Images.network.backbone(x[0], level[0])
-    torch.testing.assert_close(network(x, level)[0], made)
-    with pytest.raises(SuffuseError, match="made by another network"):
-        SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 1), images="some/images")
+    theirs = awake(UNet((3, 8, 8), width=16, multipliers=(1, 2), blocks=1))
+    Images.network.backbone = theirs
+    changes = {
+        "dataset.frames": 3,
+        "dataset.size": 8,
+        "dataset.clips": 8,
+        "dataset.digits": 0.0,
+        "encoder.frames": 3,
+        "encoder.size": 8,
+        "evaluators": [],
+        "training.steps": 1,
+        "training.batch": 2,
+        "training.precision": "fp32",
+        "training.decay": "constant",
+        "training.learning_rate": 1e-6,
+        "conditions": {},
+        "training.sample_every": 0,
+        "denoiser": {
+            "name": "video/unet",
+            "width": 16,
+            "multipliers": [1, 2],
+            "images": "some/images",
+        },
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(suffuse.model, "load", lambda name: Images)
+        training.train(recipe.load("video/shapes", changes), tmp_path / "run", progress=False)
+        other = SpaceTimeUNet((3, 3, 8, 8), width=16, multipliers=(1, 1), images="some/images")
+        with pytest.raises(SuffuseError, match="made by another network"):
+            other.begin()
+    network = Model.load(tmp_path / "run").network.backbone
+    for name, weight in theirs.state_dict().items():
+        torch.testing.assert_close(network.frames.state_dict()[name], weight, atol=1e-4, rtol=0)
+    more = recipe.load("video/shapes", {**changes, "training.steps": 2})
+    training.train(more, tmp_path / "run", resume=True, progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,8 @@ class Hooks:
         mappings with a mapping). `given` holds what the model's conditions make and no more:
         ``vector`` [B, width], ``tokens`` and ``token_mask``, ``concat``; and ``mask`` where states
         are ragged. The attribute ``width`` is the width of the vector. A target with the parameter
-        ``encoder`` is given the model's.
+        ``encoder`` is given the model's. A method ``begin()``, where there is one, is called once
+        as training begins with new weights, and never for weights that are loaded.
 
         >>> @hookimpl
         ... def register_denoisers(register):

@@ -79,6 +79,8 @@ class Session:
         self.objective = self.model.process.loss
         # Weights to begin with are in the checkpoints by then; a teacher is needed throughout.
         begun = checkpoint.newest_step(out / "checkpoints") > 0
+        if not begun and hasattr(self.model.network.backbone, "begin"):
+            cast(Any, self.model.network.backbone).begin()
         if self.training.start and (asked.objective is not None or not begun):
             start = load(self.training.start)
             if asked.objective is not None:

@@ -64,10 +64,11 @@ class SpaceTimeUNet(Network):
         shape: of one state, [F, C, h, w].
         width, multipliers, blocks, attention, head_width, dropout: see `suffuse.nn.unet.UNet`.
         causal: whether frames look at the present and the past alone.
-        images: a model of images whose U-Net's weights this one begins with, by its path or name;
-            its own where empty. It has the same options and sees as many channels.
+        images: a model of images whose U-Net's weights training begins with, by its path or name;
+            new ones where empty. It is not needed once training has begun. It has the same options
+            and sees as many channels.
 
-    The output of a fresh network without images is zero. Its condition vector is 4 · `width` wide.
+    The output of a fresh network is zero. Its condition vector is 4 · `width` wide.
 
     >>> network = SpaceTimeUNet((4, 3, 8, 8), width=16, multipliers=(1, 2), blocks=1)
     >>> network(torch.randn(2, 4, 3, 8, 8), torch.zeros(2, 4)).shape
@@ -99,23 +100,28 @@ class SpaceTimeUNet(Network):
             head_width=head_width,
             dropout=dropout,
         )
-        self.causal = causal
+        self.causal, self.images = causal, images
         every = [*self.frames.down, *self.frames.middle, *self.frames.up]
         self.along = nn.ModuleList(
             _Along(cast(ResidualBlock, block).conv_1.out_channels, head_width) for block in every
         )
-        if images:
-            self._begin_with(images)
 
-    def _begin_with(self, images: str) -> None:
+    def begin(self) -> None:
+        """Take over the weights of the model of images, if there is one, as training begins.
+
+        Raises:
+            SuffuseError: where that model's network is another.
+        """
         from suffuse.model import load
 
-        theirs = cast(Any, load(images)).network.backbone.state_dict()
+        if not self.images:
+            return
+        theirs = cast(Any, load(self.images)).network.backbone.state_dict()
         mine = self.frames.state_dict()
         others = [n for n in mine if n not in theirs or theirs[n].shape != mine[n].shape]
         if others or len(theirs) != len(mine):
             raise SuffuseError(
-                f"the images of {images!r} are made by another network than the frames here: "
+                f"the images of {self.images!r} are made by another network than the frames here: "
                 f"{len(others)} of {len(mine)} weights differ"
                 + (f", among them {others[0]!r}" if others else "")
                 + "; give the denoiser the options of that model's U-Net"
