@@ -21,6 +21,16 @@ def test_pitch_is_exact_to_a_cent(seed: int, instrument: str, number: int) -> No
     assert pitch.inharmonic(sound, f0) < -15
 
 
+@pytest.mark.parametrize("f0", [131.0, 333.3, 987.7])
+def test_harmonics_leak_into_nothing(f0: float) -> None:
+    """Energy between partials is told down to -80 dB, however strong these are."""
+    t = np.arange(16000) / 16000
+    x = sum(np.sin(2 * np.pi * k * f0 * t + k) / k for k in range(1, int(8000 / f0)))
+    assert pitch.inharmonic(Sound(x, 16000), f0) < -85
+    between = 1e-4 * np.sin(2 * np.pi * 2.5 * f0 * t)
+    assert pitch.inharmonic(Sound(x + between, 16000), f0) == pytest.approx(-82, abs=1.5)
+
+
 def test_names_and_numbers_of_notes() -> None:
     assert [synthesis.name(synthesis.midi(n)) for n in synthesis.PITCHES] == [*synthesis.PITCHES]
     assert synthesis.frequency(synthesis.midi("A4")) == 440

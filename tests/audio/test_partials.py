@@ -93,6 +93,13 @@ def test_the_same_state_sounds_the_same_and_silence_is_silent(encoder: Partials)
     assert np.array_equal(encoder.decode(x[1:])[0].samples, note.samples)
 
 
+def test_the_last_bit_of_a_state_changes_little(encoder: Partials) -> None:
+    """States of one seed differ by so much from batch to batch."""
+    x = encoder.encode([Notes("test")[3].data])
+    a, b = (encoder.decode(k)[0].samples for k in (x, x * (1 + 3e-7)))
+    assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+
+
 def test_rates_and_lengths_that_do_not_fit(encoder: Partials) -> None:
     note = Notes("test", rate=8000)[3].data
     longer = Sound(np.tile(note.samples, 3), 8000)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from suffuse import stats
@@ -237,10 +238,8 @@ class Spread:
         if len(ratios) < 2:
             logger.warning("audio/spread is left out: it needs three samples of two categories")
             return []
-        mean, half = (
-            float(np.mean(ratios)),
-            1.96 * float(np.std(ratios, ddof=1)) / len(ratios) ** 0.5,
-        )
+        k, mean = len(ratios), float(np.mean(ratios))
+        half = float(stdtrit(k - 1, 0.975) * np.std(ratios, ddof=1)) / k**0.5
         return [
             Metric(
                 name=f"Variance within each {self.condition}, over real",
@@ -250,7 +249,8 @@ class Spread:
                 better="higher",
                 n=len(samples),
                 floor=1.0,
-                note="Of log-mel spectra; 1 is expected, and more is not better.",
+                note="Of log-mel spectra; 1 is expected, and more is not better. The interval is "
+                f"Student's, over {k} categories.",
             )
         ]
 

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal.windows import blackmanharris
 
 from suffuse_audio.sound import Sound
 
@@ -100,10 +101,10 @@ def _refined(x: Doubles, rate: int, coarse: float) -> float:
 def inharmonic(sound: Sound, f0: float, width: float = 0.03) -> float:
     """Energy further than `width` · f0 from every harmonic, over the whole, in dB.
 
-    Measured on the loudest 0.4 s, with a window whose side lobes are 90 dB down.
+    Measured on the loudest 0.4 s, with a window whose side lobes are 92 dB down.
     """
     x = _steady(sound)
-    power = np.abs(np.fft.rfft(x * np.blackman(len(x)))) ** 2
+    power = np.abs(np.fft.rfft(x * blackmanharris(len(x)))) ** 2
     f = np.fft.rfftfreq(len(x), 1 / sound.rate)
     reach = max(width * f0, 4 * sound.rate / len(x))
     away = np.abs(f - f0 * np.maximum(np.round(f / f0), 1)) > reach
