@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,19 @@ def test_edits_say_what_they_need() -> None:
 def test_an_empty_text_is_told_with_an_example(text: Any) -> None:
     with pytest.raises(SuffuseError, match="--text is empty: give for instance 'seven three one'"):
         Composed(Digits(), "text").sample(1, text=text)
+
+
+def test_notes_that_the_model_cannot_hold_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    model = SimpleNamespace(
+        conditions={"pitch": Condition("category", ("C4", "E4"))},
+        sample=lambda n, **given: [Sound(np.ones(8000), 8000)] * n,
+    )
+    sound = playing.play(model, playing.score("C4 E4:4", 120))
+    assert sound.seconds == pytest.approx(1.55, abs=0.01)
+    assert "1 of 2 notes are to last longer than the 1 s" in caplog.text
+    caplog.clear()
+    playing.play(model, playing.score("C4 E4:2", 120))
+    assert not caplog.text
 
 
 def test_a_melody_is_a_file_or_a_text() -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +103,47 @@ def test_resampling_keeps_a_tone() -> None:
     assert len(out) == 16000
     wanted = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
     assert np.abs(out - wanted)[200:-200].max() < 2e-3
+
+
+@pytest.mark.parametrize(("rate", "to"), [(4000, 4001), (44099, 8000)])
+def test_rates_without_a_common_divisor(rate: int, to: int) -> None:
+    x = np.sin(2 * np.pi * 500 * np.arange(rate + 7) / rate)
+    out = resample(np.stack([x, 0 * x]), rate, to)
+    assert out.shape == (2, -(-len(x) * to // rate))
+    wanted = np.sin(2 * np.pi * 500 * np.arange(out.shape[1]) / to)
+    assert np.abs(out[0] - wanted)[400:-400].max() < 5e-3
+    assert not out[1].any()
+
+
+def test_an_error_while_a_file_is_written_is_its_own(noise: Sound, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+
+    def written(form: Form, samples: Any) -> None:
+        with files.writing(path, 8000, 1, form) as write:
+            write(samples)
+            raise RuntimeError("nothing to do with the file")
+
+    with pytest.raises(RuntimeError, match="nothing to do with the file"):
+        written(Form(), noise.samples[:1])
+    for form in (Form(), Form("FLAC", "FLOAT")):  # two channels; no such form
+        with pytest.raises(SuffuseError, match=r"cannot write .*a\.wav"):
+            written(form, noise.samples)
+    assert not path.exists()
+
+
+def test_a_long_file_is_several_examples(tmp_path: Path) -> None:
+    for name, seconds in (("long", 5.0), ("just", 2.1), ("short", 0.5)):
+        files.write(tmp_path / f"{name}.wav", Sound(np.arange(seconds * 100) / 500, 100))
+    found = Folder("train", str(tmp_path), 0.0)
+    told = [(name, start, found[i].data.seconds) for i, (name, start) in enumerate(found.parts)]
+    assert told == [
+        ("just.wav", 0, 2.1),
+        ("long.wav", 0, 5.0),
+        ("long.wav", 1.5, 3.5),
+        ("long.wav", 3.0, 2.0),
+        ("short.wav", 0, 0.5),
+    ]
+    assert found[3].data.samples[0, 0] == pytest.approx(300 / 500, abs=1e-4)
 
 
 def test_a_sheet_is_one_picture(noise: Sound) -> None:

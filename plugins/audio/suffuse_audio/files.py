@@ -102,15 +102,22 @@ def tell_short(path: Path, read: int, stated: int, rate: int) -> None:
         )
 
 
-def read_with_form(path: Path) -> tuple[Sound, Form]:
-    """A sound and how its file holds it."""
+def read_with_form(
+    path: Path, start: float = 0.0, seconds: float | None = None
+) -> tuple[Sound, Form]:
+    """A sound, or a part of it, and how its file holds it; see `read`."""
     with opened(path) as file:
+        rate = file.samplerate
         try:
-            samples = file.read(dtype="float32", always_2d=True)
+            if start:
+                file.seek(round(start * rate))
+            count = -1 if seconds is None else round(seconds * rate)
+            samples = file.read(count, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise SuffuseError(f"{path} is damaged: {why(error)}") from None
-        sound = Sound(np.ascontiguousarray(samples.T), file.samplerate)
-        tell_short(path, len(sound), file.frames, file.samplerate)
+        sound = Sound(np.ascontiguousarray(samples.T), rate)
+        if seconds is None:
+            tell_short(path, round(start * rate) + len(sound), file.frames, rate)
         form = Form(file.format, file.subtype)
     if not len(sound):
         raise SuffuseError(f"{path} holds no samples: its length is zero")
@@ -119,14 +126,19 @@ def read_with_form(path: Path) -> tuple[Sound, Form]:
     return sound, form
 
 
-def read(path: Path) -> Sound:
+def read(path: Path, start: float = 0.0, seconds: float | None = None) -> Sound:
     """The sound in a file.
+
+    Args:
+        path: of the file.
+        start: where it begins, in seconds.
+        seconds: how much of it is read; all where None.
 
     Raises:
         SuffuseError: naming the file, where it cannot be read, holds no samples, or such as are
             not finite.
     """
-    return read_with_form(path)[0]
+    return read_with_form(path, start, seconds)[0]
 
 
 def form_for(path: Path, source: Form | None = None) -> Form:
@@ -266,11 +278,14 @@ def writing(path: Path, rate: int, channels: int, form: Form) -> Iterator[Callab
     Raises:
         SuffuseError: where the file cannot be written.
     """
-    with replacing(path) as temporary:
+
+    def told(work: Callable[..., Any], *given: Any, **named: Any) -> Any:
         try:
-            with soundfile.SoundFile(
-                temporary, "w", rate, channels, form.subtype, format=form.format
-            ) as out:
-                yield lambda part: out.write(np.ascontiguousarray(part.T))
+            return work(*given, **named)
         except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
             raise SuffuseError(f"cannot write {path}: {why(error)}") from None
+
+    with replacing(path) as temporary:
+        form_of = {"subtype": form.subtype, "format": form.format}
+        with told(soundfile.SoundFile, temporary, "w", rate, channels, **form_of) as out:
+            yield lambda part: told(out.write, np.ascontiguousarray(part.T))

@@ -3,20 +3,21 @@
 A sound belongs to the test split if the SHA-256 digest of its name, as a fraction, is below
 `test_fraction`, so that adding sounds moves no other; each split of two sounds or more gets at
 least one. Files are read through when the data set is made, so that a damaged one stops no training
-later, and kept nowhere.
+later, and kept nowhere. A long file is several examples, which begin at different places in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
-from suffuse_audio.files import SUFFIXES, read
+from suffuse_audio.files import SUFFIXES, opened, read
 from suffuse_audio.streaming import file_blocks
 
 __all__ = ["Folder", "fraction", "readable", "sounds_in"]
@@ -24,6 +25,7 @@ __all__ = ["Folder", "fraction", "readable", "sounds_in"]
 logger = logging.getLogger("suffuse_audio")
 
 _ONE_CLASS = "sound"
+_LONGEST = 60.0  # seconds of an example, at most
 
 
 def sounds_in(folder: Path) -> list[Path]:
@@ -58,10 +60,10 @@ def readable(folder: Path, tell: bool = True) -> list[Path]:
         raise SuffuseError(f"there is no folder {folder}")
     found, skipped = [], []
     for path in sounds_in(folder):
-        told = path.stat()
-        why = _fault(path, told.st_size, told.st_mtime_ns)
-        if why:
-            skipped.append(why)
+        try:
+            _length(path)
+        except SuffuseError as error:
+            skipped.append(str(error))
         else:
             found.append(path)
     if skipped and tell:
@@ -72,25 +74,44 @@ def readable(folder: Path, tell: bool = True) -> list[Path]:
     return found
 
 
+def _length(path: Path) -> float:
+    """How many seconds of a file can be read.
+
+    Raises:
+        SuffuseError: where it cannot be trained on.
+    """
+    told = path.stat()
+    seconds, why = _looked_at(path, told.st_size, told.st_mtime_ns)
+    if why:
+        raise SuffuseError(why)
+    return seconds
+
+
 @lru_cache(maxsize=100_000)
-def _fault(path: Path, size: int, changed: int) -> str:
-    """Why a file cannot be trained on, "" if it can; a file as it was is read once a process."""
+def _looked_at(path: Path, size: int, changed: int) -> tuple[float, str]:
+    """The seconds of a file, and what is wrong with it; one as it was is read once a process."""
     try:
+        with opened(path) as file:
+            rate = file.samplerate
         count = sum(part.shape[1] for part in file_blocks(path))
     except SuffuseError as error:
-        return str(error)
-    return "" if count else f"{path} holds no samples: its length is zero"
+        return 0.0, str(error)
+    return count / rate, "" if count else f"{path} holds no samples: its length is zero"
 
 
 class Folder:
     """One split of the sounds in a folder, sorted by name.
 
-    Files that cannot be read are left out, and named once in a warning of "suffuse_audio".
+    A file is an example for each `every` seconds of it. They begin at even distances, the last
+    `every` seconds before the end, and go on to the end or for a minute: the encoder takes of each
+    what it is long. Files that cannot be read are left out, and named once in a warning of
+    "suffuse_audio".
 
     Args:
         split: "train" or "test".
         path: the folder.
-        test_fraction: share of the sounds in the test split, in [0, 1).
+        test_fraction: share of the files in the test split, in [0, 1).
+        every: seconds of a file for each example; about as long as those of the encoder.
 
     Raises:
         SuffuseError: if no path is given, it is no folder, or holds no readable sound.
@@ -100,7 +121,11 @@ class Folder:
     source = "a folder of sounds"
 
     def __init__(
-        self, split: Split = "train", path: str | None = None, test_fraction: float = 0.1
+        self,
+        split: Split = "train",
+        path: str | None = None,
+        test_fraction: float = 0.1,
+        every: float = 2.0,
     ) -> None:
         if split not in ("train", "test"):
             raise ValueError(f"split is 'train' or 'test', not {split!r}")
@@ -111,6 +136,8 @@ class Folder:
             )
         if not 0 <= test_fraction < 1:
             raise SuffuseError(f"test_fraction is at least 0 and below 1, not {test_fraction:g}")
+        if not every > 0:
+            raise SuffuseError(f"every is above 0 seconds, not {every:g}")
         self.root = Path(path).expanduser()
         names = [
             file.relative_to(self.root).as_posix()
@@ -121,7 +148,11 @@ class Folder:
         inside = max(sum(u < test_fraction for u, _ in ranked), 1 if test_fraction else 0)
         inside = min(inside, len(ranked) - 1)
         chosen = ranked[:inside] if split == "test" else ranked[inside:]
-        self.names = sorted(name for _, name in chosen)
+        self.parts = [
+            (name, start)
+            for name in sorted(name for _, name in chosen)
+            for start in _starts(_length(self.root / name), every)
+        ]
         labels = sorted({name.split("/")[0] for _, name in found if "/" in name})
         self._labels = tuple(labels) or (_ONE_CLASS,)
 
@@ -130,11 +161,17 @@ class Folder:
         return {"label": Condition("category", self._labels)}
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.parts)
 
     def __getitem__(self, index: int) -> Example:
-        name = self.names[index]
+        name, start = self.parts[index]
         label = name.split("/")[0] if "/" in name else None
         if self._labels == (_ONE_CLASS,):
             label = _ONE_CLASS
-        return Example(read(self.root / name), {"label": label})
+        return Example(read(self.root / name, start, _LONGEST), {"label": label})
+
+
+def _starts(seconds: float, every: float) -> list[float]:
+    """Where the examples of a file begin, in seconds; a tenth of `every` is not worth another."""
+    count = max(math.ceil(seconds / every - 0.1), 1)
+    return [k * max(seconds - every, 0.0) / max(count - 1, 1) for k in range(count)]

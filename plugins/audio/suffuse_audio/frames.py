@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ def fitted(sound: Sound, rate: int, n: int) -> Floats:
         raise SuffuseError(
             f"a sound is expected (suffuse_audio.Sound), not a {type(sound).__name__}"
         )
-    x = resample(sound.mono, sound.rate, rate)[:n]
+    enough = math.ceil(n / rate * sound.rate) + 64 * (1 + sound.rate // rate)  # and the filter
+    x = resample(sound.samples[:, :enough].mean(0), sound.rate, rate)[:n]
     out = np.zeros(n, dtype=np.float32)
     out[: len(x)] = x
     return out

@@ -18,13 +18,12 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from suffuse.errors import SuffuseError
 from suffuse.report.blocks import Html
 from suffuse.report.page import Page, Section
 from suffuse.stats import evenly
 from suffuse_audio import files
 from suffuse_audio.pictures import coloured, decibels, spectrogram
-from suffuse_audio.sound import Floats, Sound, resample
+from suffuse_audio.sound import Sound, resample
 from suffuse_audio.streaming import file_blocks
 from suffuse_audio.uncertainty import compressed, expected_error
 
@@ -171,20 +170,6 @@ def _against(section: Section, reference: Sound, sounds: Sequence[tuple[str, Sou
     )
 
 
-def _beginning(path: Path) -> Sound:
-    """The first 20 s of a file, as a page shows them."""
-    with files.opened(path) as file:
-        rate = file.samplerate
-    n, kept = round(_SECONDS * rate), list[Floats]()
-    for block in file_blocks(path):
-        kept.append(block)
-        if sum(part.shape[1] for part in kept) >= n:
-            break
-    if not kept:
-        raise SuffuseError(f"{path} holds no samples: its length is zero")
-    return Sound(np.concatenate(kept, axis=1)[:, :n], rate)
-
-
 def _levels(before: Path, after: Path) -> tuple[int, float, float, float]:
     """The samples before; dBFS before, after, and of the difference, NaN where lengths differ.
 
@@ -224,7 +209,7 @@ def write_comparison(
     page = Page(title, f"{len(pairs)} sound{'s' if len(pairs) != 1 else ''}, before and after")
     rows = []
     for number, (before, after) in enumerate(pairs, 1):
-        a, b = _beginning(before), _beginning(after)
+        a, b = files.read(before, seconds=_SECONDS), files.read(after, seconds=_SECONDS)
         section = page.section(f"{before.name} → {after.name}", number=number)
         listen(section, [("before", a), ("after", b)])
         if worker is not None:
@@ -243,7 +228,9 @@ def write_comparison(
                 f"The first {begin.seconds:.1f} s on the bridge from noisy to clean, step by step.",
             )
         if number == 1 and reference is not None:
-            _against(section, _beginning(reference), [("before", a), ("after", b)])
+            _against(
+                section, files.read(reference, seconds=_SECONDS), [("before", a), ("after", b)]
+            )
         length, *levels = _levels(before, after)
         rows.append((before.name, after.name, length / a.rate, a.rate, *levels))
     section = page.section("Figures")

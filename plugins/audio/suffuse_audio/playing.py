@@ -6,6 +6,7 @@ where "-" is a rest and a note without a length lasts one beat.
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from suffuse_audio.corpora import NAMES
 from suffuse_audio.sound import Floats, Sound
 
 __all__ = ["Note", "joined", "melody", "midi_file", "play", "say", "score", "trimmed", "words"]
+
+logger = logging.getLogger("suffuse_audio")
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,9 @@ def _track(data: bytes) -> list[tuple[int, int, int, int]]:
 def play(model: Any, notes: list[Note], *, seed: int = 0, **conditions: Any) -> Sound:
     """A score by a model of notes; each note is cut to its length, with a short release.
 
+    A note that is to last longer than the model's sounds ends with them, and a warning of the
+    logger "suffuse_audio" says so.
+
     Raises:
         SuffuseError: for notes outside what the model knows.
     """
@@ -168,8 +174,14 @@ def play(model: Any, notes: list[Note], *, seed: int = 0, **conditions: Any) -> 
             f"{', '.join(strange[:5])}; transpose it"
         )
     made = model.sample(len(notes), seed=seed, pitch=pitches, **conditions)
-    rate = made[0].rate
-    end = max(note.start + min(note.seconds, made[0].seconds) for note in notes)
+    rate, longest = made[0].rate, made[0].seconds
+    held = sum(note.seconds > longest + 0.05 for note in notes)
+    if held:
+        logger.warning(
+            "%d of %d notes are to last longer than the %g s that the model makes, and end there",
+            *(held, len(notes), longest),
+        )
+    end = max(note.start + min(note.seconds, longest) for note in notes)
     out = np.zeros(round((end + 0.05) * rate) + 1, dtype=np.float32)
     for note, sound in zip(notes, made, strict=True):
         x = _released(sound.mono, round(note.seconds * rate), round(0.03 * rate))

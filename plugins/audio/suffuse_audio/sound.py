@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from math import ceil, gcd
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from suffuse.errors import SuffuseError
 __all__ = ["Floats", "Sound", "resample"]
 
 Floats = npt.NDArray[np.float32]
+
+_TABLE = 1_000_000  # entries of a resampling filter, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +76,40 @@ class Sound:
 def resample(samples: npt.ArrayLike, rate: int, to: int) -> Floats:
     """Samples [..., n] at another rate, [..., ⌈n · to / rate⌉], by a windowed sinc.
 
+    Between rates with next to no common divisor, of which a filter would need a table of their
+    product's size, by Fourier's series.
+
     >>> resample(np.zeros((1, 8001)), 8000, 16000).shape
     (1, 16002)
     """
     x = np.asarray(samples, dtype=np.float32)
     if rate == to or not x.shape[-1]:
         return x
+    common = gcd(rate, to)
+    old, new = rate // common, to // common
+    if old * new > _TABLE:
+        return _by_series(x, old, new)
     import torch
     from torchaudio.functional import resample as work
 
-    common = gcd(rate, to)
     out: Floats = work(
         torch.from_numpy(np.ascontiguousarray(x)),
-        rate // common,
-        to // common,
+        old,
+        new,
         lowpass_filter_width=24,
         rolloff=0.96,
     ).numpy()
+    return out
+
+
+def _by_series(x: Floats, old: int, new: int) -> Floats:
+    """Samples [..., n] at new / old times the rate, [..., ⌈n · new / old⌉], with silence around."""
+    from scipy.signal import resample as work
+
+    n, around = x.shape[-1], ceil(1000 / old)  # in lengths of `old` samples
+    whole = 2 * around + ceil(n / old)
+    padded = np.zeros((*x.shape[:-1], whole * old), dtype=np.float32)
+    padded[..., around * old : around * old + n] = x
+    made = work(padded, whole * new, axis=-1)[..., around * new :][..., : ceil(n * new / old)]
+    out: Floats = np.ascontiguousarray(made, dtype=np.float32)
     return out
