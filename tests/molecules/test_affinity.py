@@ -8,11 +8,14 @@ from click.testing import CliRunner
 
 from suffuse.cli import cli
 from suffuse.errors import SuffuseError
+from suffuse_molecules import torsional
 from suffuse_molecules.affinity import Affinity, Features, concordance, sequence_of
+from suffuse_molecules.affinity_fit import read_pairs
 
 sklearn = pytest.importorskip("sklearn.ensemble")
 
 MOLECULES = ["CCO", "CCN", "c1ccccc1O", "CC(=O)Nc1ccc(O)cc1", "OCC(O)CO", "c1ccncc1", "CCCCCC"]
+PRETRAINED = torsional.SHIPPED.parent
 LETTERS = np.array([*"ACDEFGHIKLMNPQRSTVWY"])
 
 
@@ -56,6 +59,7 @@ def test_concordance_is_counted_over_all_pairs() -> None:
                 total += 1
                 right += (found[i] > found[j]) + 0.5 * (found[i] == found[j])
     assert concordance(wanted, found) == pytest.approx(right / total)
+    assert np.isnan(concordance([2.0, 2.0], [1.0, 3.0]))
 
 
 def test_trees_as_arrays_answer_as_scikit_learn_does() -> None:
@@ -148,6 +152,35 @@ def test_sequences_are_read_from_text_and_fasta(tmp_path) -> None:
     path = tmp_path / "a.fasta"
     path.write_text(">one two\nMKTAYIAKQR\nQISFVKSHFS\n")
     assert sequence_of(str(path)) == sequence_of("mktayiakqr qisfvkshfs") == "MKTAYIAKQRQISFVKSHFS"
+
+
+@pytest.mark.parametrize("letters", [255, 256, 259, 5000])
+def test_a_long_sequence_is_no_name_of_a_file(letters) -> None:
+    assert len(sequence_of("M" * letters)) == letters
+
+
+@pytest.mark.parametrize(("column", "value"), [("pkd", "nan"), ("kd_nm", "inf"), ("kd_nm", "0")])
+def test_values_that_are_no_numbers_are_skipped(tmp_path, proteins, column, value) -> None:
+    rows = [f"{mol},{protein},{i + 1}" for i, protein in enumerate(proteins) for mol in MOLECULES]
+    rows.insert(3, f"CCO,{proteins[0]},{value}")
+    (tmp_path / "pairs.csv").write_text("\n".join([f"smiles,sequence,{column}", *rows]))
+    pairs, skipped = read_pairs(tmp_path / "pairs.csv")
+    assert np.isfinite(pairs.value).all()
+    assert [line.partition(":")[0] for line in skipped] == ["line 5"]
+
+
+@pytest.mark.parametrize("broken", ["weights", "config"])
+@pytest.mark.parametrize("kind", ["davis", "torsions"])
+def test_a_broken_model_is_told(tmp_path, kind, broken) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    if broken == "weights":
+        config = (PRETRAINED / kind / "config.json").read_text()
+        (tmp_path / "config.json").write_text(config)
+    (tmp_path / "model.safetensors").write_bytes(
+        (PRETRAINED / kind / "model.safetensors").read_bytes()[:900]
+    )
+    with pytest.raises(SuffuseError, match="holds no model of"):
+        (Affinity.load if kind == "davis" else torsional.load)(tmp_path)
 
 
 def test_features_are_similarities(proteins) -> None:

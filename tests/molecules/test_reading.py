@@ -69,6 +69,9 @@ def test_tables_are_read_by_the_name_of_their_column(tmp_path):
         ("CCN", "c", {}),
     ]
     assert [(s.line, s.reason) for s in found.skipped] == [(3, "unreadable")]
+    broken = write(tmp_path / "lines.csv", 'smiles,note\nCCO,"two\nlines"\n\nCCN,5"-x\n')
+    rows = [(r.line, r.smiles, dict(r.values)) for r in reading.read(broken).records]
+    assert rows == [(3, "CCO", {"note": "two\nlines"}), (5, "CCN", {"note": '5"-x'})]
     other = write(tmp_path / "other.csv", "mols,y\nCCO,1\n")
     with pytest.raises(SuffuseError, match=r"no column .* named for SMILES \(there are: mols, y\)"):
         reading.read(other)
@@ -120,8 +123,10 @@ def test_compressed_files_are_read(tmp_path):
     path.write_bytes(gzip.compress(LINES.encode()))
     assert len(reading.read(path).records) == 3
     (tmp_path / "bad.smi.gz").write_bytes(b"not gzip")
-    with pytest.raises(SuffuseError, match="cannot read"):
-        reading.read(tmp_path / "bad.smi.gz")
+    (tmp_path / "torn.smi.gz").write_bytes(path.read_bytes()[:14] + b"\xff" * 40)
+    for name in ("bad", "torn"):
+        with pytest.raises(SuffuseError, match="cannot read"):
+            reading.read(tmp_path / f"{name}.smi.gz")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,8 @@ def test_compressed_files_are_read(tmp_path):
         ("in.csv", "", "no column"),
         ("in.pdb", "x", "is no file of molecules by its name"),
         ("in", "x", "is no file of molecules by its name"),
+        ("in.csv", 'smiles,name\nCCO,"a\nCCN,b\n', "row that begins in line 2 .* ends with one"),
+        ("in.csv", 'smiles,name\nCCO,a\nCCN,"b\nC,"c\n', "row that begins in line 3"),
     ],
 )
 def test_files_without_molecules_are_refused(tmp_path, name, text, words):

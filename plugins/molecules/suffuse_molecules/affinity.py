@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,7 +89,7 @@ def sequence_of(text: str) -> str:
     >>> sequence_of("> kinase\\nMKTAYIAKQR QISFVKSHFS\\n")
     'MKTAYIAKQRQISFVKSHFS'
     """
-    if len(text) < 260 and not text.lstrip().startswith(">") and Path(text).is_file():
+    if os.path.isfile(text):  # where Path.is_file raises for a text that is too long for a name
         text = Path(text).read_text(encoding="utf-8", errors="replace")
     elif Path(text).suffix.lower() in (".fasta", ".fa", ".faa", ".txt", ".seq"):
         raise SuffuseError(f"cannot read {text!r}: there is no such file")
@@ -113,10 +114,14 @@ def sequence_of(text: str) -> str:
 def concordance(wanted: Any, found: Any) -> float:
     """The share of pairs of different truth that are in the right order; ties count half.
 
+    NaN where all truths are equal.
+
     >>> round(concordance([1, 2, 3], [1, 3, 2]), 4), concordance([1, 2], [5, 5])
     (0.6667, 0.5)
     """
     wanted, found = np.asarray(wanted, float), np.asarray(found, float)
+    if np.ptp(wanted) == 0:
+        return math.nan
     if np.ptp(found) == 0:
         return 0.5
     # Kendall's tau-b is (right − wrong) / √(pairs of different truth · pairs of different answers)
@@ -309,6 +314,7 @@ class Affinity:
         Raises:
             SuffuseError: where the folder holds none.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = _SHIPPED if path is None else Path(path)
@@ -317,7 +323,7 @@ class Affinity:
             tables = load_file(folder / "model.safetensors")
             if config["kind"] != "molecules/affinity":
                 raise KeyError("kind")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise SuffuseError(
                 f"{str(folder)!r} holds no model of affinities ({error}); fit one by "
                 "`suffuse molecules affinity --fit TABLE -o FOLDER`"

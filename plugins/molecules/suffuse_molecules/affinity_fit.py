@@ -5,7 +5,6 @@ Needs scikit-learn, the extra `affinity`.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from suffuse.errors import SuffuseError
 
 from .affinity import Affinity, Features, Trees, concordance, molecule_of, sequence_of
+from .reading import rows
 
 __all__ = ["Pairs", "fit", "judged", "read_pairs"]
 
@@ -65,10 +65,11 @@ def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
     """
     path = Path(path)
     try:
-        rows = [*csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())]
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
-    names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    header, lines = rows(path, text)
+    names = {name.strip().lower(): name for name in header}
     found = {
         kind: next((names[n] for n in known if n in names), None)
         for kind, known in _COLUMNS.items()
@@ -82,10 +83,12 @@ def read_pairs(path: str | Path) -> tuple[Pairs, list[str]]:
     molecules: dict[str, int] = {}
     proteins: dict[str, int] = {}
     kept, skipped = [], []
-    for line, row in enumerate(rows, start=2):
+    for line, row in lines:
         try:
             number = float(row[target])
             value = number if target == names.get("pkd") else 9 - math.log10(number)
+            if not math.isfinite(value):
+                raise ValueError(f"{row[target]!r} is no finite number")
             fold = int(row[names["fold"]]) if "fold" in names else 0
             smiles, sequence = row[found["smiles"]].strip(), sequence_of(row[found["sequence"]])
             molecule_of(smiles)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ def read_atoms(path: Path) -> tuple[list[Atom], Any]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("latin-1")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SuffuseError(f"cannot read {str(path)!r}: {error}") from None
     inside = path.with_suffix("") if path.suffix == ".gz" else path
     rows = _cif if inside.suffix.lower() in (".cif", ".mmcif") else _pdb

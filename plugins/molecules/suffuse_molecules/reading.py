@@ -29,7 +29,7 @@ from suffuse.errors import SuffuseError, unknown
 
 from .chemistry import parse, quiet, refusal
 
-__all__ = ["SUFFIXES", "Read", "Record", "Skipped", "kind", "molecules", "read"]
+__all__ = ["SUFFIXES", "Read", "Record", "Skipped", "kind", "molecules", "read", "rows"]
 
 logger = logging.getLogger("suffuse_molecules")
 
@@ -204,8 +204,7 @@ def _smiles(text: str) -> Iterator[Record]:
 def _table(path: Path, text: str, column: str | None) -> Iterator[Record]:
     head = text[:4096].splitlines()[:1]
     mark = max(",;\t", key=head[0].count) if head else ","
-    reader = csv.DictReader(io.StringIO(text), delimiter=mark)
-    names = [name for name in reader.fieldnames or [] if name is not None]
+    names, lines = rows(path, text, mark)
     if column is None:
         by_name = {name.strip().lower(): name for name in names}
         column = next((by_name[name] for name in _COLUMNS if name in by_name), None)
@@ -217,14 +216,42 @@ def _table(path: Path, text: str, column: str | None) -> Iterator[Record]:
     elif column not in names:
         raise unknown(f"column of {str(path)!r}", column, names)
     label = next((name for name in names if name.strip().lower() in ("name", "id", "title")), None)
-    for row in reader:
+    for line, row in lines:
         rest = {
             key: value.strip()
             for key, value in row.items()
-            if key not in (column, label, None) and isinstance(value, str) and value.strip()
+            if key not in (column, label) and value.strip()
         }
-        name = (row.get(label) or "") if label else ""
-        yield Record(reader.line_num, (row.get(column) or "").strip(), name, rest)
+        yield Record(line, row[column].strip(), row[label] if label else "", rest)
+
+
+def rows(
+    path: Path, text: str, mark: str = ","
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The names of a table's columns; and its rows by name, each with the line that it ends in.
+
+    Raises:
+        SuffuseError: at a quote that swallows what comes after it.
+    """
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=mark, strict=True)
+
+    def lines() -> Iterator[tuple[int, list[str]]]:
+        last = 0
+        try:
+            for row in reader:
+                last = reader.line_num
+                if row:
+                    yield last, row
+        except csv.Error as error:
+            raise SuffuseError(
+                f"the row that begins in line {last + 1} of {str(path)!r} cannot be read: {error}; "
+                'a field that begins with " ends with one, and within it each " is written twice'
+            ) from None
+
+    every = lines()
+    _, names = next(every, (0, []))
+    blank = [""] * len(names)
+    return names, ((line, dict(zip(names, row + blank, strict=False))) for line, row in every)
 
 
 def _sdf(data: bytes) -> Iterator[Record]:

@@ -138,16 +138,17 @@ def load(path: str | Path | None = None) -> TorsionNetwork:
     Raises:
         SuffuseError: where the folder holds none.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = SHIPPED if path is None else Path(path)
     try:
         config = json.loads((folder / "config.json").read_text())
-        if config.pop("kind") != "molecules/torsions":
+        if not isinstance(config, dict) or config.pop("kind", None) != "molecules/torsions":
             raise KeyError("kind")
         network = TorsionNetwork(**config)
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise SuffuseError(
             f"{str(folder)!r} holds no model of torsions ({error}); make one by "
             "`suffuse molecules fit-torsions -o FOLDER`"
