@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from suffuse.errors import SuffuseError
-from suffuse.stats import Interval, auroc, bootstrap, difference, mean, proportion
+from suffuse.stats import Interval, auroc, bootstrap, difference, jackknife, mean, proportion
 from suffuse.stats.intervals import t_quantile
 
 
@@ -234,3 +234,36 @@ def test_auroc_has_a_width_where_all_pairs_are_in_order():
 def test_bad_input_is_told_in_a_sentence(make, message):
     with pytest.raises(SuffuseError, match=message):
         make()
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error(seed):
+    x = np.random.default_rng(seed).normal(size=60)
+    found = jackknife(np.mean, x, groups=60)
+    half = scipy.stats.t.ppf(0.975, 59) * x.std(ddof=1) / math.sqrt(60)
+    assert (found.value, found.high - found.value) == pytest.approx((x.mean(), half), rel=1e-3)
+    assert jackknife(np.mean, x, bounds=(x.mean(), math.inf)).low == x.mean()
+
+
+def test_the_jackknife_holds_a_cosine_of_counts_where_resamples_miss_it(seed):
+    rng = np.random.default_rng(seed)
+    share = 1 / np.arange(1, 1001) ** 0.8
+    share /= share.sum()
+
+    def cosine(rows):
+        counts = np.bincount(rows.astype(int), minlength=1000)
+        return counts @ share / np.linalg.norm(counts) / np.linalg.norm(share)
+
+    drawn = [rng.choice(1000, 300, p=share) for _ in range(150)]
+    wanted = np.mean([cosine(rows) for rows in drawn])
+    held = sum(wanted in jackknife(cosine, rows, bounds=(0, 1)) for rows in drawn)
+    missed = [bootstrap(cosine, rows, method="percentile", resamples=100) for rows in drawn[:20]]
+    assert held >= 130
+    assert sum(wanted in interval for interval in missed) <= 5
+
+
+@pytest.mark.parametrize(
+    ("groups", "n", "said"), [(5, 30, "at least 10 groups"), (20, 12, "as many observations")]
+)
+def test_a_jackknife_needs_groups_and_observations(groups, n, said):
+    with pytest.raises(SuffuseError, match=said):
+        jackknife(np.mean, np.arange(n), groups=groups)

@@ -1,6 +1,6 @@
 """Statistics that evaluators share: figures of made against real features, with their chance.
 
-    intervals          Interval; bootstrap, mean, difference, proportion
+    intervals          Interval; bootstrap, jackknife, mean, difference, proportion
     mmd                mmd2 and kid: maximum mean discrepancy, unbiased
     frechet            frechet_distance, frechet_interval, frechet_infinity
     manifold           prdc, prdc_intervals: precision, recall, density, coverage
@@ -20,7 +20,14 @@ from suffuse.stats.frechet import (
     frechet_infinity,
     frechet_interval,
 )
-from suffuse.stats.intervals import Interval, bootstrap, difference, mean, proportion
+from suffuse.stats.intervals import (
+    Interval,
+    bootstrap,
+    difference,
+    jackknife,
+    mean,
+    proportion,
+)
 from suffuse.stats.manifold import PRDC, prdc, prdc_intervals
 from suffuse.stats.mmd import RBF, Kernel, Polynomial, kid, median_distance, mmd2, mmd2_variance
 from suffuse.stats.neighbours import Memorisation, Nearest, memorisation, nearest
@@ -47,6 +54,7 @@ __all__ = [
     "frechet_gaussians",
     "frechet_infinity",
     "frechet_interval",
+    "jackknife",
     "kid",
     "mean",
     "median_distance",

@@ -12,7 +12,7 @@ the dimension D: figures at different n cannot be compared, and at n <= D it mea
 **Intervals.** A bootstrap resample holds the bias twice (its expectation is further above the
 estimate than the estimate above the truth), so the bootstrap's percentiles may miss the estimate
 itself. Here the examples are split into G random groups and each pair of groups is left out once
-(the delete-group jackknife). With T_g the figure without group g,
+(the delete-group jackknife, `suffuse.stats.intervals`). With T_g the figure without group g,
 
     error of T      SE² = (G − 1)/G Σ_g (T_g − mean T_g)²
     limit n → ∞     T_∞ = G T − (G − 1) mean T_g
@@ -27,13 +27,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from suffuse.errors import SuffuseError
 from suffuse.stats.features import Features, as_features, as_pair, row_blocks
-from suffuse.stats.intervals import Interval, check_level, t_quantile
+from suffuse.stats.intervals import Interval, jackknife_error, random_groups, t_quantile
 
 __all__ = ["frechet_distance", "frechet_gaussians", "frechet_infinity", "frechet_interval"]
 
@@ -90,7 +89,7 @@ def frechet_interval(
         level, seed: of the interval; of the random groups.
     """
     value, left_out = _jackknife(x, y, groups, level, seed)
-    half = t_quantile(level, groups - 1) * _standard_error(left_out)
+    half = t_quantile(level, groups - 1) * jackknife_error(left_out)
     return Interval(value, max(0.0, value - half), value + half)
 
 
@@ -107,7 +106,7 @@ def frechet_infinity(
     """
     value, left_out = _jackknife(x, y, groups, level, seed)
     limit = groups * value - (groups - 1) * math.fsum(left_out) / groups
-    half = t_quantile(level, groups - 1) * _standard_error(left_out)
+    half = t_quantile(level, groups - 1) * jackknife_error(left_out)
     return Interval(limit, limit - half, limit + half)
 
 
@@ -178,14 +177,10 @@ def _jackknife(
     x: Features, y: Features, groups: int, level: float, seed: int
 ) -> tuple[float, list[float]]:
     """The distance, and the distances without each pair of groups."""
-    check_level(level)
-    if groups < 10:
-        raise SuffuseError(f"a jackknife needs at least 10 groups; got {groups}")
     a, b = as_pair(x, y, least=groups)
+    orders = random_groups([len(a), len(b)], groups, level, seed)
     _check_enough(a, b, groups)
-    rng = np.random.default_rng(seed)
     sums = [_Sums.of(data) for data in (a, b)]
-    orders = [np.array_split(rng.permutation(len(data)), groups) for data in (a, b)]
     left_out = []
     for pair in zip(*orders, strict=True):
         rest = [
@@ -194,8 +189,3 @@ def _jackknife(
         ]
         left_out.append(_between(*rest))
     return _between(*sums), left_out
-
-
-def _standard_error(left_out: list[float]) -> float:
-    groups = len(left_out)
-    return math.sqrt((groups - 1) ** 2 / groups * np.var(left_out, ddof=1))

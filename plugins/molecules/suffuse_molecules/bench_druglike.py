@@ -9,6 +9,7 @@ trained in the same run for as many seconds of the processors on the same file, 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -104,7 +105,7 @@ class DrugLike:
             found = stats.frechet_interval(
                 net([canonical(m) for m in mols]), beside, groups=10, seed=self.seed
             )
-            metrics.append(_metric("FCD", found, "lower", len(mols)))
+            metrics.append(Metric.of("FCD", found, "lower", len(mols)))
         return Result(metrics, note=note)
 
     def _real(self, data: str) -> list[Chem.Mol]:
@@ -152,7 +153,7 @@ def _figures(
     if shipped("mcf.csv") is not None:
         metrics.append(share("pass the filters", sum(map(passes, mols)), n))
     near = stats.mean(nearest_similarities(mols, real), seed=seed, resamples=500)
-    metrics.append(_metric("SNN", near, "higher", n))
+    metrics.append(Metric.of("SNN", near, "higher", n))
     alike = mean_similarities(mols)
     value, half = 1 - alike.mean(), 2 * 1.96 * alike.std() / np.sqrt(n)  # of a mean over pairs
     metrics.append(
@@ -167,26 +168,14 @@ def _figures(
                 total.update(each[int(i)])
             return float(np.nan_to_num(cosine(total, beside)))
 
-        metrics.append(_resampled(f"{name}, cosine", shared, np.arange(n), "higher", seed))
+        found = stats.jackknife(shared, np.arange(n), seed=seed, bounds=(0, 1))
+        metrics.append(Metric.of(f"{name}, cosine", found, "higher", n))
     for name in ("logp", "sa", "qed", "weight"):
         ours, theirs = (np.array([property_of(m, name) for m in part]) for part in (mols, real))
-
-        def apart(values: Any, theirs: Any = theirs) -> float:
-            return wasserstein(values, theirs)
-
-        metrics.append(_resampled(f"distance of {name}", apart, ours, "lower", seed))
+        # both sides are samples
+        found = stats.jackknife(wasserstein, ours, theirs, seed=seed, bounds=(0, math.inf))
+        metrics.append(Metric.of(f"distance of {name}", found, "lower", n))
     return metrics
-
-
-def _resampled(name: str, figure: Any, sample: Any, better: Any, seed: int) -> Metric:
-    found = stats.bootstrap(figure, sample, method="percentile", resamples=200, seed=seed)
-    return _metric(name, found, better, len(sample))
-
-
-def _metric(name: str, found: stats.Interval, better: Any, n: int) -> Metric:
-    # resamples are further from the truth than the sample is: the interval may miss it
-    low, high = min(found.low, found.value), max(found.high, found.value)
-    return Metric(name, found.value, low, high, better, n)
 
 
 def druglike(
