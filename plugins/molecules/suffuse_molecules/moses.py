@@ -31,6 +31,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from scipy.stats import entropy, gaussian_kde
 
 from suffuse.errors import SuffuseError
+from suffuse.stats import evenly
 
 from .chemistry import canonical, flat, parse, problem, quiet
 from .evaluators import wasserstein
@@ -114,16 +115,19 @@ def beside(
     """The figures of a made set, of added carbons and of training molecules, all of one size.
 
     Args:
-        made: SMILES, also broken ones.
+        made: SMILES, also broken ones; of more than there are training molecules, as many are drawn.
         real: molecules of a test set, not trained on.
         training: canonical SMILES without stereo.
-        seed: of the draws from the training molecules.
+        seed: of the draws.
 
     Returns:
         The figures by the names "made", "added carbon" and "training": the last is the floor.
     """
     n = min(len(made), len(training))
-    drawn = random.Random(seed).sample(list(training), n)
+    source = random.Random(seed)
+    drawn = source.sample(list(training), n)
+    if len(made) > n:
+        made = source.sample(list(made), n)
     return {
         "made": figures(made, real, training),
         "added carbon": figures(add_carbon(training, n, seed), real, training),
@@ -131,8 +135,8 @@ def beside(
     }
 
 
-def _bits(mols: Sequence[Chem.Mol]) -> Any:
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
+def _bits(mols: Sequence[Chem.Mol], size: int = 1024) -> Any:
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=size)
     return np.stack([generator.GetFingerprintAsNumPy(mol) for mol in mols]).astype(np.float32)
 
 
@@ -251,23 +255,32 @@ def passes(mol: Chem.Mol) -> bool:
 def guacamol_kl(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> float:
     """The mean of e^{−KL(real ‖ made)} over nine properties and the similarity to the nearest.
 
-    Continuous ones by kernel densities on a thousand points, counts by histograms of ten bins.
+    Of different molecules without stereo, as many on both sides: of the larger one evenly spaced.
+    Continuous ones by kernel densities on a thousand points, counts by histograms of ten bins. In
+    GuacaMol the real ones are training molecules.
     """
+    sides = [[*{canonical(mol): mol for mol in part}.values()] for part in (real, mols)]
+    n = min(map(len, sides))
+    there, made = ([part[i] for i in evenly(len(part), n)] for part in sides)
     scores = []
     for function in _CONTINUOUS.values():
-        scores.append(_continuous(*([function(mol) for mol in part] for part in (real, mols))))
+        scores.append(_continuous(*([function(mol) for mol in part] for part in (there, made))))
     for function in _DISCRETE.values():
-        scores.append(_counted(*([function(mol) for mol in part] for part in (real, mols))))
-    scores.append(_continuous(_inner(real), _inner(mols)))
+        scores.append(_counted(*([function(mol) for mol in part] for part in (there, made))))
+    scores.append(_continuous(_inner(there), _inner(made)))
     return float(np.mean(np.exp(-np.array(scores))))
 
 
 def _inner(mols: Sequence[Chem.Mol]) -> Any:
-    """The similarity of each to its nearest other one, among at most a thousand."""
-    x = _bits(mols[:1000])
-    similar = _similar(x, x)
-    np.fill_diagonal(similar, 0.0)
-    return similar.max(1)
+    """The similarity of each to its nearest other one, by fingerprints of 4,096 bits, [N]."""
+    x = _bits(mols, 4096)
+    best = []
+    for start in range(0, len(x), 1000):
+        similar = _similar(x[start : start + 1000], x)
+        rows = np.arange(len(similar))
+        similar[rows, start + rows] = 0.0
+        best.append(similar.max(1))
+    return np.concatenate(best)
 
 
 def _continuous(real: Any, made: Any) -> float:
