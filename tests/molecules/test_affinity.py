@@ -101,9 +101,24 @@ def test_intervals_hold_about_as_many_as_they_say() -> None:
     value = effect[0][m] + effect[1][p] + source.normal(size=900)
     order = source.permutation(900)
     pairs = Pairs(molecules, sequences, m, p, value)
-    model = fit(pairs.of(order[:600]), coverage=0.8, trees=30)
+    model, said = fit(pairs.of(order[:600]), coverage=0.8, trees=30)
     found = judged(model, pairs.of(order[600:]))
     assert 0.7 < found["covered"] < 0.92
+    assert 0.65 < said["covered"] < 0.95
+    assert said["pairs"] == 100
+    assert said["mse"] == pytest.approx(found["mse"], rel=0.5)
+
+
+def test_folds_stay_with_their_pairs_and_are_held_out_whole() -> None:
+    from suffuse_molecules.affinity_fit import Pairs, _held_out
+
+    fold = np.repeat(np.arange(5), 20)
+    pairs = Pairs(("C",), ("A" * 20,), np.zeros(100, int), np.zeros(100, int), np.zeros(100), fold)
+    assert pairs.of([0, 99]).fold.tolist() == [0, 4]
+    held = _held_out(pairs, np.random.default_rng(0))
+    assert held.sum() == 20
+    assert len({*fold[held]}) == 1
+    assert _held_out(pairs.of(fold < 2), np.random.default_rng(0)).sum() == 7
 
 
 def test_the_command_answers_one_and_many(fitted, proteins, tmp_path) -> None:

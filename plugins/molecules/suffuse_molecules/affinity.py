@@ -5,15 +5,16 @@ similarities to those of the training table (Morgan fingerprints of radius 2), a
 cosines of its counts of three letters with those of the table's proteins, on their principal axes.
 Members of an ensemble, one for each fold, are gradient boosted trees; their mean is the answer.
 
-The interval is that of cross-conformal prediction: the errors of each pair of the table by the
-member that did not see it, in units of a spread s that follows from the members' disagreement, have
-the quantile q; the answer is y ± q s. It holds for pairs like those of the table. A molecule or a
-protein unlike any of them gets a warning by its largest similarity, and no promise.
+The interval is that of split-conformal prediction: errors of pairs that an ensemble like this one
+has not seen, in units of a spread s that follows from its members' disagreement, have the quantile
+q; the answer is y ± q s. It holds for pairs like those that were held out: of molecules and
+proteins that occur in other pairs, unless the table says by folds what is new together. A molecule
+or a protein unlike any of the table gets a warning by its largest similarity, and no promise.
 
 Sources: He et al., "SimBoost" (2017), doi 10.1186/s13321-017-0209-z, for boosting on similarities;
-Vovk, "Cross-conformal predictors" (2015), doi 10.1007/s10472-013-9368-4; the data of the model that
-ships: Davis et al., "Comprehensive analysis of kinase inhibitor selectivity" (2011), doi
-10.1038/nbt.1990.
+Lei et al., "Distribution-free predictive inference for regression" (2018), doi
+10.1080/01621459.2017.1307116, sections 2.2 and 5.2; the data of the model that ships: Davis et al.,
+"Comprehensive analysis of kinase inhibitor selectivity" (2011), doi 10.1038/nbt.1990.
 """
 
 from __future__ import annotations

@@ -112,9 +112,7 @@ def _table(rows: list[dict[str, object]], out: Path) -> None:
 
 
 def _fit(table: Path, out: Path | None, seed: int, coverage: float) -> None:
-    import numpy as np
-
-    from suffuse_molecules.affinity_fit import fit, judged, read_pairs
+    from suffuse_molecules.affinity_fit import fit, read_pairs
 
     if out is None:
         raise SuffuseError("say by -o which folder the fitted model goes to")
@@ -122,10 +120,8 @@ def _fit(table: Path, out: Path | None, seed: int, coverage: float) -> None:
     if skipped:
         more = "; ".join(skipped[:5])
         click.echo(f"{table}: {len(skipped)} lines are skipped: {more}", err=True)
-    order = np.random.default_rng(seed + 1).permutation(len(pairs.value))
-    held, rest = np.split(order, [len(order) // 6])
-    found = judged(fit(pairs.of(rest), coverage=coverage, seed=seed), pairs.of(held))
-    fit(pairs, coverage=coverage, seed=seed).save(out)
+    model, found = fit(pairs, coverage=coverage, seed=seed)
+    model.save(out)
     click.echo(
         f"{len(pairs.value)} pairs of {len(pairs.smiles)} molecules and {len(pairs.sequences)} "
         f"proteins; on {found['pairs']:.0f} pairs held out: concordance "
