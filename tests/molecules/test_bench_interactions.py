@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from suffuse.bench import Context, key
+from suffuse.errors import SuffuseError
 from suffuse_molecules import bench_interactions as bench
 from suffuse_molecules.affinity import concordance
 from suffuse_molecules.affinity_fit import Pairs
+from suffuse_molecules.docking import Pose
 
 CASES = [
     bench.Torsions("t", "m", 0, path="nowhere"),
@@ -75,6 +78,30 @@ def test_docking_is_compared_on_the_same_complexes():
     assert found["time of Vina over ours"].value == pytest.approx(4)
     alone = bench.judged_poses([{"suffuse": row["suffuse"]} for row in rows])
     assert len(alone) == 4
+
+
+def test_a_complex_without_a_pose_is_a_miss_and_the_others_go_on(monkeypatch):
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+
+    def search(plain, receptor, box, seed):
+        if receptor == "narrow":
+            raise SuffuseError("no pose without clashes was found")
+        return [Pose(mol, -3.0, -3.0)]
+
+    case = bench.Poses("t", "m", 0)
+    heavy = Chem.RemoveHs(mol)
+    complexes = [("a 1", heavy, "narrow"), ("a 2", heavy, "wide")]
+    monkeypatch.setattr(bench.Poses, "complexes", lambda self: iter(complexes))
+    monkeypatch.setattr(bench, "_file", lambda name: name)
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "dock", search)
+    monkeypatch.setattr(bench, "failed", lambda *_: ())
+    result = case.run(Context())
+    found = {metric.name: metric.value for metric in result.metrics}
+    assert found["suffuse, first under 2 Å"] == 50
+    assert found["suffuse, first passes all checks"] == 50
+    assert "a 1: suffuse found no pose (no pose without clashes" in result.note
 
 
 def test_intervals_draw_what_was_held_out_together():

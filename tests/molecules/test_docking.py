@@ -1,6 +1,7 @@
 """Docking: terms and forces against differences, poses, receptors and what is wrong with them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from suffuse_molecules.flexible import Motion, flexible, rotatable
 from suffuse_molecules.maps import Exact, Mapped
 from suffuse_molecules.minimising import minimise
 from suffuse_molecules.receptor import Box, points, read_receptor
-from suffuse_molecules.scoring import Pairing, contact
+from suffuse_molecules.scoring import Pairing, affinity, contact
 
 LIGAND = "CC(=O)Nc1ccc(OCCN)cc1"
 SHORT = Search(starts=16, conformers=2, langevin=8, rounds=2, descent=6, kept=4)
@@ -285,6 +286,44 @@ def test_sound_poses_pass_and_broken_ones_say_why(receptor) -> None:
     assert set(failed(bent)) <= CHECKS.keys()
 
 
+def test_metals_are_judged_by_covalent_radii(receptor) -> None:
+    mol = _shaped("CC(=O)[O-]")
+    x = mol.GetConformer().GetPositions()
+    oxygen, carbon = x[3], x[1]
+    along = (oxygen - carbon) / np.linalg.norm(oxygen - carbon)
+
+    def judged(element: str, far: float) -> tuple[str, ...]:
+        place = torch.tensor((oxygen + far * along)[None], dtype=torch.float32)
+        more = replace(
+            receptor,
+            x=torch.cat([receptor.x + 100, place]),
+            elements=(*receptor.elements, element),
+            residues=(*receptor.residues, "A:X900"),
+        )
+        return failed(mol, more, ground=float("nan"))
+
+    assert judged("Zn", 2.0) == ()
+    assert judged("O", 2.0) == ("clash",)
+    assert "clash" in judged("Zn", 1.0)
+
+
+def test_poses_that_are_not_minimised_have_figures_of_their_own(receptor, box) -> None:
+    mol = Chem.MolFromSmiles("CC(N)C(=O)O")
+    poses = dock(mol, receptor, box, 4, seed=1, search=SHORT, minimised=False)
+    assert [p.energy for p in poses] == sorted(p.energy for p in poses)
+    for pose in poses:
+        ligand = flexible(pose.mol)
+        x = torch.tensor(pose.mol.GetConformer().GetPositions(), dtype=torch.float32)[None]
+        found = Exact.of(ligand, receptor, box)(x)
+        between = float(found.between)
+        assert pose.energy == pytest.approx(between + max(0.0, float(found.within)), abs=1e-3)
+        assert pose.affinity == pytest.approx(
+            float(affinity(found.between, ligand.rotors)), abs=1e-3
+        )
+    best = dock(mol, receptor, box, 4, seed=1, search=SHORT)
+    assert best[0].energy < poses[0].energy
+
+
 def _run(*args: object) -> str:
     words = ["molecules", "dock", *map(str, args)]
     return CliRunner().invoke(cli, words, catch_exceptions=False).output
@@ -315,6 +354,7 @@ def test_the_command_writes_poses_with_their_checks(tmp_path, pdb, box, monkeypa
         (["--smiles", "CCO", "--box-from", "flat.sdf"], "three dimensions"),
         (["--smiles", "CCO", "--box-from", "none.sdf"], "cannot read"),
         (["--smiles", "CCO", "--box", "0,0,0,9,9,9", "--starts", "1"], "16 or more"),
+        (["--smiles", "CCO", "--method", "vina", "--no-minimize"], "minimises its poses itself"),
     ],
 )
 def test_bad_input_is_answered_with_a_sentence(tmp_path, pdb, more, said, monkeypatch) -> None:

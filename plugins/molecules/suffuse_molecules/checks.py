@@ -1,7 +1,11 @@
 """Whether a pose could be one: checks of its chemistry, its shape and its place in the receptor.
 
-These are the checks of PoseBusters, written anew with its thresholds. A pose passes if it passes
-all; each that it fails is named.
+These are checks of PoseBusters, written anew with its thresholds. A pose passes if it passes all;
+each that it fails is named. Metals and ions are judged apart, as there, since ligands bind them at
+less than the sum of van der Waals radii. Otherwise than in PoseBusters (0.6.5): 25 conformers are
+relaxed for the energy and not 50; cofactors are judged together with the protein; water is no part
+of a receptor here; and whether it has radicals, can be written as InChI, or has saturated rings
+that are flat is not checked.
 
 Source: Buttenschoen, Morris, Deane, "PoseBusters: AI-based docking methods fail to generate
 physically valid poses or generalise to novel sequences" (2024), doi 10.1039/D3SC04185A, table 4.
@@ -9,7 +13,6 @@ physically valid poses or generalise to novel sequences" (2024), doi 10.1039/D3S
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdShapeHelpers
 
 from .chemistry import quiet
 from .receptor import Receptor
+from .scoring import RADII
 
 __all__ = ["CHECKS", "failed", "strain"]
 
@@ -32,8 +36,10 @@ CHECKS = {
     "stereo": "stereo centres and double bonds are those that were asked for",
     "energy": "its energy is at most 100 times the mean of relaxed conformers, or 100 kcal/mol",
     "near": "it is within 5 Å of the receptor",
-    "clash": "heavy atoms keep 0.75 of the sum of van der Waals radii from the receptor's",
-    "overlap": "at most 7.5 % of its volume, at 0.8 of the radii, is the receptor's",
+    "clash": "heavy atoms keep 0.75 of the sum of van der Waals radii from the receptor's, and of "
+    "covalent radii from metals and ions",
+    "overlap": "at most 7.5 % of its volume, at 0.8 of the radii, is the receptor's, and as much, "
+    "at 0.5 of the radii, that of metals and ions",
 }
 """What is checked, by the name that a failed check is told by."""
 
@@ -47,6 +53,7 @@ _FLAT = {
 _PATTERNS = {name: [Chem.MolFromSmarts(text) for text in texts] for name, texts in _FLAT.items()}
 _FLATNESS = 0.25
 _CONFORMERS = 25
+_IONS = ("FES", "MOS", "PO3", "PO4", "PPK", "SO3", "SO4", "VO4")
 _LEAST = 1.0
 """kcal/mol: small molecules relax to an energy of nearly 0, of which a multiple says nothing."""
 
@@ -162,27 +169,32 @@ def _place(heavy: Chem.Mol, receptor: Receptor) -> list[str]:
     if r.min() > 5.0:
         found.append("near")
     table = Chem.GetPeriodicTable()
-    radii = _radii([atom.GetSymbol() for atom in heavy.GetAtoms()], table)
-    theirs = _radii([receptor.elements[i] for i in close], table)
-    if (r < 0.75 * (radii[:, None] + theirs)).any():
-        found.append("clash")
-    within = close[r.min(0) < 5.0]
-    if len(within) and _overlap(heavy, receptor, within) > 0.075:
-        found.append("overlap")
-    return found
+    ionic = np.array([_ionic(receptor, i) for i in close])
+    clash = overlap = False
+    for group, radius, scale in (
+        (~ionic, table.GetRvdw, 0.8),
+        (ionic, table.GetRcovalent, 0.5),
+    ):
+        own = np.array([radius(atom.GetSymbol()) for atom in heavy.GetAtoms()])
+        theirs = np.array([radius(receptor.elements[i]) for i in close[group]])
+        clash |= bool((r[:, group] < 0.75 * (own[:, None] + theirs)).any())
+        within = close[group & (r.min(0) < 5.0)]
+        overlap |= len(within) > 0 and _overlap(heavy, receptor, within, scale) > 0.075
+    return found + ["clash"] * clash + ["overlap"] * overlap
 
 
-def _radii(symbols: list[str], table: Any) -> Any:
-    known: Mapping[str, float] = {s: table.GetRvdw(s) for s in set(symbols)}
-    return np.array([known[s] for s in symbols])
+def _ionic(receptor: Receptor, i: int) -> bool:
+    """Whether an atom is what PoseBusters has for an inorganic cofactor."""
+    element, residue = receptor.elements[i], receptor.residues[i].split(":")[-1]
+    return element not in RADII or element in ("Cl", "Br") or residue.startswith(_IONS)
 
 
-def _overlap(heavy: Chem.Mol, receptor: Receptor, within: Any) -> float:
+def _overlap(heavy: Chem.Mol, receptor: Receptor, within: Any, scale: float) -> float:
     around = Chem.RWMol()
     conformer = Chem.Conformer(len(within))
     for k, i in enumerate(within.tolist()):
         around.AddAtom(Chem.Atom(receptor.elements[i]))
         conformer.SetAtomPosition(k, receptor.x[i].tolist())
     around.AddConformer(conformer)
-    share = rdShapeHelpers.ShapeTverskyIndex(heavy, around.GetMol(), 1.0, 0.0, vdwScale=0.8)
+    share = rdShapeHelpers.ShapeTverskyIndex(heavy, around.GetMol(), 1.0, 0.0, vdwScale=scale)
     return float(share)

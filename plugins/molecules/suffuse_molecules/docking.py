@@ -85,13 +85,11 @@ class Pose:
         affinity: by the scoring function, in kcal/mol.
         energy: by which poses are ranked: with the receptor, and within the ligand where its own
             atoms clash, kcal/mol.
-        raw: the same pose before the last minimisation.
     """
 
     mol: Chem.Mol
     affinity: float
     energy: float
-    raw: Chem.Mol
 
 
 def dock(
@@ -102,6 +100,7 @@ def dock(
     *,
     seed: int = 0,
     search: Search | None = None,
+    minimised: bool = True,
 ) -> list[Pose]:
     """Poses of a ligand in a box, the best first.
 
@@ -112,6 +111,8 @@ def dock(
         k: how many poses, at most.
         seed: of all of it.
         search: how long.
+        minimised: to the end with all pairs; else as the rounds left them, which minimise with
+            maps, and judged as they lie.
 
     Raises:
         SuffuseError: for a box without receptor, or a ligand that has no shape or does not fit.
@@ -138,7 +139,7 @@ def dock(
         gain = energy.total - after.total
         x, energy = _chosen(u[:, 0].log() < gain / search.cold, (tried, after), (x, energy))
         x, energy = _crowded_out(x, energy, u[:, 1])
-    return _ranked(ligand, receptor, box, x, energy, k, search)
+    return _ranked(ligand, receptor, box, x, energy, k, search, minimised)
 
 
 def _placed(ligand: Flexible, shapes: Tensor, box: Box, noise: Noise) -> Tensor:
@@ -206,12 +207,13 @@ def _ranked(
     energy: Energy,
     k: int,
     search: Search,
+    minimised: bool,
 ) -> list[Pose]:
-    raw = x[energy.total.argsort()[: 4 * search.kept]]
+    x = x[energy.total.argsort()[: 4 * search.kept]]
     heavy = implicit(ligand.mol)
-    few = _distinct(heavy, ligand, raw, search.kept, search.apart / 2)
-    raw = raw[few]
-    fine, judged = minimise(ligand, Exact.of(ligand, receptor, box), raw, 2 * search.descent)
+    x = x[_distinct(heavy, ligand, x, search.kept, search.apart / 2)]
+    exact = Exact.of(ligand, receptor, box)
+    x, judged = minimise(ligand, exact, x, 2 * search.descent) if minimised else (x, exact(x))
     # what the ligand's own pairs win in a folded shape, it would win without the receptor too
     rank = judged.between + judged.within.clamp(min=0)
     order = rank.argsort()
@@ -220,17 +222,9 @@ def _ranked(
             "no pose without clashes was found: the box may be too small for the ligand, or lie "
             "inside the receptor; a larger box or padding helps"
         )
-    kept = [order[i] for i in _distinct(heavy, ligand, fine[order], k, search.apart)]
+    kept = [order[i] for i in _distinct(heavy, ligand, x[order], k, search.apart)]
     between = affinity(judged.between, ligand.rotors)
-    return [
-        Pose(
-            _with(ligand.mol, fine[i]),
-            float(between[i]),
-            float(rank[i]),
-            _with(ligand.mol, raw[i]),
-        )
-        for i in kept
-    ]
+    return [Pose(_with(ligand.mol, x[i]), float(between[i]), float(rank[i])) for i in kept]
 
 
 def _distinct(heavy: Chem.Mol, ligand: Flexible, x: Tensor, most: int, apart: float) -> list[int]:

@@ -72,6 +72,8 @@ def dock(
             f"k is 1 or more, the seed 0 to 2^31 - 2 and --starts 16 or more; given {k}, {seed} "
             f"and {starts}"
         )
+    if no_minimize and method == "vina":
+        raise SuffuseError("Vina minimises its poses itself: leave out --no-minimize")
     if (box_from is None) == (box is None):
         raise SuffuseError(
             "say where the pocket is, by --box-from FILE of a ligand that lies in it, or by "
@@ -92,7 +94,12 @@ def dock(
 
                 poses = dock_with_vina(mol, protein, where, k, seed=seed)
             else:
-                poses = work(mol, protein, where, k, seed=seed, search=search)
+                poses = work(
+                    *(mol, protein, where, k),
+                    seed=seed,
+                    search=search,
+                    minimised=not no_minimize,
+                )
         except SuffuseError as error:
             if len(ligands) == 1:
                 raise
@@ -100,8 +107,7 @@ def dock(
             continue
         ground = strain(mol)
         for place, pose in enumerate(poses, start=1):
-            shape = pose.raw if no_minimize else pose.mol
-            bad = failed(shape, protein, mol, ground)
+            bad = failed(pose.mol, protein, mol, ground)
             sound += not bad
             fields = {
                 "pose": str(place),
@@ -109,7 +115,7 @@ def dock(
                 "energy_kcal_mol": f"{pose.energy:.2f}",
                 "checks": "passed" if not bad else "failed: " + " ".join(bad),
             }
-            text.append(posed(shape, name, fields))
+            text.append(posed(pose.mol, name, fields))
         count += len(poses)
         click.echo(f"{name}: {len(poses)} poses, the best {poses[0].affinity:.1f} kcal/mol")
     for line in nothing:

@@ -25,7 +25,7 @@ from .torsion_network import TorsionNetwork
 from .torsional import CLOCK, directions, kernel, redraw, save
 from .torus import wrap
 
-__all__ = ["compared", "fit", "nearest"]
+__all__ = ["compared", "coverage", "fit", "nearest"]
 
 _DECAY = 0.999
 _WARMUP = 100
@@ -122,13 +122,14 @@ def nearest(crystal: Chem.Mol, shaped: Chem.Mol) -> list[float]:
 
 def compared(
     ligands: Sequence[Ligand], k: int = 10, seed: int = 0, network: TorsionNetwork | None = None
-) -> dict[str, Any]:
-    """For each ligand the distance of the nearest of k conformers, by method, [N] each in Å.
+) -> dict[str, list[Any]]:
+    """For each ligand the distances of its k conformers, by method, [k] each in Å.
 
-    "etkdg" are k of ETKDG, "torsional" k of the model, "union" the first half of either. Ligands
-    that ETKDG cannot embed are left out.
+    "etkdg" are k of ETKDG, "torsional" k of the model, "union" k of which every second is of the
+    model, as `conformers` has them by its method "both". Ligands that ETKDG cannot embed are left
+    out.
     """
-    found: dict[str, list[float]] = {"etkdg": [], "torsional": [], "union": []}
+    found: dict[str, list[Any]] = {"etkdg": [], "torsional": [], "union": []}
     for ligand in ligands:
         plain = Chem.Mol(ligand.mol)
         plain.RemoveAllConformers()
@@ -136,10 +137,34 @@ def compared(
             shaped = embedded(plain, k, seed)
         except SuffuseError:
             continue
-        one = nearest(ligand.mol, shaped)
-        redraw(shaped, [c.GetId() for c in shaped.GetConformers()], seed=seed, network=network)
-        other = nearest(ligand.mol, shaped)
-        found["etkdg"].append(min(one))
-        found["torsional"].append(min(other))
-        found["union"].append(min(one[: k // 2] + other[: k - k // 2]))
-    return {name: np.array(values) for name, values in found.items()}
+        every = [conformer.GetId() for conformer in shaped.GetConformers()]
+        for name, chosen in (("etkdg", []), ("torsional", every), ("union", every[1::2])):
+            drawn = Chem.Mol(shaped)
+            if chosen:
+                redraw(drawn, chosen, seed=seed, network=network)
+            found[name].append(np.array(nearest(ligand.mol, drawn)))
+    return found
+
+
+def coverage(distances: Any, within: float = 0.75) -> dict[str, float]:
+    """How well K conformers of a molecule and its R reference shapes cover each other.
+
+    COV-R is the share of references with a conformer within so many Å, MAT-R the mean distance of a
+    reference to its nearest conformer; COV-P and MAT-P the same with the two exchanged.
+
+    Ganea et al., "GeoMol" (2021), arXiv 2106.07802, section 4; Jing et al. (2022), section 4.1.
+
+    Args:
+        distances: root mean square distances, [R, K] in Å.
+        within: in Å; 0.75 is usual for drug-like molecules.
+
+    >>> coverage([[0.5, 2.0], [1.0, 3.0]])
+    {'COV-R': 0.5, 'MAT-R': 0.75, 'COV-P': 0.5, 'MAT-P': 1.25}
+    """
+    between = np.asarray(distances, float)
+    out = {}
+    for letter, axis in (("R", 1), ("P", 0)):
+        least = between.min(axis)
+        out[f"COV-{letter}"] = float((least < within).mean())
+        out[f"MAT-{letter}"] = float(least.mean())
+    return out

@@ -109,7 +109,7 @@ def dock_with_vina(
     poses = []
     for conformer, row in zip(made.GetConformers(), energies, strict=True):
         own = Chem.AddHs(Chem.Mol(made, confId=conformer.GetId()), addCoords=True)
-        poses.append(Pose(own, float(row[0]), float(row[1] + row[2]), own))
+        poses.append(Pose(own, float(row[0]), float(row[1] + row[2])))
     return poses
 
 
