@@ -1,8 +1,13 @@
 """MOSES's and GuacaMol's figures, against their definitions written out and what MOSES shipped."""
 
+import gzip
+import itertools
 import json
 import math
+import pickle
+import zipfile
 from collections import Counter
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse_molecules import moses
 from suffuse_molecules.chemistry import canonical, known
+from suffuse_molecules.properties import property_of
 
 REAL = ["CCO", "c1ccccc1", "CC(=O)Nc1ccccc1", "c1ccc(-c2ccccc2)cc1", "CCN", "OCCN", "CC#N", "CCCl"]
 MOLS = [known(smiles) for smiles in REAL]
@@ -77,6 +83,73 @@ def test_shares_are_counted() -> None:
 def test_kl_is_that_of_other_distributions() -> None:
     far = [known("C" * k + "O") for k in range(12, 24)]
     assert 0 <= moses.guacamol_kl(far, MOLS) < 0.6 < moses.guacamol_kl(MOLS, MOLS)
+
+
+def test_kl_is_of_different_molecules_as_many_on_both_sides() -> None:
+    assert moses.guacamol_kl(MOLS * 3, MOLS) == pytest.approx(1)
+    far = [known("C" * k + "O") for k in range(12, 24)]
+    made, real = moses.described([*far, far[0]], MOLS)
+    assert len(made.bits) == len(real.bits) == len(MOLS)
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=4096)
+    prints = [generator.GetFingerprint(mol) for mol in MOLS]
+    for i, found in enumerate(moses._inner(real.bits)):
+        others = prints[:i] + prints[i + 1 :]
+        assert found == pytest.approx(max(DataStructs.BulkTanimotoSimilarity(prints[i], others)))
+
+
+def test_sets_that_stand_beside_each_other_are_of_one_size() -> None:
+    made = ["C" * k for k in range(1, 13)] + ["C("] * 12
+    found = moses.beside(made, MOLS, ["CCO", "CCN", "CCCC", "CCOC"])
+    for name in found:
+        count = 4 * found[name]["valid"]
+        assert count == pytest.approx(round(count))
+
+
+class _Plain(pickle.Unpickler):
+    """Reads numbers, arrays and counters, and refuses all else that a pickle may name."""
+
+    admitted: ClassVar = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("collections", "Counter"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.admitted:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+@pytest.fixture(scope="module")
+def statistics() -> tuple[dict[str, Any], list[Chem.Mol]]:
+    """What MOSES ships about its test set, and the first 200 molecules of that."""
+    path, table = moses.shipped("test_stats.npz"), moses.shipped("test.csv.gz")
+    if path is None or table is None:
+        pytest.skip("needs the package molsets: pip install --no-deps molsets")
+    with zipfile.ZipFile(path) as archive, archive.open("stats.npy") as file:
+        assert np.lib.format.read_magic(file) == (1, 0)
+        np.lib.format.read_array_header_1_0(file)
+        found = _Plain(file).load().item()
+    with gzip.open(table, "rt") as lines:
+        smiles = [line.split(",")[0].strip() for line in itertools.islice(lines, 1, 201)]
+    return found, [known(text) for text in smiles]
+
+
+def test_figures_are_those_that_moses_ships(statistics) -> None:
+    """SMILES in `test.csv.gz` are in the order of the rows of the statistics."""
+    shipped, mols = statistics
+    bits = moses._bits(mols)
+    np.testing.assert_array_equal(shipped["SNN"]["fps"][: len(mols)], bits)
+    for name, ours in (("logP", "logp"), ("SA", "sa"), ("QED", "qed"), ("weight", "weight")):
+        theirs = np.asarray(shipped[name]["values"])[: len(mols)]
+        np.testing.assert_allclose([property_of(mol, ours) for mol in mols], theirs, rtol=1e-6)
+    for name, counted in (("Frag", moses.fragments), ("Scaf", moses.scaffolds)):
+        theirs = shipped[name][name.lower()]
+        for key, count in counted(mols).items():
+            assert theirs[key] >= count, (name, key)
+    assert all(map(moses.passes, mols))
 
 
 def test_added_carbons_are_valid_and_new() -> None:

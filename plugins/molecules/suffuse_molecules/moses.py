@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rdkit import Chem
@@ -34,13 +34,15 @@ from suffuse.errors import SuffuseError
 from suffuse.stats import evenly
 
 from .chemistry import canonical, flat, parse, problem, quiet
-from .evaluators import wasserstein
+from .evaluators import fcd, wasserstein
 from .properties import property_of
 
 __all__ = [
     "add_carbon",
     "beside",
     "cosine",
+    "described",
+    "divergence",
     "diversity",
     "figures",
     "fragments",
@@ -104,6 +106,9 @@ def figures(
         out["novel"] = len(set(names) - set(training)) / len(set(names))
     if _mcf() is not None:
         out["filters"] = float(np.mean([passes(mol) for mol in mols]))
+    apart = fcd(names, [canonical(mol) for mol in real])
+    if apart is not None:
+        out["FCD"] = apart.value
     for name in _COMPARED:
         out[name] = wasserstein(*([property_of(m, name) for m in part] for part in (mols, real)))
     return out
@@ -115,7 +120,8 @@ def beside(
     """The figures of a made set, of added carbons and of training molecules, all of one size.
 
     Args:
-        made: SMILES, also broken ones; of more than there are training molecules, as many are drawn.
+        made: SMILES, also broken ones; of more than there are training molecules, as many are
+            drawn.
         real: molecules of a test set, not trained on.
         training: canonical SMILES without stereo.
         seed: of the draws.
@@ -259,21 +265,50 @@ def guacamol_kl(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> float:
     Continuous ones by kernel densities on a thousand points, counts by histograms of ten bins. In
     GuacaMol the real ones are training molecules.
     """
-    sides = [[*{canonical(mol): mol for mol in part}.values()] for part in (real, mols)]
+    return divergence(*described(mols, real))
+
+
+class Described(NamedTuple):
+    """Different molecules, for `divergence`.
+
+    Attributes:
+        properties: the nine, [N, 9].
+        bits: of their fingerprints, [N, 4096].
+    """
+
+    properties: Any
+    bits: Any
+
+    def of(self, rows: Any) -> Described:
+        """Some of them."""
+        return Described(self.properties[rows], self.bits[rows])
+
+
+def described(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> tuple[Described, Described]:
+    """Different ones of the molecules made and of the real ones, as many of either."""
+    sides = [[*{canonical(mol): mol for mol in part}.values()] for part in (mols, real)]
     n = min(map(len, sides))
-    there, made = ([part[i] for i in evenly(len(part), n)] for part in sides)
-    scores = []
-    for function in _CONTINUOUS.values():
-        scores.append(_continuous(*([function(mol) for mol in part] for part in (there, made))))
-    for function in _DISCRETE.values():
-        scores.append(_counted(*([function(mol) for mol in part] for part in (there, made))))
-    scores.append(_continuous(_inner(there), _inner(made)))
+    chosen = [[part[i] for i in evenly(len(part), n)] for part in sides]
+    functions = (*_CONTINUOUS.values(), *_DISCRETE.values())
+    made, there = (
+        Described(np.array([[f(mol) for f in functions] for mol in part], float), _bits(part, 4096))
+        for part in chosen
+    )
+    return made, there
+
+
+def divergence(made: Described, real: Described) -> float:
+    """The mean of e^{−KL(real ‖ made)}; see `guacamol_kl`."""
+    columns = zip(real.properties.T, made.properties.T, strict=True)
+    scores = [
+        (_continuous if k < len(_CONTINUOUS) else _counted)(*pair) for k, pair in enumerate(columns)
+    ]
+    scores.append(_continuous(_inner(real.bits), _inner(made.bits)))
     return float(np.mean(np.exp(-np.array(scores))))
 
 
-def _inner(mols: Sequence[Chem.Mol]) -> Any:
-    """The similarity of each to its nearest other one, by fingerprints of 4,096 bits, [N]."""
-    x = _bits(mols, 4096)
+def _inner(x: Any) -> Any:
+    """The similarity of each to its nearest other one, by their bits [N, K], [N]."""
     best = []
     for start in range(0, len(x), 1000):
         similar = _similar(x[start : start + 1000], x)
