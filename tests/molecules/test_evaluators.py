@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from rdkit import Chem
 
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example
+from suffuse_molecules import evaluators
 from suffuse_molecules.chemistry import known
 from suffuse_molecules.datasets import NCI
 from suffuse_molecules.evaluators import (
@@ -18,7 +20,7 @@ from suffuse_molecules.evaluators import (
     nearest,
     wasserstein,
 )
-from suffuse_molecules.graph import RAW
+from suffuse_molecules.graph import RAW, STABLE, Graph
 from suffuse_molecules.properties import property_of
 
 from .conftest import Molecules
@@ -56,6 +58,39 @@ def test_a_molecule_that_is_left_raw_is_not_valid_as_decoded():
     broken.SetProp(RAW, "valence")
     found = look(Validity(), [Example(broken), raw("CCO", "valid")])
     assert found["Valid as decoded"].value == 50
+
+
+def test_stable_atoms_are_counted_in_graphs_as_they_were_sampled():
+    encoder = Graph().raw()
+    encoder.fit([Example(known(s)) for s in ("CCO", "CF", "CC")])
+    tokens = {encoder.element(k): k for k in range(3)}
+    c, f = tokens[6, 0], tokens[9, 0]
+    bonds = torch.zeros(2, 3, 3, dtype=torch.int64)
+    bonds[:, 0, 1] = bonds[:, 1, 0] = bonds[:, 1, 2] = bonds[:, 2, 1] = 1
+    atoms = torch.tensor([[c, f, c], [c, c, f]])
+    made = encoder.decode({"atoms": atoms, "bonds": bonds}, torch.tensor([3, 3]))
+    assert [mol.GetProp(STABLE) for mol in made] == ["2/3", "3/3"]
+    figure = look(Validity(), [Example(mol) for mol in made])["Stable atoms"]
+    assert figure.value == pytest.approx(100 * 5 / 6)
+    assert figure.low < 60 < figure.value < figure.high <= 100
+    alike = look(Validity(), [raw("CCO", "valid")] * 20)["Stable atoms"]
+    assert alike.value == alike.high == 100
+    assert 80 < alike.low < 90
+
+
+def test_fcd_is_of_600_molecules_with_the_package(monkeypatch):
+    def net(smiles):
+        return np.random.default_rng(len(smiles)).normal(size=(len(smiles), 4))
+
+    monkeypatch.setattr(evaluators, "chemnet", lambda: net)
+    made, real = ([f"{k}" * n for n in range(1, 651)] for k in "CN")
+    monkeypatch.setattr(evaluators, "find_spec", lambda name: None)
+    assert evaluators.fcd(made, real) is None
+    monkeypatch.setattr(evaluators, "find_spec", lambda name: True)
+    assert evaluators.fcd(made[:599], real) is None
+    found = evaluators.fcd(made, real)
+    assert found is not None
+    assert found.low <= found.value <= found.high
 
 
 def test_uniqueness_and_novelty_are_of_molecules_and_not_of_their_text():

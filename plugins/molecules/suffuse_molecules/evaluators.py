@@ -1,8 +1,8 @@
 """Figures of made molecules, each with its interval and, where there is one, its floor.
 
-**Validity** is told three ways: raw molecules that rdkit sanitises, raw molecules that are valid
-(sanitised and in one piece), and molecules after valence-safe decoding. All other figures are of
-valid molecules as they were decoded.
+**Validity** is told four ways: stable atoms of raw graphs, raw molecules that rdkit sanitises, raw
+molecules that are valid (sanitised and in one piece), and molecules after valence-safe decoding.
+All other figures are of valid molecules as they were decoded.
 
 Definitions follow MOSES (Polykovskiy et al., "Molecular sets (MOSES): a benchmarking platform for
 molecular generation models" (2020), arXiv 1811.12823, section 3), with canonical SMILES without
@@ -16,7 +16,9 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -27,24 +29,29 @@ from rdkit.Chem import rdFingerprintGenerator
 from suffuse import stats
 from suffuse.errors import MissingExtra, SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
+from suffuse.stats.intervals import wilson
 
 from .chemistry import canonical, known, quiet
 from .files import is_valid
-from .graph import RAW
+from .graph import RAW, STABLE
 from .properties import PROPERTIES, property_of
+from .valence import unstable
 
-__all__ = ["FCD", "Conditions", "Distinct", "Distributions", "Validity", "chemnet"]
+__all__ = ["FCD", "Conditions", "Distinct", "Distributions", "Validity", "chemnet", "fcd"]
 
 logger = logging.getLogger("suffuse_molecules")
 
 MOST = 10_000
 """At most so many real molecules, evenly spaced, are looked at for distributions."""
 
+FEWEST = 600
+"""Fewer molecules on either side have no covariance of ChemNet's 512 numbers."""
+
 _DISCONNECTED = "fragments"
 
 
 class Validity:
-    """Shares of valid molecules, before and after valence-safe decoding.
+    """Shares of stable atoms and valid molecules, before and after valence-safe decoding.
 
     Args:
         target: what a good model reaches raw, in percent.
@@ -56,18 +63,33 @@ class Validity:
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
     ) -> list[Metric]:
-        """Three figures in percent; the note of the second counts the reasons of failures."""
+        """Four figures in percent; the note of the second counts the reasons of failures."""
         n = len(samples)
         raw = Counter(_raw(sample.data) for sample in samples)
         valid = raw.pop("valid", 0)
         reasons = ", ".join(f"{count} {reason}" for reason, count in raw.most_common())
         safe = sum(is_valid(sample.data) for sample in samples)
+        if not n:
+            raise SuffuseError("there are no samples to evaluate")
+        atoms = np.array([_stable(sample.data) for sample in samples])
         return [
+            Metric.of(
+                "Stable atoms",
+                _clustered(atoms),
+                "higher",
+                n,
+                scale=100,
+                unit="%",
+                note="Atoms of the graphs as they were sampled whose bonds their element and "
+                "charge allow, in rings that have a Kekulé form. Molecules all of whose atoms are "
+                "stable are those that rdkit sanitises.",
+            ),
             _share(
                 "Raw sanitised",
                 valid + raw[_DISCONNECTED],
                 n,
-                note="Graphs as they were sampled that rdkit sanitises, whole or in pieces.",
+                note="Graphs as they were sampled that rdkit sanitises, whole or in pieces: stable "
+                "molecules.",
             ),
             _share(
                 "Raw valid",
@@ -236,15 +258,15 @@ class FCD:
         Raises:
             SuffuseError: where the package fcd is missing.
         """
-        net = chemnet()
         made = [canonical(mol) for mol in _valid(samples)]
+        net = chemnet()
         dataset = train if self.reference == "train" else test
         real = _spread(_smiles(dataset), MOST)
-        if min(len(made), len(real)) < 600:
+        if min(len(made), len(real)) < FEWEST:
             logger.warning(
-                "molecules/fcd is left out: it needs 600 molecules on both sides, and there are "
+                "molecules/fcd is left out: it needs %d molecules on both sides, and there are "
                 "%d and %d",
-                *(len(made), len(real)),
+                *(FEWEST, len(made), len(real)),
             )
             return []
         held = _kept(dataset)
@@ -313,6 +335,26 @@ def _raw(mol: Chem.Mol) -> str:
     if mol.HasProp(RAW):
         return str(mol.GetProp(RAW))
     return "valid" if is_valid(mol) else "sanitize"
+
+
+def _stable(mol: Chem.Mol) -> tuple[int, int]:
+    """How many atoms of the graph as it was sampled are stable, and how many it has."""
+    if mol.HasProp(STABLE):
+        stable, _, n = mol.GetProp(STABLE).partition("/")
+        return int(stable), int(n)
+    return mol.GetNumAtoms() - len(unstable(mol)), mol.GetNumAtoms()
+
+
+def _clustered(counts: Any) -> stats.Interval:
+    """The share of hits among draws that come in clusters, by (hits, draws) of each, [N, 2].
+
+    Wilson's interval at the number of independent draws that would be as precise (Kish); as many as
+    there are clusters where none or all are hits.
+    """
+    hits, draws = np.asarray(counts, float).T
+    share = hits.sum() / draws.sum()
+    variance = ((hits - share * draws) ** 2).sum() / draws.sum() ** 2
+    return wilson(share, share * (1 - share) / variance if variance > 0 else len(hits))
 
 
 def _valid(samples: Sequence[Example]) -> list[Chem.Mol]:
@@ -387,6 +429,22 @@ def _training(train: Dataset) -> set[str]:
 
 def _spread(items: list[str], most: int) -> list[str]:
     return [items[i] for i in stats.evenly(len(items), most)]
+
+
+def fcd(made: Sequence[str], real: Sequence[str]) -> stats.Interval | None:
+    """The Fréchet ChemNet distance between canonical SMILES, of the real ones `MOST` at most.
+
+    None where the package fcd is missing, or a side has fewer than `FEWEST`.
+    """
+    real = _spread(list(real), MOST)
+    if min(len(made), len(real)) < FEWEST or find_spec("fcd") is None:
+        return None
+    return stats.frechet_interval(chemnet()(list(made)), _activations(tuple(real)), groups=10)
+
+
+@lru_cache(maxsize=1)
+def _activations(smiles: tuple[str, ...]) -> Any:
+    return chemnet()(list(smiles))
 
 
 def chemnet() -> Any:

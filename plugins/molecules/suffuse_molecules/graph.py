@@ -43,9 +43,9 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 
 from .chemistry import REASONS, flat, problem, quiet, refusal
-from .valence import admit, join, localized, open_rings, pieces, rings
+from .valence import admit, join, localized, open_rings, pieces, rings, unstable
 
-__all__ = ["AROMATIC", "ORDERS", "RAW", "Graph"]
+__all__ = ["AROMATIC", "ORDERS", "RAW", "STABLE", "Graph"]
 
 ORDERS = 4
 """Orders of a bond: none, single, double, triple."""
@@ -56,6 +56,10 @@ AROMATIC = 4
 RAW = "_raw"
 """The property of a decoded molecule that says what its graph was before it was made safe: "valid",
 or the code of the reason why not."""
+
+STABLE = "_stable"
+"""The property of a decoded molecule that says how many atoms of its graph were stable, of how
+many: "8/9"."""
 
 _BONDS = {
     1: Chem.BondType.SINGLE,
@@ -264,7 +268,7 @@ class Graph:
         return None if all(element in self._index for element in elements) else "element"
 
     def decode(self, x: Mapping[str, Tensor], sizes: Tensor) -> list[Chem.Mol]:
-        """Molecules from graphs, each with the property `RAW`.
+        """Molecules from graphs, each with the properties `RAW` and `STABLE`.
 
         Repaired ones are sanitised and valid; of the rare graph that no repair joins the largest
         piece is kept. Of a valid graph with a ring above `largest_ring` `RAW` says "valid".
@@ -320,6 +324,7 @@ class Graph:
         """A molecule, and which of the atoms it has."""
         mol = self.build(atoms, orders)
         reason = problem(mol)
+        stable = len(atoms) - (len(unstable(mol)) if reason else 0)
         keep = np.arange(len(atoms))
         if self.decoding == "safe" and logits is not None and self._unfit(orders, reason):
             orders = self._repaired(atoms, orders, logits, mol if reason is None else None)
@@ -332,6 +337,7 @@ class Graph:
         else:
             mol.UpdatePropertyCache(strict=False)
         mol.SetProp(RAW, reason or "valid")
+        mol.SetProp(STABLE, f"{stable}/{len(atoms)}")
         return mol, keep
 
     def _unfit(self, orders: Any, reason: str | None) -> bool:

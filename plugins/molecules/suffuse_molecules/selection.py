@@ -18,7 +18,7 @@ from suffuse.stats import evenly
 
 from . import moses, reading
 from .chemistry import canonical
-from .evaluators import diversity, nearest, wasserstein
+from .evaluators import diversity, fcd, nearest, wasserstein
 from .properties import PROPERTIES, property_of
 
 __all__ = ["Range", "benchmark", "figures", "refused"]
@@ -109,6 +109,9 @@ def figures(
     for name in _COMPARED:
         ours, theirs = ([property_of(mol, name) for mol in side] for side in (mols, real))
         out[f"distance of {name}"] = wasserstein(ours, theirs)
+    apart = fcd([canonical(mol) for mol in mols], [canonical(mol) for mol in real])
+    if apart is not None:
+        out["FCD"] = f"{apart.value:.3g} ({apart.low:.3g} to {apart.high:.3g})"
     return out
 
 

@@ -18,7 +18,7 @@ from rdkit import Chem
 
 from .chemistry import quiet
 
-__all__ = ["admit", "join", "localized", "open_rings", "pieces", "rings"]
+__all__ = ["admit", "join", "localized", "open_rings", "pieces", "rings", "unstable"]
 
 Orders = NDArray[np.int64]
 
@@ -41,6 +41,26 @@ def pieces(orders: Orders) -> NDArray[np.int64]:
                     label[i] = number
                     stack.append(int(i))
     return label
+
+
+def unstable(mol: Chem.Mol) -> set[int]:
+    """The atoms of a molecule, sanitised or not, whose bonds cannot be.
+
+    Those with more than their element and charge allow, and those of aromatic rings without a
+    Kekulé form. Hydrogens are implicit: too few bonds are none too few.
+
+    >>> unstable(Chem.MolFromSmiles("CF(C)C", sanitize=False))
+    {1}
+    """
+    with quiet():
+        problems = Chem.DetectChemistryProblems(mol)
+    found = set()
+    for problem in problems:
+        if hasattr(problem, "GetAtomIndices"):
+            found.update(problem.GetAtomIndices())
+        elif hasattr(problem, "GetAtomIdx"):
+            found.add(problem.GetAtomIdx())
+    return found
 
 
 def admit(orders: Orders, capacity: Sequence[int], confidence: NDArray[np.float64]) -> Orders:
