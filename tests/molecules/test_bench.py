@@ -5,6 +5,7 @@ import pytest
 from suffuse.bench import Context, key
 from suffuse_molecules import bench
 from suffuse_molecules.datasets import NCI
+from suffuse_molecules.editing import known_of
 
 
 def found(case):
@@ -23,6 +24,8 @@ def test_without_data_there_is_a_note_and_no_figure(monkeypatch):
     for case in (
         bench.RoundTrip("t", "qm9", 0, "qm9"),
         bench.Shapes("t", "m", 0),
+        bench.Trained("t", "m", 0),
+        bench.Edits("t", "m", 0, "linker"),
     ):
         result = case.run(Context())
         assert not result.metrics
@@ -42,13 +45,23 @@ def test_a_step_is_timed_in_both_precisions():
         assert found(case)["step"].value > 0
 
 
-def test_scaffolds_have_one_attachment_point_each():
-    parts = bench._parts(NCI("test", largest=12), 12)
-    assert len(parts) == 12
-    assert all(part.count("*") == 1 for part in parts)
+@pytest.mark.parametrize(("kind", "points"), [("scaffold", 1), ("R-groups", 2), ("linker", 2)])
+def test_parts_have_their_attachment_points(kind, points):
+    parts = bench.asked(kind, NCI("test", largest=12).smiles(), 12)
+    assert len(set(parts)) == 12
+    for part in parts:
+        assert part.count("*") == points
+        pieces = part.split("|")
+        assert len(pieces) == (2 if kind == "linker" else 1)
+        assert all(known_of(piece).open for piece in pieces)
 
 
-@pytest.mark.parametrize("suite", [bench.molecules, bench.short])
+def test_a_linker_is_asked_for_between_what_a_molecule_ends_in():
+    assert bench.asked("linker", ["CC", "c1ccccc1CNCC=O"], 5) == ["*NCC=O|*c1ccccc1"]
+    assert bench.asked("R-groups", ["Cc1ccccc1"], 5) == ["*c1ccccc1*"]
+
+
+@pytest.mark.parametrize("suite", [bench.molecules, bench.short, bench.training])
 def test_every_case_has_a_key_of_its_own(suite):
     cases = [*suite()]
     assert len({key(case) for case in cases}) == len(cases)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,22 +23,25 @@ from rdkit.Chem import rdMolAlign
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 import suffuse
-from suffuse import stats
+from suffuse import recipe, stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
+from suffuse.training import train
 
 from .chemistry import canonical, implicit, known, quiet
 from .conformers import conformers
 from .datasets import NCI, QM9
-from .editing import decorate
+from .editing import decorate, link
 from .evaluators import FCD, Distinct, Validity
 from .graph import RAW, Graph
 from .network import GraphTransformer
 from .properties import property_of
 
-__all__ = ["molecules", "share", "short"]
+__all__ = ["Edits", "asked", "molecules", "share", "short", "training"]
 
+Kind = Literal["scaffold", "R-groups", "linker"]
+KINDS: tuple[Kind, ...] = ("scaffold", "R-groups", "linker")
 MODEL = "molecules/qm9"
 _PACKAGE = "suffuse_molecules"
 
@@ -94,7 +99,7 @@ class RoundTrip:
 class Sampling:
     """A shipped model by one sampler: validity, uniqueness, novelty, seconds; FCD for many.
 
-    Novelty and FCD are of the model of QM9, whose data SUFFUSE_DATA has.
+    Novelty and FCD are of models of QM9, whose data SUFFUSE_DATA has.
     """
 
     task: str
@@ -119,7 +124,7 @@ class Sampling:
         metrics += Validity().evaluate(samples, test=none, train=none, seed=0)
         per = 1000 * seconds / self.n
         metrics.append(_exact("seconds per 1,000", per, "lower", self.n, "s"))
-        if self.weights != MODEL:
+        if self.weights == "molecules/moses":
             return Result(metrics)
         note = ""
         try:
@@ -130,6 +135,57 @@ class Sampling:
         except SuffuseError as error:
             note = str(error)
         return Result(metrics, note=note)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The recipe molecules/qm9, trained in this run by steps for five minutes, then judged.
+
+    By renoise, and by the posterior sampler (ancestral) at as many steps.
+
+    Args:
+        steps: of training. Five minutes on two cores, at 0.1 s a step in bf16 on one.
+        sampled: steps of sampling.
+        n, many: molecules of either sampler, and for FCD, which needs the extra `fcd`.
+    """
+
+    task: str
+    model: str
+    seed: int
+    steps: int = 3000
+    sampled: int = 100
+    n: int = 1000
+    many: int = 10_000
+    measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion", "suffuse.training", "fcd")
+
+    def run(self, context: Context) -> Result:
+        """Minutes, and the figures of `Sampling`."""
+        asked: dict[str, Any] = {
+            "steps": self.steps,
+            "precision": "bf16",
+            "sample_every": 0,
+            "seed": self.seed,
+        }
+        try:
+            found = recipe.load(MODEL, {f"training.{name}": k for name, k in asked.items()})
+            QM9("train")
+        except SuffuseError as error:
+            return Result([], note=str(error))
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter(), time.process_time()
+            train(found, folder, progress=False)
+            clock, own = time.perf_counter() - begin[0], time.process_time() - begin[1]
+            metrics = [
+                _exact("training by the clock", clock / 60, "lower", self.steps, "min"),
+                _exact("training on processors", own / 60, "lower", self.steps, "min"),
+            ]
+            for solver, n in (("renoise", max(self.n, self.many)), ("ancestral", self.n)):
+                case = Sampling(
+                    *(self.task, solver, self.seed, solver, self.sampled, n, n >= self.many, folder)
+                )
+                result = case.run(context)
+                metrics += [replace(m, name=f"{solver}, {m.name}") for m in result.metrics]
+        return Result(metrics, note=result.note)
 
 
 @dataclass(frozen=True)
@@ -178,62 +234,96 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Scaffolds:
-    """Decorations of ring systems of held-out molecules, each at one atom."""
+class Edits:
+    """New molecules around parts of held-out molecules: see `asked`.
+
+    Args:
+        kind: "scaffold", "R-groups" or "linker".
+        parts: how many are asked for; each: molecules for each of them.
+    """
 
     task: str
     model: str
     seed: int
-    scaffolds: int = 50
+    kind: Kind = "scaffold"
+    parts: int = 50
     each: int = 10
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """Retention, raw validity and different molecules."""
+        """Retention, raw and safe validity and different molecules, in one round."""
         try:
             test = context.once("qm9 test", lambda: QM9("test"))
         except SuffuseError as error:
             return Result([], note=str(error))
         model = context.once(MODEL, lambda: suffuse.load(MODEL))
-        tried = retained = raw = different = wanted = 0
-        for part in _parts(test, self.scaffolds):
-            made = decorate(model, part, self.each, seed=self.seed, rounds=1)
-            tried += made.tried
-            retained += made.retained or 0
-            raw += made.raw
-            different += len(made.molecules)
-            wanted += self.each
+        edit = link if self.kind == "linker" else decorate
+        parts = asked(self.kind, test.smiles(), self.parts)
+        made = [edit(model, part, self.each, seed=self.seed, rounds=1) for part in parts]
+        tried = sum(one.tried for one in made)
         return Result(
             [
-                share("retained", retained, tried),
-                share("raw valid", raw, tried),
-                share("different", different, wanted),
-            ]
+                share("retained", sum(one.retained or 0 for one in made), tried),
+                share("raw valid", sum(one.raw for one in made), tried),
+                share("valid as decoded", sum(one.safe for one in made), tried),
+                share("different", sum(len(one.molecules) for one in made), tried),
+            ],
+            note=f"{len(parts)} parts",
         )
 
 
-def _parts(test: Any, n: int) -> list[str]:
-    """Ring systems of up to six atoms with an attachment point on their first open atom."""
+def asked(kind: Kind, smiles: Iterable[str], n: int) -> list[str]:
+    """n different parts of molecules, with attachment points.
+
+    Args:
+        kind: "scaffold": ring systems (Murcko) of three to six atoms with a point on their first
+            open atom; "R-groups": on their first two; "linker": two ends of two atoms or more,
+            "A|B", of a molecule that is cut at two single bonds outside rings.
+        smiles: of the molecules.
+        n: how many, if there are as many.
+    """
     found: dict[str, None] = {}
-    for smiles in test.smiles():
+    for text in smiles:
         with quiet():
-            core = MurckoScaffold.GetScaffoldForMol(known(smiles))  # type: ignore[no-untyped-call]
-        if not 3 <= core.GetNumHeavyAtoms() <= 6:
-            continue
-        open_ = next((a.GetIdx() for a in core.GetAtoms() if a.GetTotalNumHs()), None)
-        if open_ is None:
-            continue
-        marked = Chem.RWMol(core)
-        atom = marked.GetAtomWithIdx(open_)
-        atom.SetNoImplicit(False)
-        atom.SetNumExplicitHs(0)
-        marked.AddBond(open_, marked.AddAtom(Chem.Atom(0)), Chem.BondType.SINGLE)
-        with quiet():
-            if not Chem.SanitizeMol(marked, catchErrors=True):
-                found[Chem.MolToSmiles(marked)] = None
+            part = _ends(known(text)) if kind == "linker" else _marked(known(text), kind)
+        if part is not None:
+            found[part] = None
         if len(found) == n:
             break
     return [*found]
+
+
+def _marked(mol: Chem.Mol, kind: Kind) -> str | None:
+    """The ring system with attachment points."""
+    core = MurckoScaffold.GetScaffoldForMol(mol)  # type: ignore[no-untyped-call]
+    if not 3 <= core.GetNumHeavyAtoms() <= 6:
+        return None
+    points = 1 if kind == "scaffold" else 2
+    several = [atom.GetIdx() for atom in core.GetAtoms() if atom.GetTotalNumHs()][:points]
+    if len(several) < points:
+        return None
+    marked = Chem.RWMol(core)
+    for i in several:
+        atom = marked.GetAtomWithIdx(i)
+        left = max(0, atom.GetTotalNumHs() - 1)
+        atom.SetNoImplicit(True)
+        atom.SetNumExplicitHs(left)
+        marked.AddBond(i, marked.AddAtom(Chem.Atom(0)), Chem.BondType.SINGLE)
+    return None if Chem.SanitizeMol(marked, catchErrors=True) else Chem.MolToSmiles(marked)
+
+
+def _ends(mol: Chem.Mol) -> str | None:
+    """Both ends of a molecule whose middle is cut out, the first that there are."""
+    Chem.RemoveStereochemistry(mol)
+    bonds = [
+        b.GetIdx() for b in mol.GetBonds() if not b.IsInRing() and b.GetBondTypeAsDouble() == 1
+    ]
+    for pair in combinations(bonds, 2):
+        cut = Chem.FragmentOnBonds(mol, pair, dummyLabels=[(0, 0), (0, 0)])
+        ends = [piece for piece in Chem.MolToSmiles(cut).split(".") if piece.count("*") == 1]
+        if len(ends) == 2 and all(known(end).GetNumHeavyAtoms() >= 2 for end in ends):
+            return "|".join(sorted(ends))
+    return None
 
 
 @dataclass(frozen=True)
@@ -356,7 +446,8 @@ def molecules(seeds: int = 3, n: int = 1000, many: int = 10_000) -> Iterator[Cas
             yield Wishes("molecules/conditions", f"{asked}, plain", seed, names)
             yield Wishes("molecules/conditions", f"{asked}, guidance 2", seed, names, 2.0)
             yield Wishes("molecules/conditions", f"{asked}, resampled", seed, names, 1.0, True)
-        yield Scaffolds("molecules/decorations", "50 scaffolds", seed)
+        for kind in KINDS:
+            yield Edits("molecules/edits", f"50 of {kind}", seed, kind)
     yield Sampling("molecules/many", "renoise, 100 steps", 0, "renoise", 100, many, True)
     for steps in (50, 100):
         name = f"moses, renoise, {steps} steps"
@@ -367,6 +458,18 @@ def molecules(seeds: int = 3, n: int = 1000, many: int = 10_000) -> Iterator[Cas
         yield Shapes("molecules/shapes", f"ETKDG and MMFF, k = {k}", 0, k)
         yield Shapes("molecules/shapes", f"ETKDG, k = {k}", 0, k, relax=False)
     yield from _steps()
+
+
+def training(seeds: int = 3, steps: int = 3000, many: int = 10_000) -> Iterator[Case]:
+    """Long: five minutes of training on QM9 for each seed, and as long again to judge it.
+
+    Args:
+        seeds: of training.
+        steps: of training.
+        many: molecules made.
+    """
+    for seed in range(seeds):
+        yield Trained("molecules/training", f"{steps} steps", seed, steps, many=many)
 
 
 def short() -> Iterator[Case]:

@@ -61,7 +61,7 @@ class Made:
         molecules: different valid ones that hold the known part, at most as many as wanted.
         tried: how many were sampled; retained: how many of them hold the known part, None where
             there is none.
-        raw: how many of them were valid before valence-safe decoding.
+        raw: how many of them were valid before valence-safe decoding; safe: after it.
         reasons: why graphs were not valid, with how often.
     """
 
@@ -69,6 +69,7 @@ class Made:
     tried: int = 0
     retained: int | None = None
     raw: int = 0
+    safe: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -163,7 +164,7 @@ def make(
     project = _projection(encoder, tokens, bonds, free, known.open, least)
     query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
-    tried = retained = raw = 0
+    tried = retained = raw = safe = 0
     reasons: dict[str, int] = {}
     for part in range(rounds):
         first = part * n
@@ -179,13 +180,15 @@ def make(
             raw += reason == "valid"
             if reason != "valid":
                 reasons[reason] = reasons.get(reason, 0) + 1
-            if problem(mol) is None and mol.HasSubstructMatch(query):
+            sound = problem(mol) is None
+            safe += sound
+            if sound and mol.HasSubstructMatch(query):
                 retained += 1
                 if canonical(mol) != own:
                     kept.setdefault(canonical(mol), mol)
         if len(kept) >= n:
             break
-    return Made([*kept.values()][:n], tried, retained, raw, reasons)
+    return Made([*kept.values()][:n], tried, retained, raw, safe, reasons)
 
 
 def decorate(model: Model, scaffold: str, n: int = 16, **settings: Any) -> Made:
@@ -278,7 +281,7 @@ def vary(
         )
     settings = {"solver": "ancestral", **settings}
     kept: dict[str, Chem.Mol] = {}
-    own, tried, raw = canonical(mol), 0, 0
+    own, tried, raw, safe = canonical(mol), 0, 0, 0
     reasons: dict[str, int] = {}
     for part in range(ROUNDS):
         # a seed of its own for every round: a variation takes its noise from sample i of a seed
@@ -291,11 +294,13 @@ def vary(
             raw += found == "valid"
             if found != "valid":
                 reasons[found] = reasons.get(found, 0) + 1
-            if problem(made) is None and canonical(made) != own:
+            sound = problem(made) is None
+            safe += sound
+            if sound and canonical(made) != own:
                 kept.setdefault(canonical(made), made)
         if len(kept) >= n:
             break
-    return Made([*kept.values()][:n], tried, None, raw, reasons)
+    return Made([*kept.values()][:n], tried, None, raw, safe, reasons)
 
 
 def _unordered(model: Model) -> Any:

@@ -194,7 +194,7 @@ def register_benchmarks(register: Register) -> None:
     register(
         "molecules/molecules",
         "suffuse_molecules.bench:molecules",
-        summary="round trips, sampling, conditions, decorations, shapes, speed",
+        summary="round trips, sampling, conditions, scaffolds and linkers, shapes, speed",
     )
     register(
         "molecules/drug-like",
@@ -205,6 +205,11 @@ def register_benchmarks(register: Register) -> None:
         "molecules/interactions",
         "suffuse_molecules.bench_interactions:interactions",
         summary="crystal ligands beside ETKDG, redocking beside Vina, affinities on cold splits",
+    )
+    register(
+        "molecules/training",
+        "suffuse_molecules.bench:training",
+        summary="long: five minutes of training on QM9, and what it comes to",
     )
     register(
         "molecules/short",
