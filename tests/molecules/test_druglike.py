@@ -107,7 +107,8 @@ def test_cases_have_keys_and_nonsense_is_told(table):
     assert not result.metrics
     assert "--set data=FILE" in result.note
     cases = [*bench.druglike(table, seeds=2)]
-    assert len({key(case) for case in cases}) == 8
+    assert len({key(case) for case in cases}) == 7
+    assert sum(case.source == "language" for case in cases) == 1
     with pytest.raises(SuffuseError, match="is no file"):
         [*bench.druglike("nowhere.csv")]
     with pytest.raises(SuffuseError, match="seconds above 0"):
