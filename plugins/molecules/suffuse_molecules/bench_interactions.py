@@ -138,7 +138,7 @@ class Poses:
             _file(_POSES)
         except SuffuseError as error:
             return Result([], note=str(error))
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"complex": name, **self.redocked(mol, receptor)}
             for name, mol, receptor in self.complexes()
         ]
