@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+import suffuse
 from suffuse import plugins, recipe, training
 from suffuse.cli import cli
 from suffuse.errors import SuffuseError
@@ -57,6 +58,22 @@ def test_samples_are_one_file_of_exactly_n_molecules(model, tmp_path, suffix):
     if suffix == "sdf":
         first = json.loads(found.records[0].values["suffuse"])
         assert first["conditions"] == {"logp": 1.5}
+
+
+def test_a_range_asks_each_sample_for_a_number_of_its_own(model, tmp_path):
+    out = tmp_path / "made.sdf"
+    run("sample", model, "-n", 5, "--set", "logp=-1..2", "--batch", 2, "-o", out)
+    found = reading.read(out).records
+    asked = [json.loads(record.values["suffuse"])["conditions"]["logp"] for record in found]
+    assert len(set(asked)) == 5
+    assert all(-1 <= value <= 2 for value in asked)
+    made = suffuse.load(model).sample(5, logp="-1..2")
+    assert [canonical(mol) for mol in made] == [
+        canonical(mol) for mol in suffuse.load(model).sample(5, logp=asked)
+    ]
+    for text in ("2..1", "..2", "1..x", "1..2..3", "0..inf"):
+        with pytest.raises(SuffuseError, match="a range of two like"):
+            run("sample", model, "--set", f"logp={text}", "-o", out)
 
 
 def test_raw_samples_are_left_as_they_were_drawn(model, tmp_path):

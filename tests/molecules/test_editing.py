@@ -49,6 +49,12 @@ def test_decorations_are_at_the_attachment_points_alone(model):
         assert mol.GetNumAtoms() > 4
 
 
+@pytest.mark.parametrize("scaffold", ["[*:1]=C1CCCC1", "*#CC", "*1ccccc1"])
+def test_attachment_points_have_single_bonds(model, scaffold):
+    with pytest.raises(SuffuseError, match="single bond to new atoms begins"):
+        editing.decorate(model, scaffold)
+
+
 def test_the_raw_graph_holds_the_known_part_always(model):
     found = editing.known_of("[*:1]c1ccccc1")
     tokens, bonds, orders = model.encoder.tokens(found.mol)

@@ -8,9 +8,12 @@ import torch
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from suffuse import recipe
 from suffuse.diffusion import Noise, sample, schedules, solvers
 from suffuse.errors import SuffuseError
+from suffuse.model import Model
 from suffuse.plugins.contracts import Example
+from suffuse_molecules import editing, page
 from suffuse_molecules.chemistry import canonical, known, quiet
 from suffuse_molecules.files import Files
 from suffuse_molecules.graph import RAW
@@ -302,6 +305,22 @@ def test_sound_shapes_are_told_from_broken_ones(mols):
     assert moved(stretched(several[0])) > 0.2
     with pytest.raises(SuffuseError, match="none of the 1 samples"):
         Geometry().evaluate([Example(known("CC"))], test=real, train=real, seed=0)
+
+
+def test_a_model_in_space_is_edited_and_shown(tmp_path, mols):
+    small = {"denoiser.width": 16, "denoiser.edge": 8, "denoiser.depth": 1, "denoiser.heads": 2}
+    shapes = write(tmp_path / "shapes.sdf", mols)
+    small |= {"sampling.steps": 3, "dataset.path": shapes}
+    torch.manual_seed(0)
+    chosen = recipe.load("molecules/qm9-3d", small)
+    model = Model.untrained(chosen, Shapes("train", shapes, held_out=0))
+    made = editing.decorate(model, "[*:1]CC", 2, seed=1).molecules
+    assert made
+    assert all(mol.HasSubstructMatch(known("CC")) and in_space(mol) for mol in made)
+    model.save(tmp_path / "model")
+    write(tmp_path / "made.sdf", made)
+    page.write(tmp_path / "made.sdf", tmp_path / "p.html", model=str(tmp_path / "model"))
+    assert "From noise to a molecule" in (tmp_path / "p.html").read_text()
 
 
 def test_parts_of_other_kinds_are_refused(graph, space):

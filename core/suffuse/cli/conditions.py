@@ -76,10 +76,11 @@ def condition_values(name: str, text: str, model: Model, ctx: click.Context) -> 
     if condition.kind == "category":
         return parts
     try:
-        return [float(part) for part in parts]
+        # a range stays as it is typed, until it is known for which samples numbers are drawn
+        return [part if ".." in part else float(part) for part in parts]
     except ValueError:
         raise SuffuseError(
-            f"the condition {name!r} takes numbers, and {text!r} is not one"
+            f"the condition {name!r} takes numbers or ranges like 1..2, and {text!r} is neither"
         ) from None
 
 

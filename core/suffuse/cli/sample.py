@@ -90,7 +90,8 @@ def sample(
 ) -> None:
     """Make samples with MODEL: a run, a model directory or the name of an installed model.
 
-    Conditions are options too: --label 7, or --label 0,1,2 to go round, or --label all.
+    Conditions are options too: --label 7, or --label 0,1,2 to go round, or --label all; and of a
+    number --logp 1..2, from which each sample's is drawn.
 
     \b
     suffuse sample runs/a -n 16 --label 7 --seed 0 -o out/
@@ -246,6 +247,8 @@ def _make(
 
     from suffuse import storage
     from suffuse.cli.progress import sampling_progress
+    from suffuse.diffusion import Noise
+    from suffuse.model.rows import drawn
     from suffuse.training.setup import leave_at_exit
 
     renderer = model.renderer
@@ -271,6 +274,7 @@ def _make(
         key: [value[i % len(value)] if isinstance(value, list) else value for i in range(n)]
         for key, value in conditions.items()
     }
+    every = drawn(every, model.conditions, Noise(seed, n, first=first))
     settings = _full(model, settings)
     asked = {key: value for key, value in settings.items() if key != "raw"}
     if settings.get("raw"):

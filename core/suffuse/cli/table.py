@@ -45,7 +45,8 @@ def read_table(path: Path, model: Model) -> dict[str, list[Any]]:
                 )
             cell = row[place].strip()
             try:
-                values.append(None if not cell else float(cell) if number else cell)
+                given = float(cell) if cell and number and ".." not in cell else cell
+                values.append(given if cell else None)
             except ValueError:
                 raise SuffuseError(
                     f"line {line} of {path}: {name!r} takes a number, and {cell!r} is none"

@@ -23,7 +23,7 @@ from suffuse.diffusion.windows import windowed
 from suffuse.errors import SuffuseError
 from suffuse.model.guiding import Guidance
 from suffuse.model.parts import Parts
-from suffuse.model.rows import batches, repeated
+from suffuse.model.rows import batches, drawn, repeated
 from suffuse.plugins.contracts import RaggedEncoder, Shape
 
 __all__ = ["POSTERIOR", "Making"]
@@ -85,7 +85,8 @@ class Making(Parts):
             compiled: whether rows are compiled, see `suffuse.diffusion.sample`.
             captured: whether loops are recorded as CUDA graphs, see `suffuse.diffusion.Captured`;
                 for many batches of one size on a GPU.
-            conditions: raw values by name: one for all samples, or a list that is repeated to n.
+            conditions: raw values by name: one for all samples, or a list that is repeated to n. Of
+                a number also a range, "1..2", from which each sample's is drawn evenly.
 
         Raises:
             SuffuseError: for unknown conditions, values, solvers, or numbers out of range.
@@ -296,6 +297,7 @@ class Making(Parts):
                 f"sampling makes 1 or more, in batches of 1 or more; given {n}, {batch}"
             )
         values = {name: repeated(name, value, n) for name, value in conditions.items()}
+        values = drawn(values, self.conditions, Noise(seed, n, first=first))
         null = self._without(values, negative or {}, n) | dict(null or {})
         prepared = self.prepare(values, n)
         denoise = self._guided(guidance, guidance_by, null, plan)

@@ -81,7 +81,8 @@ def known_of(smiles: str) -> Known:
     (6, (0,))
 
     Raises:
-        SuffuseError: where the text is no SMILES, or has no atoms beside attachment points.
+        SuffuseError: where the text is no SMILES, has no atoms beside attachment points, or one
+            that is bonded by more than a single bond.
     """
     mol = parse(smiles.strip())
     if mol is None:
@@ -90,6 +91,12 @@ def known_of(smiles: str) -> Known:
             "instance '[*:1]c1ccccc1'"
         )
     points = {atom.GetIdx() for atom in mol.GetAtoms() if atom.GetAtomicNum() == 0}
+    bonds = (bond for i in points for bond in mol.GetAtomWithIdx(i).GetBonds())
+    for kind in {bond.GetBondType() for bond in bonds} - {Chem.BondType.SINGLE}:
+        raise SuffuseError(
+            f"an attachment point is where a single bond to new atoms begins, and {smiles!r} has "
+            f"one with a bond that is {str(kind).lower()}"
+        )
     with quiet():
         whole = Chem.RWMol(mol)
         Chem.Kekulize(whole, clearAromaticFlags=True)
@@ -387,10 +394,10 @@ def _projection(
     fixed["bonds"] = fixed["atoms"][:, None] & fixed["atoms"][None, :]
 
     def project(estimate: Any, x_t: Any, t: Any) -> Any:
-        out = {}
-        for name, logits in estimate.items():
-            where = fixed[name][..., None].to(logits.device)
-            plain = torch.where(where, 0.0, logits)
+        out = dict(estimate)  # the coordinates of a model in space stay as they are
+        for name, where in fixed.items():
+            logits = estimate[name]
+            plain = torch.where(where[..., None].to(logits.device), 0.0, logits)
             out[name] = plain.masked_fill(certain[name].to(logits.device), NEVER)
         return out
 

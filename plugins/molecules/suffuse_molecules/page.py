@@ -191,8 +191,7 @@ def _way(page: Page, name: str) -> None:
     if made[0].GetProp(RAW) == "valid":
         sizes = torch.tensor([made[0].GetNumAtoms()])
     chosen = np.linspace(0, len(steps) - 1, _STRIP).round().astype(int)
-    fitted = {key: value for key, value in model.recipe.encoder.items() if key != "name"}
-    raw = Graph(**{**fitted, "decoding": "raw"})
+    raw = model.encoder.raw()
     cells = []
     for i in chosen:
         mol = raw.decode(steps[i].x, sizes)[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -101,9 +101,3 @@ class Properties(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
-
-
-def table(mols: Iterable[Chem.Mol], names: Iterable[str]) -> dict[str, list[float]]:
-    """Columns of properties by name."""
-    kept = list(mols)
-    return {name: [property_of(mol, name) for mol in kept] for name in names}
