@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import solve_toeplitz, solveh_banded
 
 from suffuse.diffusion.noise import Noise
@@ -37,6 +39,7 @@ __all__ = ["clipped", "declip", "extend", "fill", "gaps", "interpolated", "kept_
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+_SILENCE = 1000  # samples behind a sound, before its Fourier series begins anew
 _AROUND = 0.1  # seconds of context to each side, at least; three times the gap, if that is more
 
 
@@ -230,7 +233,7 @@ def declip(sound: Sound) -> Sound:
 def extend(sound: Sound, rate: int, *, seed: int = 0) -> Sound:
     """The sound at a higher rate, with a band above what it had.
 
-    The band that it had is that of plain resampling; see the module for what is added.
+    The band that it had stays, up to half its rate; see the module for what is added above.
 
     Raises:
         SuffuseError: for a rate that is not above the sound's.
@@ -268,12 +271,15 @@ def extend(sound: Sound, rate: int, *, seed: int = 0) -> Sound:
 
 
 def kept_low(made: Floats, sound: Sound, rate: int) -> Floats:
-    """Samples at a higher rate whose low band is that of the sound.
+    """Samples [C, n] at a higher rate with all of the sound's band put back.
 
-    What resampling them down again misses of the sound is added, a few times over.
+    Below half the sound's rate their Fourier series is that of the sound, with silence behind.
     """
-    for _ in range(8):
-        down = resample(made, rate, sound.rate)[:, : len(sound)]
-        missed = sound.samples - np.pad(down, ((0, 0), (0, len(sound) - down.shape[1])))
-        made = made + resample(missed, sound.rate, rate)[:, : made.shape[1]]
-    return made
+    common = gcd(sound.rate, rate)
+    old, new = sound.rate // common, rate // common
+    whole = next_fast_len(-(-(len(sound) + _SILENCE) // old))  # in lengths of `old` samples
+    known = rfft(sound.samples, whole * old)[:, : (whole * old + 1) // 2]
+    spectra = rfft(made, whole * new)
+    spectra[:, : known.shape[1]] = known * np.float32(new / old)
+    out: Floats = irfft(spectra, whole * new)[:, : made.shape[1]]
+    return out
