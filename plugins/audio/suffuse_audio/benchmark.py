@@ -21,6 +21,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 from suffuse.stats import evenly
 from suffuse_audio import baselines, mixtures, playing, uncertainty
+from suffuse_audio.benchmark_priors import DigitBands, DigitGaps
 from suffuse_audio.benchmark_restoring import (
     SEPARATORS,
     Bandwidth,
@@ -252,9 +253,13 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
 
     Args:
         seeds: how many sets of mixtures and samples.
-        n: mixtures at each ratio.
+        n: mixtures at each ratio; below 20, other cases are smaller in the same proportion.
         regressor: a run of audio/enhance with process.regression=true, to be compared with.
     """
+
+    def of(count: int) -> int:
+        return max(round(count * min(n / 20, 1)), 2)
+
     for seed in range(seeds):
         for rate, snr in [*((mixtures.RATE, snr) for snr in SNRS), (16000, 5.0)]:
             task = f"enhance/{snr:g} dB" + (", 16 kHz" if rate > mixtures.RATE else "")
@@ -267,24 +272,28 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
         for milliseconds in (20.0, 60.0, 120.0):
             for name, texture in (("Janssen", 0.0), ("suffuse, texture 0.5", 0.5)):
                 task = f"gaps/{milliseconds:g} ms"
-                yield Gaps(task, name, seed, milliseconds=milliseconds, texture=texture)
+                yield Gaps(task, name, seed, of(24), milliseconds, texture)
+        for name in ("Janssen", "suffuse, texture 0.5", "suffuse, by audio/digits"):
+            yield DigitGaps("gaps/digits, 120 ms", name, seed, of(30))
         for name in ("spline", "resampled", "suffuse"):
-            yield Bandwidth("bandwidth/4 to 8 kHz", name, seed)
+            yield Bandwidth("bandwidth/4 to 8 kHz", name, seed, of(24))
+        for name in ("resampled", "suffuse", "suffuse, by audio/digits"):
+            yield DigitBands("bandwidth/digits, 4 to 8 kHz", name, seed, of(30))
         for level in (0.2, 0.4):
             for name in ("clipped", "suffuse"):
-                yield Clipping(f"clipping/{level:g} of the peak", name, seed, level=level)
+                yield Clipping(f"clipping/{level:g} of the peak", name, seed, of(24), level)
         for name in ("reverberant", "suffuse"):
-            yield Reverberation("reverberation/T60 0.5 s", name, seed)
+            yield Reverberation("reverberation/T60 0.5 s", name, seed, of(24))
         for name in SEPARATORS:
-            yield Separation("separation/music and sounds", name, seed)
+            yield Separation("separation/music and sounds", name, seed, of(24))
         for name in ("real", "suffuse"):
-            yield Strings("digits/strings of four", name, seed)
+            yield Strings("digits/strings of four", name, seed, of(40))
         for attribute in ATTRIBUTES:
             for part in (0.6, 0.8):
                 row = f"to quantile {part:g}"
-                yield Slider(f"notes/sliders, {attribute}", row, seed, attribute, part)
-        for name in ("notes", "scenes"):
-            yield Made(f"{name}/recipe", f"audio/{name}", seed)
+                yield Slider(f"notes/sliders, {attribute}", row, seed, attribute, part, of(96))
+        for name, count in (("notes", 432), ("scenes", 320), ("digits", 200), ("spoken", 540)):
+            yield Made(f"{name}/recipe", f"audio/{name}", seed, of(count))
 
 
 def short() -> Iterator[Case]:

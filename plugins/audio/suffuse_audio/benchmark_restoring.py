@@ -27,7 +27,7 @@ from suffuse_audio.scenes import Scenes
 from suffuse_audio.sound import Floats, Sound, resample
 from suffuse_audio.speech import FIGURES, mean, measured
 
-__all__ = ["SEPARATORS", "Bandwidth", "Clipping", "Gaps", "Reverberation", "Separation"]
+__all__ = ["SEPARATORS", "Bandwidth", "Clipping", "Gaps", "Reverberation", "Separation", "moved"]
 
 _PACKAGE = "suffuse_audio"
 
@@ -104,13 +104,18 @@ class Bandwidth(OnSpeech):
             narrow = resample(clip, 8000, 4000)
             made = _wider(self.model, narrow)[: len(clip)]
             whole.append(measures.log_spectral_distance(made, clip))
-            known = np.fft.rfft(narrow)[:-1]
-            moved = np.fft.rfft(made)[: len(known)] / 2 - known
-            low.append(float(20 * np.log10(np.linalg.norm(moved) / np.linalg.norm(known))))
+            low.append(moved(made, narrow))
         return [
             mean("log-spectral distance", whole, "lower", "dB"),
             mean("change of the low band", low, "lower", "dB"),
         ]
+
+
+def moved(made: Floats, narrow: Floats) -> float:
+    """By how much samples [2n] differ from those of half the rate, [n], in their band; dB."""
+    known = np.fft.rfft(narrow)[:-1]
+    change = np.fft.rfft(made)[: len(known)] / 2 - known
+    return float(20 * np.log10(np.linalg.norm(change) / np.linalg.norm(known)))
 
 
 def _wider(model: str, narrow: Floats) -> Floats:
