@@ -10,7 +10,7 @@ import pytest
 
 from suffuse.errors import SuffuseError
 from suffuse_audio import completing, measures, playing
-from suffuse_audio.sound import Sound, resample
+from suffuse_audio.sound import Sound
 
 RATE = 8000
 
