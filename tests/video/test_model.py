@@ -241,18 +241,19 @@ def test_one_frame_comes_to_life(model):
 
 
 def test_interpolation_keeps_every_frame_at_a_higher_rate(model):
-    clip = clip_of(7)
-    (made,) = Interpolate(model, times=3)([clip], seed=0, steps=2)
-    assert (len(made), made.fps) == (19, 24)
-    np.testing.assert_array_equal(made.frames[::3], clip.frames)
+    for fps in (8, 25):  # that of the model, and another: frames are taken as they come
+        clip = Clip(clip_of(7).frames, fps)
+        (made,) = Interpolate(model, times=3)([clip], seed=0, steps=2)
+        assert (len(made), made.fps) == (19, 3 * fps)
+        np.testing.assert_array_equal(made.frames[::3], clip.frames)
 
 
 def test_missing_frames_are_filled_and_the_others_kept(model):
-    clip = clip_of(10)
+    clip = Clip(clip_of(10).frames, 30)  # frames are counted in the file, and not by the model
     (made,) = Fill(model, missing="2-3, 7")([clip], seed=0, steps=2)
     kept = [0, 1, 4, 5, 6, 8, 9]
     np.testing.assert_array_equal(made.frames[kept], clip.frames[kept])
-    assert len(made) == 10
+    assert (len(made), made.fps) == (10, 30)
 
 
 def test_a_region_is_filled_in_every_frame(model, tmp_path):

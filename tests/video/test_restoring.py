@@ -21,7 +21,14 @@ from suffuse_video import making
 from suffuse_video.clip import Clip, fitted
 from suffuse_video.edits import Animate, Fill
 from suffuse_video.files import ClipFiles
-from suffuse_video.restoring import Denoise, Stabilise, Upscale, by_windows, steadied
+from suffuse_video.restoring import (
+    Denoise,
+    Stabilise,
+    Upscale,
+    _known_too,
+    by_windows,
+    steadied,
+)
 from suffuse_video.sampling import Sized, unasked
 from suffuse_video.shapes import Shapes, captions
 
@@ -81,15 +88,50 @@ def test_windows_cover_each_frame_once(model, total):
     values = torch.arange(total, dtype=torch.float32)[:, None]
     seen = []
 
-    def restore(y, here, told):
-        seen.append((here.start, y[:, 0].tolist()))
-        frames = np.broadcast_to(y.numpy()[:, :, None, None], (F, 2, 2, 3)).astype(np.uint8)
+    def restore(y, here, made, told):
+        seen.append((here.start, y[:, 0].tolist(), told["seed"]))
+        frames = np.broadcast_to(y.numpy()[:, :, None, None], (F, 16, 16, 3)).astype(np.uint8)
+        assert made.shape[1] >= (F // 2 if here.start else 0)
+        if here.start:
+            shown = [clip.frames for clip in model.encoder.decode(made)]
+            np.testing.assert_array_equal(shown, [frames[: made.shape[1]]] * 2)
         return [Clip(np.ascontiguousarray(frames), 8)] * 2
 
-    first, second = by_windows(model, values, 2, restore)
+    first, second = by_windows(model, values, 2, restore, seed=4)
     assert first.frames[:, 0, 0, 0].tolist() == list(range(total))
     assert len(second) == total
-    assert all(len(y) == F for _, y in seen)
+    assert all(len(y) == F for _, y, _ in seen)
+    assert len({seed for _, _, seed in seen}) == len(seen)
+
+
+def test_a_region_does_not_jump_where_windows_meet(tmp_path):
+    """What the model that ships draws behind a mask changes there as it does elsewhere."""
+    import suffuse
+
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:12, 4:12] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    clip = Shapes("test", frames=24, bounces=1.0, digits=0.0)[2].data
+    edit = Fill(suffuse.load("video/shapes"), mask=str(tmp_path / "mask.png"))
+    (made,) = edit([clip], seed=0, steps=8)
+    steps = (np.diff(made.frames[:, 4:12, 4:12].astype(float), axis=0) ** 2).mean((1, 2, 3))
+    assert steps[15] < 3 * np.median(steps) + 300  # from frame 15 to 16
+    kept = mask == 0
+    assert np.abs(made.frames[:, kept].astype(int) - clip.frames[:, kept]).max() <= 1
+
+
+def test_frames_that_are_made_stand_beside_what_an_operator_sees():
+    shrink = operators.resample((4, 6), (2, 3), kernel="box")
+    both = _known_too(shrink, 2, 5)
+    x, y = torch.randn(2, 5, 3, 4, 6), torch.randn(2, 5, 3, 4, 6)
+    seen = both(x)
+    torch.testing.assert_close(seen[:, :2], x[:, :2])
+    low = shrink.T(shrink(x))[:, 2:]
+    torch.testing.assert_close(both.T(seen)[:, 2:], low)  # AᵀA x
+    torch.testing.assert_close((both(x) * y).sum(), (x * both.T(y)).sum())
+    back = both.pseudo_inverse(seen)
+    torch.testing.assert_close(back[:, :2], x[:, :2])
+    torch.testing.assert_close(shrink(back)[:, 2:], shrink(x)[:, 2:])
 
 
 # The whole of model.restore on observations over space and time

@@ -2,7 +2,9 @@
 
     Continue(model, frames=48)([clip], n=4, seed=0, prompt="...") -> 4 clips
 
-A model works at its own size and rate: clips are resampled and letterboxed to it, and answered so.
+A model works at its own size and rate: clips are letterboxed to that size and answered so. To go on
+they are resampled to its rate, too. What is missing between frames, or in them, is made for the
+frames of the file as they are, and the answer is at their rate.
 """
 
 from __future__ import annotations
@@ -25,23 +27,18 @@ from suffuse.errors import SuffuseError
 from .clip import Clip, as_clip, fitted
 from .files import ClipFiles
 from .making import How, complete
-from .pixels import Pixels
 from .reading import DAMAGE, VIDEOS
-from .restoring import by_windows
+from .restoring import ClipEdit, by_windows
 
 __all__ = ["Animate", "Continue", "Fill", "Interpolate"]
 
 logger = logging.getLogger("suffuse_video")
 
 
-class _Edit:
+class _Edit(ClipEdit):
     def __init__(self, model: Any, how: How, context: int) -> None:
-        if not isinstance(model.encoder, Pixels):
-            raise SuffuseError(
-                "clips are edited by models of clips, and this one has the encoder "
-                f"{model.recipe.encoder['name']!r}"
-            )
-        self.model, self.how, self.context = model, how, context
+        super().__init__(model)
+        self.how, self.context = how, context
         self.told = tuple(model.conditions)
         self.prompts = any(each.kind == "text" for each in model.conditions.values())
 
@@ -79,8 +76,9 @@ class _Edit:
             )
         return True
 
-    def _length(self, clip: Clip) -> int:
-        return len(self.model.encoder.states(clip))
+    def _given(self, clip: Clip) -> Clip:
+        """Its frames as they are, which the model takes for frames of its own rate."""
+        return Clip(clip.frames, self.model.encoder.rate)
 
 
 class Continue(_Edit):
@@ -105,7 +103,7 @@ class Continue(_Edit):
         """n clips for each: its frames, and those that follow."""
         out = []
         for clip in objects:
-            there = self._length(clip)
+            there = self.model.encoder.count(clip)
             out += self._made(clip, np.arange(there), there + self.frames, n, settings)
         return out
 
@@ -151,12 +149,11 @@ class Interpolate(_Edit):
         """n clips for each, at a higher rate."""
         out = []
         for clip in objects:
-            there = self._length(clip)
-            if there < 2:
+            if len(clip) < 2:
                 raise SuffuseError("a clip of one frame has nothing between its frames")
-            places = np.arange(there) * self.times
-            made = self._made(clip, places, int(places[-1]) + 1, n, settings)
-            out += [Clip(each.frames, each.fps * self.times) for each in made]
+            places = np.arange(len(clip)) * self.times
+            made = self._made(self._given(clip), places, int(places[-1]) + 1, n, settings)
+            out += [Clip(each.frames, clip.fps * self.times) for each in made]
         return out
 
 
@@ -165,7 +162,7 @@ class Fill(_Edit):
 
     Args:
         model: of clips, with a noise level for each frame.
-        missing: frames, counted from 0: "5-8,12".
+        missing: frames of the file, counted from 0: "5-8,12".
         mask: a picture, white where every frame is to be filled, or a clip whose frames say so each
             for its own frame; at the model's size or any other.
         how, context: as for `Continue`, where frames are missing.
@@ -196,36 +193,39 @@ class Fill(_Edit):
         out = []
         for clip in objects:
             if self.mask is not None:
-                out += self._region(clip, n, {"seed": seed, "guidance": 1.0, **settings})
+                made = self._region(clip, n, seed, {"guidance": 1.0, **settings})
+                out += [Clip(each.frames, clip.fps) for each in made]
                 continue
-            there = self._length(clip)
+            there = len(clip)
             if max(self.missing) >= there:
                 raise SuffuseError(
-                    f"the clip has {there} frames at {self.model.encoder.rate:g} a second, counted "
-                    f"from 0, and frame {max(self.missing)} is to be filled"
+                    f"the clip has {there} frames, counted from 0, and frame {max(self.missing)} "
+                    "is to be filled"
                 )
             places = np.setdiff1d(np.arange(there), self.missing)
             if not len(places):
                 raise SuffuseError("every frame of the clip is missing: sample a new one instead")
-            frames = self.model.encoder.states(clip)[places]
-            kept = self.model.encoder.decode(frames[None])[0]
-            out += self._made(kept, places, there, n, {"seed": seed, **settings})
+            kept = self._given(Clip(clip.frames[places], clip.fps))
+            made = self._made(kept, places, there, n, {"seed": seed, **settings})
+            out += [Clip(each.frames, clip.fps) for each in made]
         return out
 
-    def _region(self, clip: Clip, n: int, settings: dict[str, Any]) -> list[Clip]:
+    def _region(self, clip: Clip, n: int, seed: int, settings: dict[str, Any]) -> list[Clip]:
         assert self.mask is not None
         self._unasked(settings)
-        frames = self.model.encoder.states(clip)
+        frames = self.model.encoder.states(self._given(clip))
         marked = self.mask[np.arange(len(frames)).clip(max=len(self.mask) - 1)]
 
-        def restore(y: Tensor, here: slice, told: dict[str, Any]) -> list[Clip]:
-            own = marked[np.arange(here.start, here.stop).clip(max=len(marked) - 1)]
+        def restore(y: Tensor, here: slice, made: Tensor, told: dict[str, Any]) -> list[Clip]:
+            own = marked[np.arange(here.start, here.stop).clip(max=len(marked) - 1)].copy()
+            own[: made.shape[1]] = False  # what is made stays
             known = torch.from_numpy(~own)[:, None].expand(y.shape)
-            seen = Observation(operators.mask(known), y[None])
-            made: list[Clip] = self.model.restore(seen, n, method=self.method, **told, **settings)
-            return made
+            data = torch.cat([made, y[made.shape[1] :].expand(n, -1, -1, -1, -1)], dim=1)
+            seen = Observation(operators.mask(known), data)
+            found: list[Clip] = self.model.restore(seen, n, method=self.method, **told, **settings)
+            return found
 
-        return by_windows(self.model, frames, n, restore)
+        return by_windows(self.model, frames, n, restore, seed)
 
 
 def _numbers(text: str) -> list[int]:

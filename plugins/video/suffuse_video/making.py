@@ -20,7 +20,7 @@ from .forcing import Forcing
 from .lengths import Lengths
 from .network import Cache, SpaceTime, each_frames, spread
 
-__all__ = ["How", "Plan", "complete", "following", "window"]
+__all__ = ["How", "Plan", "complete", "following", "turned", "window"]
 
 How = Literal["full", "sequential", "rolling", "cached"]
 """The unknown frames of a window at once, one after the other, or on a staircase (see `levels`); or
@@ -120,7 +120,7 @@ def complete(
             done[here],
             how=how,
             steps=steps,
-            seed=_turned(seed, turn + 1),
+            seed=turned(seed, turn + 1),
             first=first,
             counted=counted,
             **settings,
@@ -270,7 +270,7 @@ def following(
             if part.shape[1]:
                 remember(part)
         for i in range(frames):
-            noise = Noise(_turned(seed, i + 1), b, first=first, device=model.device)
+            noise = Noise(turned(seed, i + 1), b, first=first, device=model.device)
             x = run_plan(
                 denoise,
                 plan,
@@ -288,7 +288,8 @@ def following(
     return torch.cat(made, dim=1)
 
 
-def _turned(seed: int | Sequence[int], turn: int) -> int | list[int]:
+def turned(seed: int | Sequence[int], turn: int) -> int | list[int]:
+    """The seed of a window, or of a frame, by how many come before it."""
     if isinstance(seed, int):
         return seed + _TURN * turn
     return [each + _TURN * turn for each in seed]

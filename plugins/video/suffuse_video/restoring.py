@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,56 +22,76 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from suffuse.diffusion import operators
+from suffuse.diffusion.operators import SEEN, Operator
 from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 
 from .clip import Clip, fitted, resampled
+from .making import turned
 from .pixels import Pixels
 
-__all__ = ["Denoise", "Stabilise", "Upscale", "by_windows", "steadied"]
+__all__ = ["ClipEdit", "Denoise", "Restore", "Stabilise", "Upscale", "by_windows", "steadied"]
 
 
-def by_windows(
-    model: Any,
-    frames: Tensor,
-    n: int,
-    restore: Callable[[Tensor, slice, dict[str, Any]], list[Clip]],
-) -> list[Clip]:
-    """Clips put together from windows of the model's length.
+class Restore(Protocol):
+    """Clips of one window."""
+
+    def __call__(self, y: Tensor, here: slice, made: Tensor, told: dict[str, Any]) -> list[Clip]:
+        """n clips.
+
+        Args:
+            y: what is known of the window's frames, [F, ...].
+            here: where it is.
+            made: states [n, K, 3, h, w] of its first K frames, which windows before it have made;
+                none in the first window.
+            told: what `Model.sample` and `restore` are told of its length, and its seed.
+        """
+
+
+def by_windows(model: Any, frames: Tensor, n: int, restore: Restore, seed: int = 0) -> list[Clip]:
+    """Clips put together from windows of the model's length, each begun within the one before.
 
     Args:
         model: of clips.
         frames: [L, ...], what is known of each frame.
         n: how many clips.
-        restore: (frames of a window [F, ...], where it is, what `Model.sample` is told of its
-            length) -> n clips.
+        restore: see `Restore`.
+        seed: each window has noise of its own.
 
     Returns:
-        n clips of L frames. The last window ends with the clip. A clip that is shorter than a
-        window has its last frame repeated, and is cut again; for models of clips of differing
-        lengths it has padding, and they are told so.
+        n clips of L frames. Windows overlap by half, and what is made first stays; the last one
+        ends with the clip. A clip that is shorter than a window has its last frame repeated, and is
+        cut again; for models of clips of differing lengths it has padding, and they are told so.
     """
     length, total = model.shape[0], len(frames)
     told = model.encoder.told(n, min(total, length))
     if total < length:
         frames = model.encoder.filled(frames)
-    starts = [*range(0, max(total - length, 0) + 1, length)]
-    if starts[-1] + length < total:
-        starts.append(total - length)
-    parts: list[list[NDArray[np.uint8]]] = []
-    done = 0
-    fps = 0.0
-    for start in starts:
-        made = restore(frames[start : start + length], slice(start, start + length), told)
-        parts = parts or [[] for _ in made]
-        for own, clip in zip(parts, made, strict=True):
-            own.append(clip.frames[done - start :])
-            fps = clip.fps
-        done = start + length
-    return [Clip(np.concatenate(own)[:total], fps) for own in parts]
+    last = max(total - length, 0)
+    clips: list[Clip] = []
+    made = torch.zeros(n, 0, *model.shape[1:])
+    for turn, start in enumerate([*range(0, last, max(1, length // 2)), last]):
+        here, done = slice(start, start + length), made.shape[1]
+        own = {**told, "seed": turned(seed, turn)}
+        new = restore(frames[here], here, made[:, start:], own)
+        clips = [
+            Clip(np.concatenate([old.frames, clip.frames[done - start :]]), clip.fps)
+            for old, clip in zip(clips, new, strict=True)
+        ] if clips else new  # fmt: skip
+        made = torch.stack([model.encoder.states(clip) for clip in clips])
+    return [Clip(clip.frames[:total], clip.fps) for clip in clips]
 
 
-class _Restore:
+class ClipEdit:
+    """What edits of clips have in common.
+
+    Args:
+        model: of clips.
+
+    Raises:
+        SuffuseError: for a model of anything else.
+    """
+
     def __init__(self, model: Any) -> None:
         if not isinstance(model.encoder, Pixels):
             raise SuffuseError(
@@ -85,7 +105,7 @@ class _Restore:
         return mean[:, None, None], std[:, None, None]
 
 
-class Upscale(_Restore):
+class Upscale(ClipEdit):
     """Frames of the model's size from smaller ones.
 
     Args:
@@ -104,7 +124,9 @@ class Upscale(_Restore):
             raise SuffuseError(f"size and noise are 0 or more; given {size} and {noise}")
         self.size, self.noise, self.method = size, noise, method
 
-    def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
+    def __call__(
+        self, objects: Sequence[Clip], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Clip]:
         """n clips for each."""
         settings.setdefault("guidance", 1.0)
         height, width = self.model.encoder.sides
@@ -132,19 +154,27 @@ class Upscale(_Restore):
             noise = self.noise / 255 / float(std.mean())
 
             def restore(
-                y: Tensor, here: slice, told: dict[str, Any], noise: float = noise, a: Any = shrink
+                y: Tensor,
+                here: slice,
+                made: Tensor,
+                told: dict[str, Any],
+                noise: float = noise,
+                a: Operator = shrink,
             ) -> list[Clip]:
-                seen = Observation(a, y[None], noise)
-                made: list[Clip] = self.model.restore(
+                # V Uᵀ y has as many pixels as a state; before it stands what is made already.
+                data = a.spectral(lambda s: torch.where(s > SEEN * s.max(), 1 / s, 0), a.T(y[None]))
+                data = torch.cat([made, data.expand(n, *data.shape[1:])[:, made.shape[1] :]], dim=1)
+                seen = Observation(_known_too(a, made.shape[1], len(y)), data, noise)
+                found: list[Clip] = self.model.restore(
                     seen, n, method=self.method, **told, **settings
                 )
-                return made
+                return found
 
-            out += by_windows(self.model, (pixels - mean) / std, n, restore)
+            out += by_windows(self.model, (pixels - mean) / std, n, restore, seed)
         return out
 
 
-class Denoise(_Restore):
+class Denoise(ClipEdit):
     """Clips without normal noise: sampling begins with the clip, at the time with as much noise.
 
     Args:
@@ -158,7 +188,9 @@ class Denoise(_Restore):
             raise SuffuseError(f"noise is a deviation above 0, in grey levels; {noise:g} is not")
         self.noise = noise
 
-    def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
+    def __call__(
+        self, objects: Sequence[Clip], n: int = 1, *, seed: int = 0, **settings: Any
+    ) -> list[Clip]:
         """n clips for each; without a stochastic solver they are the same."""
         settings.setdefault("guidance", 1.0)
         noise = self.noise / 255 / float(self._moments()[1].mean())
@@ -166,18 +198,18 @@ class Denoise(_Restore):
         t = float(schedule.t(-math.log(noise)))
         alpha = float(schedule.at(t).alpha)
 
-        def restore(y: Tensor, here: slice, told: dict[str, Any]) -> list[Clip]:
+        def restore(y: Tensor, here: slice, made: Tensor, told: dict[str, Any]) -> list[Clip]:
             x = (alpha * y).expand(n, *y.shape)
-            made: list[Clip] = self.model.sample(n, x=x, begin=t, **told, **settings)
-            return made
+            found: list[Clip] = self.model.sample(n, x=x, begin=t, **told, **settings)
+            return found
 
         out = []
         for clip in objects:
-            out += by_windows(self.model, self.model.encoder.states(clip), n, restore)
+            out += by_windows(self.model, self.model.encoder.states(clip), n, restore, seed)
         return out
 
 
-class Stabilise(_Restore):
+class Stabilise(ClipEdit):
     """Clips without wavering light and colour.
 
     Each frame's channels are brought to what they are on average over the frames around it; what is
@@ -207,6 +239,23 @@ class Stabilise(_Restore):
         if self.denoise is not None:
             return self.denoise(steady, n, **settings)
         return [clip for clip in steady for _ in range(n)]
+
+
+def _known_too(operator: Operator, first: int, frames: int) -> Operator:
+    """V diag(s) Vᵀ, of an operator A = U diag(s) Vᵀ on single frames, with s = 1 in the first ones.
+
+    These are seen as they are, and the others as A sees them; of data y = A x it is V Uᵀ y.
+    """
+    done = (torch.arange(frames) < first)[:, None, None, None]
+
+    def spectrum(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        there = done.to(x.device)
+        return operator.spectral(lambda s: f(torch.where(there, torch.ones_like(s), s)), x)
+
+    def forward(x: Tensor) -> Tensor:
+        return spectrum(lambda s: s, x)
+
+    return Operator(f"{operator.name}, and the first {first} frames", forward, forward, spectrum)
 
 
 def steadied(frames: NDArray[np.uint8], window: int) -> NDArray[np.uint8]:
