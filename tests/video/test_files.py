@@ -164,6 +164,18 @@ def test_a_picture_that_says_to_be_enormous_is_refused(tmp_path):
         _marked(str(tmp_path / "a.png"), (16, 16))
 
 
+def test_large_films_are_read_small_and_a_small_file_cannot_fill_the_memory(tmp_path):
+    film(tmp_path / "large.mp4", grey(3, size=(540, 1080)))
+    clip = read(tmp_path / "large.mp4")
+    assert clip.frames.shape == (3, 256, 512, 3)
+    np.testing.assert_allclose(clip.frames[:, 0, 0, 0].astype(int), [0, 10, 20], atol=2)
+    pictures = [Image.new("RGB", (200, 200), (i, 0, 0)) for i in (0, 255)]
+    path = tmp_path / "long.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[655_350, 10])
+    with pytest.raises(SuffuseError, match=r"long\.gif: it is longer than what is read at once"):
+        read(path)
+
+
 def test_sound_without_pictures_is_refused(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
@@ -192,6 +204,19 @@ def test_deep_colour_and_transparency_become_eight_bits_over_white(tmp_path):
     deep = tmp_path / "deep.mp4"
     film(deep, grey(3, first=100), pix_fmt="yuv420p10le")
     np.testing.assert_allclose(read(deep).frames[:, 0, 0, 0].astype(int), [100, 110, 120], atol=2)
+    path = tmp_path / "clear.webm"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libvpx-vp9", rate=8)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuva420p"
+        pixels = np.zeros((32, 32, 4), np.uint8)
+        pixels[:, :16] = (0, 0, 255, 255)
+        for _ in range(3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(video.encode())
+    clip = read(path)
+    assert (len(clip), clip.fps) == (3, 8)
+    np.testing.assert_allclose(clip.frames[1, 5, 28], [255, 255, 255], atol=3)
+    np.testing.assert_allclose(clip.frames[1, 5, 4], [0, 0, 255], atol=3)
     for suffix in ("gif", "webp"):
         path = tmp_path / f"clear.{suffix}"
         pictures = [Image.new("RGBA", (16, 16), (255, 0, 0, 0)) for _ in range(3)]
@@ -209,6 +234,15 @@ def test_a_folder_of_frames_of_different_sizes_is_one_clip_in_the_order_of_numbe
     clip = read(tmp_path)
     assert clip.frames.shape == (3, 10, 20, 3)
     assert clip.frames[:, 5, 10, 0].tolist() == [1, 2, 10]
+    deep = np.full((10, 20), 257 * 100, np.uint16)
+    deep[:, 10:] = 257 * 200
+    Image.fromarray(deep).save(tmp_path / "f10.png")  # grey of 16 bits
+    turned = Image.new("RGB", (10, 20), (7, 7, 7))
+    turned.getexif()[0x0112] = 6  # to be turned by a quarter
+    turned.save(tmp_path / "f1.png", exif=turned.getexif())
+    clip = read(tmp_path)
+    assert clip.frames.shape == (3, 10, 20, 3)
+    assert clip.frames[2, 5, [5, 15]].tolist() == [[100] * 3, [200] * 3]
     (tmp_path / "f3.png").write_bytes(b"broken")
     with pytest.raises(SuffuseError, match=r"f3\.png"):
         list(stream(tmp_path))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["Clip", "as_clip", "fitted", "resampled"]
+__all__ = ["Clip", "as_clip", "fitted", "resampled", "shrunk"]
 
 Frames = NDArray[np.uint8]
 
@@ -73,6 +73,17 @@ def resampled(clip: Clip, fps: float) -> Clip:
     count = max(1, round(len(clip) * fps / clip.fps))
     shown = np.floor(np.arange(count) * (clip.fps / fps) + 1e-6).astype(int)
     return Clip(clip.frames[shown.clip(max=len(clip) - 1)], fps)
+
+
+def shrunk(frame: Frames, side: int) -> Frames:
+    """A frame [h, w, 3] with its longer side at most so many pixels.
+
+    >>> shrunk(np.zeros((30, 60, 3), np.uint8), 20).shape
+    (10, 20, 3)
+    """
+    h, w = frame.shape[:2]
+    scale = min(1.0, side / max(h, w))
+    return fitted(frame[None], max(1, round(h * scale)), max(1, round(w * scale)))[0]
 
 
 def fitted(frames: Frames, height: int, width: int) -> Frames:

@@ -27,7 +27,7 @@ from suffuse.errors import SuffuseError
 from .clip import Clip, as_clip, fitted
 from .files import ClipFiles
 from .making import How, complete
-from .reading import DAMAGE, VIDEOS
+from .reading import DAMAGE, VIDEOS, as_seen
 from .restoring import ClipEdit, by_windows
 
 __all__ = ["Animate", "Continue", "Fill", "Interpolate"]
@@ -248,7 +248,7 @@ def _marked(path: str, sides: tuple[int, int]) -> NDArray[np.bool_]:
     else:
         try:
             with Image.open(Path(path)) as image:
-                pixels = np.array(image.convert("RGB"))[None]
+                pixels = np.array(as_seen(image).convert("RGB"))[None]
         except DAMAGE as error:
             raise SuffuseError(f"cannot read the mask {path}: {error}") from None
     marked = fitted(pixels, *sides).mean(-1) >= 64

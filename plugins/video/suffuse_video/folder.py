@@ -24,7 +24,7 @@ import numpy as np
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Condition, Example, Split
 
-from .clip import Clip, fitted
+from .clip import Clip, fitted, shrunk
 from .reading import VIDEOS, holds_frames, length, shown, stream
 from .splits import checked, fraction
 
@@ -154,11 +154,8 @@ class Folder:
             if moment <= start:  # the last one before the start is what is shown then
                 moments.clear()
                 frames.clear()
-            h, w = frame.shape[:2]
-            scale = min(1.0, self.side / max(h, w))
-            small = (max(1, round(h * scale)), max(1, round(w * scale)))
             moments.append(moment)
-            frames.append(fitted(frame[None], *small)[0])
+            frames.append(shrunk(frame, self.side))
             if moment > end:
                 break
         if not moments or moments[-1] < end - 1.5 / self.fps:

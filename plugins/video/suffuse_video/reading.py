@@ -1,7 +1,8 @@
 """Reading video files that may be anything: of uneven rate, cut short, without frames, or no video.
 
 Frames come one by one with the moment they are shown at; a film is never in memory as a whole.
-Transparency is laid over white, deep colour brought to 8 bits, and a file's rotation applied.
+Transparency is laid over white, deep colour and grey brought to 8 bits, and a file's rotation
+applied, a picture's too.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from suffuse.errors import SuffuseError
 
-from .clip import Clip
+from .clip import Clip, fitted, shrunk
 
-__all__ = ["DAMAGE", "PICTURES", "VIDEOS", "holds_frames", "length", "read", "stream"]
+__all__ = ["DAMAGE", "PICTURES", "VIDEOS", "as_seen", "holds_frames", "length", "read", "stream"]
 
 logger = logging.getLogger("suffuse_video")
 
@@ -50,6 +51,9 @@ DAMAGE = (
 
 MOST_BYTES = 2**29
 """A clip that is read as a whole has no more than this many bytes."""
+
+MOST_SIDE = 512
+"""Its frames are shrunk to so many pixels on their longer side, as they come."""
 
 FOLDER_FPS = 12.0
 """The rate of a folder of frames, which tells none."""
@@ -79,7 +83,7 @@ def stream(path: Path, start: float = 0.0) -> Iterator[tuple[float, Frame]]:
 
 
 def read(path: Path, fps: float | None = None) -> Clip:
-    """The whole clip in a file or a folder of frames, at an even rate.
+    """The whole clip in a file or a folder of frames, at an even rate, its longer side 512 at most.
 
     Args:
         path: of a file, or of a folder of pictures.
@@ -92,16 +96,14 @@ def read(path: Path, fps: float | None = None) -> Clip:
     frames: list[Frame] = []
     size = 0
     for moment, frame in stream(path):
+        frame = shrunk(frame, MOST_SIDE)
         if frames and frame.shape != frames[0].shape:
             frame = _same_size(frame, frames[0].shape)
         moments.append(moment)
         frames.append(frame)
         size += frame.nbytes
         if size > MOST_BYTES:
-            raise SuffuseError(
-                f"cannot read {path}: it is longer than what is read at once ({MOST_BYTES >> 20} "
-                "MB of pixels); cut it, or train on its folder, which is read piece by piece"
-            )
+            raise _too_long(path)
     if path.suffix.lower() in ANIMATIONS:
         # Frames that are equal are stored once, and GIF rounds to hundredths of a second: the rate
         # is that of the short ones.
@@ -110,9 +112,19 @@ def read(path: Path, fps: float | None = None) -> Clip:
         short = [d for d in durations if d < 1.5 * min(durations)]
         count = max(1, round(total * (fps or len(short) / sum(short))))
         rate = count / total
-        return Clip(np.stack([frames[i] for i in shown(moments, rate, count)]), rate)
-    rate = fps or _rate(moments)
-    return Clip(np.stack([frames[i] for i in shown(moments, rate)]), rate)
+    else:
+        rate = fps or _rate(moments)
+        count = max(1, round(moments[-1] * rate) + 1)
+    if count * frames[0].nbytes > MOST_BYTES:  # few frames may be shown for long
+        raise _too_long(path)
+    return Clip(np.stack([frames[i] for i in shown(moments, rate, count)]), rate)
+
+
+def _too_long(path: Path) -> SuffuseError:
+    return SuffuseError(
+        f"cannot read {path}: it is longer than what is read at once ({MOST_BYTES >> 20} MB of "
+        "pixels); cut it, or train on its folder, which is read piece by piece"
+    )
 
 
 def shown(moments: list[float], fps: float, count: int = 0, start: float = 0.0) -> list[int]:
@@ -164,13 +176,27 @@ def _video(path: Path, start: float) -> Iterator[tuple[float, Frame]]:
         count = 0
         rate = float(video.average_rate or FOLDER_FPS)
         with _told(path, lambda: count > 0):
-            for frame in container.decode(video):
+            for frame in _decoded(container, video):
                 moment = frame.time if frame.time is not None else count / rate
                 begin = moment if begin is None else begin
                 yield max(0.0, moment - begin), _rgb(frame)
                 count += 1
     if not count and start <= 0:
         raise SuffuseError(f"cannot read {path}: it has no frames")
+
+
+def _decoded(container: Any, video: Any) -> Iterator[Any]:
+    """Frames; of WebM with transparency, which FFmpeg's own decoders leave out, by libvpx."""
+    import av
+
+    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(video.codec_context.name)
+    told = {key.lower(): value for key, value in video.metadata.items()}
+    if told.get("alpha_mode") != "1" or library not in av.codecs_available:
+        yield from container.decode(video)
+        return
+    decoder: Any = av.CodecContext.create(library, "r")
+    for packet in container.demux(video):
+        yield from decoder.decode(packet if packet.size else None)
 
 
 @contextmanager
@@ -225,6 +251,15 @@ def _rgb(frame: Any) -> Frame:
         pixels = frame.to_ndarray(format="rgb24")
     turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF entry says, its grey of 16 bits brought to 8."""
+    turned = ImageOps.exif_transpose(image)
+    if not turned.mode.startswith("I"):
+        return turned
+    grey = np.rint(np.asarray(turned) / 257).clip(0, 255)
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 def _over_white(rgba: NDArray[np.uint8]) -> Frame:
@@ -294,7 +329,7 @@ def _pictures(folder: Path, start: float) -> Iterator[tuple[float, Frame]]:
             continue
         try:
             with Image.open(path) as image:
-                pixels = _over_white(np.asarray(image.convert("RGBA")))
+                pixels = _over_white(np.asarray(as_seen(image).convert("RGBA")))
         except DAMAGE as error:
             raise SuffuseError(f"cannot read {path}: it is no picture ({error})") from None
         size = size or pixels.shape
@@ -302,8 +337,6 @@ def _pictures(folder: Path, start: float) -> Iterator[tuple[float, Frame]]:
 
 
 def _same_size(frame: Frame, shape: tuple[int, ...]) -> Frame:
-    from .clip import fitted
-
     return fitted(frame[None], shape[0], shape[1])[0]
 
 
