@@ -65,3 +65,15 @@ def test_a_linker_is_asked_for_between_what_a_molecule_ends_in():
 def test_every_case_has_a_key_of_its_own(suite):
     cases = [*suite()]
     assert len({key(case) for case in cases}) == len(cases)
+
+
+def test_a_model_is_trained_and_judged_by_both_samplers(monkeypatch):
+    monkeypatch.setattr(bench, "MODEL", "molecules/nci")
+    monkeypatch.setattr(bench, "QM9", lambda split: NCI(split, largest=8))
+    load = bench.recipe.load
+    small = {"dataset.largest": 8, "denoiser.width": 16, "denoiser.edge": 8, "denoiser.depth": 1}
+    monkeypatch.setattr(bench.recipe, "load", lambda name, asked: load(name, {**asked, **small}))
+    metrics = found(bench.Trained("t", "m", 0, steps=2, sampled=2, n=6, many=12))
+    assert metrics["training by the clock"].n == 2
+    assert metrics["renoise, Raw valid"].n == 12
+    assert metrics["ancestral, Raw valid"].n == 6
