@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from suffuse_audio import spectrum, streaming
+from suffuse import recipe as recipes
+from suffuse.training import train
+from suffuse_audio import files, spectrum, streaming
 from suffuse_audio.frames import Frames
 from suffuse_audio.notes import Notes
 from suffuse_audio.sound import Sound
@@ -60,3 +64,19 @@ def test_principal_spectra_keep_the_pitch_of_notes() -> None:
         for made, real in zip(encoder.decode(x), picked, strict=True)
     ]
     assert np.median(errors) < 8
+
+
+def test_training_on_from_weights_keeps_their_axes(tmp_path: Path) -> None:
+    """On other sounds as well: the weights know no other states."""
+    small = {"encoder.seconds": 0.1, "encoder.components": 4, "denoiser.width": 16}
+    small |= {"denoiser.depth": 1, "denoiser.heads": 1, "training.steps": 1, "training.batch": 2}
+    small |= {"training.precision": "fp32", "training.sample_every": 0, "evaluators": []}
+    found = []
+    for number, given in enumerate(({}, {"training.start": str(tmp_path / "run0")}, {})):
+        data = tmp_path / f"sounds{number}"
+        for i in range(3):
+            noise = np.random.default_rng([number, i]).standard_normal((1, 1600))
+            files.write(data / f"{i}.wav", Sound(0.1 * noise, 16000))
+        recipe = recipes.load("audio/folder", {**small, **given, "dataset.path": str(data)})
+        found.append(train(recipe, tmp_path / f"run{number}", progress=False).recipe.encoder)
+    assert found[0] == found[1] != found[2]

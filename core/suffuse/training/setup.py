@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import torch
 
 from suffuse import plugins, storage
 from suffuse.errors import SuffuseError
+from suffuse.model import load
 from suffuse.plugins.contracts import Dataset, Encoder
 from suffuse.recipe import Recipe
 from suffuse.training import directory
@@ -90,6 +92,19 @@ def dataset(recipe: Recipe) -> Dataset:
     return cast(Dataset, plugins.build("dataset", recipe.dataset, split="train"))
 
 
+def _encoding(asked: Recipe) -> Mapping[str, Any]:
+    """The encoder's options; what is None in them, to be measured, as training.start has it.
+
+    Weights know the states that they were trained on: measured anew on other data, a mean or an
+    axis would mean another thing. Where the options differ otherwise, all is measured anew.
+    """
+    if not asked.training.start:
+        return asked.encoder
+    theirs = load(asked.training.start).recipe.encoder
+    given = {name: value for name, value in asked.encoder.items() if value is not None}
+    return theirs if given == {name: theirs.get(name) for name in given} else asked.encoder
+
+
 def begin(out: Path, asked: Recipe, resume: bool, report: Report) -> None:
     """Leave a run.json in `out` that fits the recipe and the data.
 
@@ -113,7 +128,7 @@ def begin(out: Path, asked: Recipe, resume: bool, report: Report) -> None:
     if record is None:
         if not len(data):
             raise SuffuseError(f"the training split of {asked.dataset['name']!r} is empty")
-        encoder = cast(Encoder, plugins.build("encoder", asked.encoder))
+        encoder = cast(Encoder, plugins.build("encoder", _encoding(asked)))
         with report.bar("fitting the encoder", 1):
             fitted = dict(encoder.fit(data))
         record = Record(recipe=plain, encoder=fitted, examples=len(data), conditions=found)
