@@ -16,8 +16,6 @@ from suffuse_molecules.evaluators import (
     Distinct,
     Distributions,
     Validity,
-    diversity,
-    nearest,
     wasserstein,
 )
 from suffuse_molecules.graph import RAW, STABLE, Graph
@@ -155,14 +153,6 @@ def test_conditions_are_measured_against_what_was_asked_for():
     assert found["Error of logp"].value == pytest.approx(0.25)
     chance = float(found["Error of logp"].note.split()[-1].rstrip("."))
     assert chance > 0.7
-
-
-def test_diversity_and_nearest_by_hand():
-    one, other = known("CCO"), known("c1ccccc1")
-    assert diversity([one, one]) == 0
-    assert nearest([one], [other, one]) == [1.0]
-    similarity = nearest([one], [other])[0]
-    assert diversity([one, other]) == pytest.approx(1 - (2 + 2 * similarity) / 4)
 
 
 def test_fcd_says_what_to_install(monkeypatch):

@@ -19,7 +19,10 @@ from suffuse.cli import cli
 from suffuse.errors import SuffuseError
 from suffuse_molecules import moses
 from suffuse_molecules.chemistry import canonical, known
+from suffuse_molecules.graph import Graph
 from suffuse_molecules.properties import property_of
+
+from .conftest import Molecules
 
 REAL = ["CCO", "c1ccccc1", "CC(=O)Nc1ccccc1", "c1ccc(-c2ccccc2)cc1", "CCN", "OCCN", "CC#N", "CCCl"]
 MOLS = [known(smiles) for smiles in REAL]
@@ -40,6 +43,9 @@ def test_the_similarity_to_the_nearest() -> None:
     made = [known("CCOC"), known("Cc1ccccc1")]
     wanted = np.mean([max(_similar(a, b) for b in MOLS) for a in made])
     assert moses.nearest_similarity(made, MOLS) == pytest.approx(wanted, abs=1e-6)
+    place, similar = moses.nearest(MOLS[:3], [*MOLS[3:] * 400, *MOLS[:3]])
+    assert place.tolist() == [400 * len(MOLS[3:]) + k for k in range(3)]
+    assert similar.tolist() == [1.0] * 3
 
 
 def test_fragments_and_scaffolds_are_those_of_moses() -> None:
@@ -181,3 +187,12 @@ def test_the_command_puts_the_baselines_beside(tmp_path) -> None:
     assert found["added carbon"]["novel"] == 1
     with pytest.raises(SuffuseError, match="--reference FILE"):
         run()
+
+
+@pytest.mark.parametrize("aromatic", [False, True])
+def test_molecules_of_moses_come_back_from_their_graphs(statistics, aromatic) -> None:
+    _, mols = statistics
+    graph = Graph(aromatic=aromatic)
+    graph.fit(Molecules([canonical(mol) for mol in mols]))
+    back = graph.decode(graph.encode(mols), graph.sizes(mols))
+    assert [canonical(mol) for mol in back] == [canonical(mol) for mol in mols]

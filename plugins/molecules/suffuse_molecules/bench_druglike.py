@@ -40,7 +40,7 @@ from .moses import (
     divergence,
     fragments,
     mean_similarities,
-    nearest_similarities,
+    nearest,
     passes,
     scaffolds,
     shipped,
@@ -160,7 +160,7 @@ def _figures(
     metrics.append(share("novel", len(set(names) - set(training)), len(set(names))))
     if shipped("mcf.csv") is not None:
         metrics.append(share("pass the filters", sum(map(passes, mols)), n))
-    near = stats.mean(nearest_similarities(mols, real), seed=seed, resamples=500)
+    near = stats.mean(nearest(mols, real)[1], seed=seed, resamples=500)
     metrics.append(Metric.of("SNN", near, "higher", n))
     for p, name in ((1, "diversity"), (2, "diversity, squared")):
         alike = mean_similarities(mols, p)

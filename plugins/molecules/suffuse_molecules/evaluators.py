@@ -23,8 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from rdkit import Chem, DataStructs
-from rdkit.Chem import rdFingerprintGenerator
+from rdkit import Chem
 
 from suffuse import stats
 from suffuse.errors import MissingExtra, SuffuseError
@@ -296,26 +295,6 @@ class FCD:
                 "as many others as were made.",
             )
         ]
-
-
-def diversity(mols: Sequence[Chem.Mol]) -> float:
-    """1 − the mean Tanimoto similarity of pairs (Morgan fingerprints of radius 2, 1,024 bits)."""
-    prints = fingerprints(mols)
-    total = sum(sum(DataStructs.BulkTanimotoSimilarity(p, prints)) for p in prints)
-    return 1 - total / len(prints) ** 2
-
-
-def nearest(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> list[float]:
-    """The Tanimoto similarity of each molecule to the real one that is most similar to it."""
-    known = fingerprints(real)
-    return [max(DataStructs.BulkTanimotoSimilarity(p, known)) for p in fingerprints(mols)]
-
-
-def fingerprints(mols: Sequence[Chem.Mol]) -> list[Any]:
-    """Morgan fingerprints of radius 2, 1,024 bits."""
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    with quiet():
-        return [generator.GetFingerprint(mol) for mol in mols]
 
 
 def wasserstein(a: Any, b: Any) -> float:

@@ -48,8 +48,9 @@ __all__ = [
     "fragments",
     "guacamol_kl",
     "mean_similarities",
-    "nearest_similarities",
+    "nearest",
     "nearest_similarity",
+    "pains",
     "passes",
     "scaffolds",
     "shipped",
@@ -171,16 +172,18 @@ def mean_similarities(mols: Sequence[Chem.Mol], p: int = 1) -> Any:
 
 def nearest_similarity(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> float:
     """SNN: the mean similarity of each to its nearest real one."""
-    return float(nearest_similarities(mols, real).mean())
+    return float(nearest(mols, real)[1].mean())
 
 
-def nearest_similarities(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> Any:
-    """The similarity of each to its nearest real one, [N]."""
-    x, y = _bits(mols), _bits(real)
-    best = np.zeros(len(x))
-    for i in range(0, len(y), 2000):
-        best = np.maximum(best, _similar(x, y[i : i + 2000]).max(1))
-    return best
+def nearest(mols: Sequence[Chem.Mol], real: Sequence[Chem.Mol]) -> tuple[Any, Any]:
+    """Of each its nearest real one's place, int64 [N], and the similarity to it, [N]."""
+    x = _bits(mols)
+    place, best = np.zeros(len(x), dtype=np.int64), np.full(len(x), -1.0)
+    for i in range(0, len(real), 2000):  # fingerprints of all would not fit in memory
+        found = _similar(x, _bits(real[i : i + 2000]))
+        better = found.max(1) > best
+        place[better], best[better] = i + found.argmax(1)[better], found.max(1)[better]
+    return place, best
 
 
 def fragments(mols: Sequence[Chem.Mol]) -> Counter[str]:
@@ -234,7 +237,8 @@ def _mcf() -> tuple[Chem.Mol, ...] | None:
 
 
 @cache
-def _pains() -> Any:
+def pains() -> Any:
+    """The catalogue of the PAINS filters (Baell and Holloway, 2010)."""
     parameters = FilterCatalog.FilterCatalogParams()
     parameters.AddCatalog(FilterCatalog.FilterCatalogParams.FilterCatalogs.PAINS)
     return FilterCatalog.FilterCatalog(parameters)
@@ -253,8 +257,7 @@ def passes(mol: Chem.Mol) -> bool:
         return False
     whole = Chem.AddHs(mol)
     return not (
-        any(whole.HasSubstructMatch(pattern) for pattern in _mcf() or ())
-        or _pains().HasMatch(whole)
+        any(whole.HasSubstructMatch(pattern) for pattern in _mcf() or ()) or pains().HasMatch(whole)
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rdkit import Chem, DataStructs
+from rdkit import Chem
 
 from suffuse.errors import SuffuseError
 from suffuse.report.blocks import Cell, Chart
@@ -19,9 +19,9 @@ from suffuse.report.page import Page
 
 from . import reading, viewer
 from .chemistry import REASONS, canonical
-from .evaluators import fingerprints
 from .files import Files, smiles
 from .graph import RAW, Graph
+from .moses import nearest
 from .properties import property_of
 from .receptor import read_receptor
 
@@ -113,14 +113,14 @@ def write(
 
 def _drawings(page: Page, mols: list[Chem.Mol], real: list[Chem.Mol]) -> None:
     shown = [mols[i] for i in np.linspace(0, len(mols) - 1, min(len(mols), _SHOWN)).astype(int)]
-    near = _nearest(shown, real) if real else []
+    near = [*zip(*nearest(shown, real), strict=True)] if real else []
     rows: list[tuple[str, list[Cell]]] = []
     for start in range(0, len(shown), _ROW):
         part = shown[start : start + _ROW]
         rows.append(("made" if real else "", [_cell(mol, _caption(mol)) for mol in part]))
         if real:
             beside = near[start : start + _ROW]
-            rows.append(("nearest", [_cell(mol, f"similarity {s:.2f}") for mol, s in beside]))
+            rows.append(("nearest", [_cell(real[k], f"similarity {s:.2f}") for k, s in beside]))
     caption = f"{len(shown)} of {len(mols)}, evenly spaced" + (
         "; below each the most similar one of the reference (Tanimoto, Morgan fingerprints)"
         if real
@@ -204,16 +204,6 @@ def _way(page: Page, name: str) -> None:
 
 def _time(s: Any) -> Any:
     return next(iter(s.values())) if isinstance(s, Mapping) else s
-
-
-def _nearest(mols: list[Chem.Mol], real: list[Chem.Mol]) -> list[tuple[Chem.Mol, float]]:
-    known = fingerprints(real)
-    out = []
-    for own in fingerprints(mols):
-        similar = DataStructs.BulkTanimotoSimilarity(own, known)
-        best = int(np.argmax(similar))
-        out.append((real[best], float(similar[best])))
-    return out
 
 
 def _distributions(page: Page, mols: list[Chem.Mol], real: list[Chem.Mol]) -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import FilterCatalog
 
 from suffuse.errors import SuffuseError, unknown
 from suffuse.stats import evenly
 
 from . import moses, reading
 from .chemistry import canonical
-from .evaluators import diversity, fcd, nearest, wasserstein
+from .evaluators import fcd, wasserstein
 from .properties import PROPERTIES, property_of
 
 __all__ = ["Range", "benchmark", "figures", "refused"]
@@ -59,13 +57,6 @@ class Range:
         return found
 
 
-@cache
-def _catalogue() -> Any:
-    parameters = FilterCatalog.FilterCatalogParams()
-    parameters.AddCatalog(FilterCatalog.FilterCatalogParams.FilterCatalogs.PAINS)
-    return FilterCatalog.FilterCatalog(parameters)
-
-
 def refused(mol: Chem.Mol, ranges: Sequence[Range], pains: bool) -> str | None:
     """Why a molecule is left out: a property out of its range, or "pains"; None for one that stays.
 
@@ -74,7 +65,7 @@ def refused(mol: Chem.Mol, ranges: Sequence[Range], pains: bool) -> str | None:
     for wanted in ranges:
         if not wanted.low <= property_of(mol, wanted.name) <= wanted.high:
             return wanted.name
-    return "pains" if pains and _catalogue().HasMatch(mol) else None
+    return "pains" if pains and moses.pains().HasMatch(mol) else None
 
 
 def figures(
@@ -95,7 +86,7 @@ def figures(
         "molecules": lines,
         "valid (%)": 100 * len(mols) / lines,
         "unique (%)": 100 * len(different) / len(mols),
-        "diversity": diversity(_some(mols)),
+        "diversity": moses.diversity(_some(mols)),
     }
     for name in _COMPARED:
         out[f"mean {name}"] = float(np.mean([property_of(mol, name) for mol in mols]))
@@ -105,7 +96,8 @@ def figures(
         return out
     real = reading.molecules(reading.read(reference))
     out["novel (%)"] = 100 * len(different - {canonical(mol) for mol in real}) / len(different)
-    out["similarity to the nearest real one"] = float(np.mean(nearest(_some(mols), _some(real))))
+    similar = moses.nearest_similarity(_some(mols), _some(real))
+    out["similarity to the nearest real one"] = similar
     for name in _COMPARED:
         ours, theirs = ([property_of(mol, name) for mol in side] for side in (mols, real))
         out[f"distance of {name}"] = wasserstein(ours, theirs)
