@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from suffuse import recipe as recipes
 from suffuse.diffusion import Noise
+from suffuse.diffusion.bridge import weights
 from suffuse.errors import SuffuseError
 from suffuse.model import Model
 from suffuse.plugins.contracts import Condition
@@ -439,3 +440,26 @@ def test_the_film_begins_noisy_and_ends_as_the_network_has_it(model: Model, nois
     assert np.abs(shown[0].samples[0] - noise.samples[0]).max() < 1e-2
     alone = dataclasses.replace(worker, steps=3)(Sound(noise.samples[:1], noise.rate))
     assert np.abs(shown[-1].samples - alone.samples).max() < 1e-3
+
+
+def test_the_states_of_more_calls_are_a_path_of_the_bridge(
+    model: Model, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    """For a network that answers 0: each state has the bridge's noise, and keeps of the last's."""
+    monkeypatch.setattr(model.network, "forward", lambda x, level, **given: torch.zeros_like(x))
+    frames = rng.standard_normal((1, 129, 400)) + 1j * rng.standard_normal((1, 129, 400))
+    worker = Enhancer(model, steps=3)
+    shown = [*worker._walk(frames.astype(np.complex64), np.ones((1, 129, 400), np.float32), 0)]
+    y, *states = (spectrum.real_frames(spectrum.compress(torch.from_numpy(s))) for s in shown[:3])
+    process: Any = model.process
+    kept = [weights(process.schedule, t) for t in (2 / 3, 1 / 3)]
+    noise = [(x - k.y * y) / k.noise for x, k in zip(states, kept, strict=True)]
+    for z in noise:
+        assert float(z.std()) == pytest.approx(1, abs=0.02)
+    share = model.plan(steps=3).rows[1].a[0] * float(kept[0].noise / kept[1].noise)
+    assert float((noise[0] * noise[1]).mean()) == pytest.approx(share, abs=0.02)
+    assert not shown[3].any()
+
+
+def test_the_recipe_and_the_command_make_the_same() -> None:
+    assert recipes.load("audio/enhance").sampling.steps == Enhancer.steps

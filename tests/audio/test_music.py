@@ -85,6 +85,19 @@ def test_real_music_is_as_its_captions_say_and_shuffled_captions_are_not() -> No
     assert shares[1][0] < 5
 
 
+def test_the_note_says_what_chance_would_have() -> None:
+    """Two of three sounds are in the scale of A minor and C major, which are one."""
+    a_minor, d_minor = _tones([57, 59, 60, 62, 64, 65, 67], 0.4), _tones([62, 64, 65, 69, 70], 0.4)
+    samples = [
+        Example(sound, {"prompt": f"a melody in {key}"})
+        for sound, key in ((a_minor, "A minor"), (a_minor, "C major"), (d_minor, "D minor"))
+    ]
+    assert music._chance(samples, music.keyed, music.KEYS) == pytest.approx((2 + 2 + 1) / 9)
+    (found,) = music.Music().evaluate(samples, test=samples, train=samples, seed=0)  # type: ignore[arg-type]
+    assert found.value == 100
+    assert "By chance 56 %, of real ones 56 %" in found.note
+
+
 def test_samples_without_tempo_and_key_are_refused() -> None:
     rain = [Example(_tones([60], 0.4), {"prompt": "rain"})]
     with pytest.raises(SuffuseError, match="tempo or a key"):

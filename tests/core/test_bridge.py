@@ -188,6 +188,16 @@ def test_the_loop_does_what_the_table_says(schedule, eta):
     torch.testing.assert_close(found, x, rtol=1e-12, atol=1e-12)
 
 
+@references
+def test_a_single_step_is_the_answer(schedule):
+    plan, y = solvers.plan(steps_of, schedule, steps=1), torch.randn(3, 4)
+    found = sample(
+        lambda x, t, y: 0.5 * (x + y), plan, noise=Noise(1, 3), shape=(4,),
+        process=Bridge(schedule), y=y,
+    )  # fmt: skip
+    torch.testing.assert_close(found, y)
+
+
 def test_sampling_goes_on_from_any_row_and_is_the_same_in_any_batch():
     plan, steps = solvers.plan(steps_of, gmax(), steps=6), []
     process, y = Bridge(plan.schedule), torch.randn(4, 5)

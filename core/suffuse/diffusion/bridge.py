@@ -121,9 +121,10 @@ class Bridge(Process):
         return mean_over((raw - x_0) ** 2, mask)
 
     def step(self, row: Row, registers: Registers, noise: Noise | None) -> Tensor:
-        """A_0 x_t + A_1 y + B d + C z."""
+        """A_0 x_t + A_1 y + B d + C z; the table of a single step has no A_1, which is 0."""
         tensors = registers.states[0], self._y(), registers.estimates[0]
-        return weighed(tensors, (row.a[0], row.a[1], row.b[0]), row, noise)
+        own, y, *_ = (*row.a, 0.0)
+        return weighed(tensors, (own, y, row.b[0]), row, noise)
 
     def _y(self) -> Tensor:
         if self.y is None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from suffuse.diffusion.noise import Noise
+from suffuse.diffusion.process import Registers
 from suffuse.errors import SuffuseError
 from suffuse_audio import spectrum
 from suffuse_audio.enhancing import MaskBridge, MaskNetwork, with_gain
@@ -212,20 +213,21 @@ class Enhancer:
         y = spectrum.real_frames(spectrum.compress(frames)) / std
         given = with_gain(y, torch.from_numpy(np.ascontiguousarray(gains)))
         process = process.given({process.condition: given})
-        x, made = y, y
-        times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[:-1]
+        x = y
 
         def spectra(state: Tensor) -> Complex:
             found: Complex = spectrum.expand(spectrum.complex_frames(state * std)).numpy()
             return found
 
-        for i, t in enumerate(times):
-            if i:
-                x = process.corrupt(made, t, self._noise(i, first, y))
+        for i, row in enumerate(self.model.plan(steps=self.steps)):
             yield spectra(x)
-            shown, level = process.present(x, t.expand(len(x)))
+            t = torch.full((len(x),), row.t, dtype=torch.float64)
+            shown, level = process.present(x, t)
             made = network(shown, level.float(), **{process.condition: given})
-        yield spectra(made)
+            x = process.step(row, Registers((x,), (made,)), None)
+            if row.c:
+                x = x + row.c * self._noise(i + 1, first, y)
+        yield spectra(x)
 
     def _noise(self, step: int, first: int, like: Tensor) -> Tensor:
         """Noise by (seed, frame), the same for all channels."""

@@ -7,7 +7,7 @@ into one octave: Fujishima (1999), "Realtime chord recognition of musical sound"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -81,8 +81,11 @@ def pitch_classes(sound: Sound, low: float = 60.0, high: float = 1100.0) -> Doub
 
 def fits(sound: Sound, key: str) -> float:
     """The share of the energy of a sound's peaks that lies on the scale of a key of `KEYS`."""
+    return _on_scale(pitch_classes(sound), key)
+
+
+def _on_scale(classes: Doubles, key: str) -> float:
     tonic, scale = KEYS[key]
-    classes = pitch_classes(sound)
     return float(sum(classes[(tonic + step) % 12] for step in scale))
 
 
@@ -96,23 +99,27 @@ class Music:
 
         Tempo: the median time from onset to onset is within 15 % of what the prompt says; drums
         without hats are left out. Key, of melodies and chords: the scale that was asked for holds
-        as much of the energy of the spectrum's peaks as any of `KEYS` does, to within 1 %.
+        as much of the energy of the spectrum's peaks as any of `KEYS` does, to within 1 %. So keys
+        count as scales: A minor and C major are one. Each note says what chance would have: the
+        share of right answers if every sound had been made for the key or tempo of any other.
 
         Raises:
             SuffuseError: where no prompt names a tempo or a key.
         """
         real = [test[i] for i in stats.evenly(len(test), _REAL)]
         out = []
-        for title, judge in (("tempo", timely), ("key", keyed)):
+        for title, judge, names in (("tempo", timely, TEMPOS), ("key", keyed, KEYS)):
             made, floor = _judged(samples, judge), _judged(real, judge)
             if not made:
                 continue
+            chance, other = (100 * _chance(k, judge, names) for k in (samples, real))
             out.append(
                 Metric.share(
                     f"In the {title} asked for, by the waveform",
                     made,
                     floor,
-                    note=f"Without a classifier; the floor is {len(floor)} held-out sounds.",
+                    note=f"Without a classifier; the floor is {len(floor)} held-out sounds. By "
+                    f"chance {chance:.0f} %, of real ones {other:.0f} %: by the {title} of any.",
                 )
             )
         if not out:
@@ -127,6 +134,24 @@ def _judged(examples: Sequence[Example], judge: Callable[[Sound, str], bool | No
     """Whether each is as its prompt says, of those whose prompts say something."""
     found = (judge(e.data, str(e.conditions.get("prompt") or "")) for e in examples)
     return [right for right in found if right is not None]
+
+
+def _chance(
+    examples: Sequence[Example],
+    judge: Callable[[Sound, str], bool | None],
+    names: Iterable[str],
+) -> float:
+    """The share that is right by the names of all prompts, each in the place of a sound's own."""
+    prompts = [str(e.conditions.get("prompt") or "") for e in examples]
+    said = [name for p in prompts for name in names if name in p]
+    shares = []
+    for example, prompt in zip(examples, prompts, strict=True):
+        own = [name for name in names if name in prompt]
+        if len(own) != 1 or judge(example.data, prompt) is None:
+            continue
+        right = {name: judge(example.data, prompt.replace(own[0], name)) for name in set(said)}
+        shares.append(np.mean([bool(right[name]) for name in said]))
+    return float(np.mean(shares)) if shares else float("nan")
 
 
 def timely(sound: Sound, prompt: str) -> bool | None:
@@ -145,4 +170,5 @@ def keyed(sound: Sound, prompt: str) -> bool | None:
     named = [key for key in KEYS if key in prompt]
     if len(named) != 1 or not {"melody", "chords"} & set(prompt.split()):
         return None
-    return fits(sound, named[0]) > max(fits(sound, key) for key in KEYS) - 0.01
+    classes = pitch_classes(sound)
+    return _on_scale(classes, named[0]) > max(_on_scale(classes, key) for key in KEYS) - 0.01
