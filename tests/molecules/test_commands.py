@@ -204,6 +204,10 @@ def test_figures_of_a_file(tmp_path):
     assert found["unique (%)"] == pytest.approx(200 / 3)
     assert found["novel (%)"] == 50
     assert "diversity" in run(*words).stdout
+    # one molecule without a ring has no scaffold, so that there is no figure
+    words = ["molecules", "evaluate", tmp_path / "ref.smi", "--training", tmp_path / "ref.smi"]
+    found = json.loads(run(*words, "--reference", tmp_path / "ref.smi", "--json").stdout)
+    assert found["made"]["Scaf"] is None
 
 
 def test_a_page_shows_molecules_their_neighbours_and_what_is_not_valid(model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -315,7 +316,7 @@ def evaluate(
             raise SuffuseError("--training wants a test set beside it: --reference FILE")
         tables = benchmark(file, reference, training, column)
         if as_json:
-            click.echo(json.dumps(tables, indent=2))
+            click.echo(_json(tables))
             return
         width = max(map(len, tables["made"]))
         click.echo(" " * width + "".join(f"  {name:>12}" for name in tables))
@@ -325,7 +326,7 @@ def evaluate(
         return
     found = figures(file, reference, column)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        click.echo(_json(found))
         return
     width = max(map(len, found))
     for name, value in found.items():
@@ -426,6 +427,17 @@ def _rejected(others: Sequence[tuple[int, str, str]], path: Path | None) -> None
     writer.writerow(["line", "smiles", "reason"])
     writer.writerows(others)
     storage.write_bytes(path, file.getvalue().encode())
+
+
+def _json(value: Any) -> str:
+    """JSON, in which a figure that there is none of is null."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {name: plain(inner) for name, inner in part.items()}
+        return None if isinstance(part, float) and not math.isfinite(part) else part
+
+    return json.dumps(plain(value), indent=2)
 
 
 def _say(text: str) -> None:

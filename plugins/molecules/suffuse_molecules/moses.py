@@ -332,7 +332,8 @@ def _continuous(real: Any, made: Any) -> float:
 
 def _counted(real: Any, made: Any) -> float:
     p, edges = np.histogram(real, bins=10, density=True)
-    q, _ = np.histogram(made, bins=edges, density=True)
+    with np.errstate(invalid="ignore"):  # none of those made may lie within
+        q, _ = np.histogram(made, bins=edges, density=True)
     return float(entropy(np.nan_to_num(p) + 1e-10, np.nan_to_num(q) + 1e-10))
 
 
