@@ -92,6 +92,15 @@ def test_strips_are_pictures_and_unknown_suffixes_are_refused(tmp_path):
         FILES.write(CLIP, tmp_path / "a.avi", {})
 
 
+@pytest.mark.parametrize("fps", [1e-3, 1e12])
+@pytest.mark.parametrize("suffix", FILES.suffixes)
+def test_rates_that_no_file_can_tell_are_refused(tmp_path, suffix, fps):
+    with pytest.raises(SuffuseError, match=r"at 0\.01 to 1000 frames a second"):
+        FILES.write(Clip(CLIP.frames, fps), tmp_path / f"a{suffix}", {})
+    for slow in (0.01, 1000):
+        FILES.write(Clip(CLIP.frames, slow), tmp_path / f"a{suffix}", {})
+
+
 def test_an_uneven_rate_becomes_even_by_what_is_shown_at_each_moment(tmp_path):
     path = tmp_path / "a.mp4"
     film(path, grey(5), moments=[0, 100, 150, 700, 800])

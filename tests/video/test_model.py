@@ -165,8 +165,9 @@ def test_real_clips_obey_their_prompts_and_false_prompts_are_noticed():
 
 def test_a_dark_clip_is_judged_and_obeys_nothing():
     dark = Clip(np.zeros((16, 16, 16, 3), np.uint8), 8)
-    for caption in ("a red circle moves left", "a red six bounces"):
+    for caption in ("a red circle moves left", "a red six bounces", "a red circle stays"):
         judged = judge(dark, parse(caption))
+        assert judged["error"] > 1
         assert judged["all"] == judged["motion"] == 0
         assert all(np.isfinite(value) for name, value in judged.items() if name != "pace")
 

@@ -234,6 +234,32 @@ def test_a_picture_comes_to_life(model, tmp_path):
         Animate(model, frames=1)
 
 
+def test_results_are_written_as_samples_are_and_never_over_an_input(model, tmp_path):
+    model.save(tmp_path / "m")
+    film = tmp_path / "in" / "a.webp"
+    ClipFiles().write(clip_of(3), film, {})
+    before = film.read_bytes()
+
+    def edit(out, *words):
+        run = ["edit", "continue", *words, "--model", tmp_path / "m", "--frames", 1, "--steps", 1]
+        return CliRunner().invoke(cli, [str(word) for word in [*run, "-o", out]])
+
+    for out in (film, film.parent):
+        told = edit(out, film)
+        assert told.exit_code == 1
+        assert "a.webp' is an input, which the result would replace" in str(told.exception)
+    assert film.read_bytes() == before
+    for name in ("strip.png", "page.html"):
+        told = edit(tmp_path / name, film, "-n", 2)
+        assert told.exit_code == 0, told.output
+        assert (tmp_path / name).is_file()
+    assert edit(tmp_path / "two.mp4", film, "-n", 2).exit_code == 1
+    assert edit(tmp_path / "in", film, "-n", 2).exit_code == 0  # a-0.webp and a-1.webp beside it
+    assert sorted(p.name for p in film.parent.iterdir()) == ["a-0.webp", "a-1.webp", "a.webp"]
+    told = edit(tmp_path / "b.webp", film, "--how", "cached", "--guidance-by", "apg")
+    assert "with the cache guidance is plain" in str(told.exception)
+
+
 # Samples of any length and rate
 
 

@@ -88,6 +88,7 @@ def edit(
         else:
             raise unknown("option or condition", key, [*fields, *loaded.conditions])
     inputs_found = found(paths, loaded.renderer)
+    _targets(inputs_found, n, n * len(inputs_found), loaded, out, inputs_found)
     apply = plugins.build("edit", {"name": entry.name, **options}, model=loaded)
     settings = {
         key: value
@@ -106,7 +107,8 @@ def edit(
         "settings": settings,
         "conditions": conditions,
     }
-    _write(made, files, n, loaded, {KEY: json.dumps(record)}, out)
+    targets = _targets(files, n, len(made), loaded, out, inputs_found)
+    _write(made, targets, loaded, {KEY: json.dumps(record)}, out)
 
 
 def _apart(words: list[str]) -> tuple[list[Path], list[str]]:
@@ -153,34 +155,58 @@ def _entry(name: str, model: Model) -> Entry:
     return plugins.get("edit", full)
 
 
+def _targets(
+    files: list[Path], n: int, count: int, model: Model, out: Path, inputs: list[Path]
+) -> list[Path]:
+    """Where results go: one file, or one each, named after its input where each has n, else
+    numbered.
+
+    Raises:
+        SuffuseError: for a file that cannot hold as many results, or that is an input.
+    """
+    renderer = model.renderer
+    many = {*getattr(renderer, "collections", ()), ".png"}
+    if out.suffix.lower() in {*renderer.suffixes, *many}:
+        if count != 1 and out.suffix.lower() not in many:
+            raise SuffuseError(f"{count} results go into a folder, and {str(out)!r} is a file")
+        targets = [out]
+    else:
+        if out.is_file():
+            raise SuffuseError(
+                f"-o is a folder or ends in {', '.join(renderer.suffixes)}, not {out}"
+            )
+        own = count == len(files) * n and len({file.stem for file in files}) == len(files)
+        targets = []
+        for i in range(count):
+            source = files[i // n if own else 0]
+            known = source.suffix.lower() in renderer.suffixes
+            suffix = source.suffix.lower() if known else renderer.suffixes[0]
+            stem = (source.stem if n == 1 else f"{source.stem}-{i % n}") if own else f"{i:05d}"
+            targets.append(out / f"{stem}{suffix}")
+    taken = {file.resolve() for file in inputs}
+    for target in targets:
+        if target.resolve() in taken:
+            raise SuffuseError(
+                f"{str(target)!r} is an input, which the result would replace: give another -o"
+            )
+    return targets
+
+
 def _write(
-    made: list[Any],
-    files: list[Path],
-    n: int,
-    model: Model,
-    metadata: Mapping[str, str],
-    out: Path,
+    made: list[Any], targets: list[Path], model: Model, metadata: Mapping[str, str], out: Path
 ) -> None:
-    """One file a result: named after its input where each has n, else numbered."""
     from suffuse import storage
 
-    renderer = model.renderer
-    if out.suffix.lower() in renderer.suffixes:
-        if len(made) == 1:
-            renderer.write(made[0], out, metadata)
-        elif out.suffix.lower() == ".png":
-            storage.write_bytes(out, renderer.sheet(made))
+    renderer: Any = model.renderer
+    suffix = out.suffix.lower()
+    single = targets == [out]
+    if single and not (len(made) == 1 and suffix in renderer.suffixes):
+        if suffix in getattr(renderer, "collections", ()):
+            renderer.write_all(made, out, [metadata] * len(made))
         else:
-            raise SuffuseError(f"{len(made)} results go into a folder, and {str(out)!r} is a file")
-        click.echo(f"{len(made)} result{'s' * (len(made) != 1)} in {out}")
-        return
-    if out.is_file():
-        raise SuffuseError(f"-o is a folder or ends in {', '.join(renderer.suffixes)}, not {out}")
-    own = len(made) == len(files) * n and len({file.stem for file in files}) == len(files)
-    for i, data in enumerate(made):
-        source = files[i // n if own else 0]
-        known = source.suffix.lower() in renderer.suffixes
-        suffix = source.suffix.lower() if known else renderer.suffixes[0]
-        stem = (source.stem if n == 1 else f"{source.stem}-{i % n}") if own else f"{i:05d}"
-        renderer.write(data, out / f"{stem}{suffix}", metadata)
-    click.echo(f"{len(made)} result{'s' * (len(made) != 1)} in {out}/")
+            storage.write_bytes(out, renderer.sheet(made))
+    else:
+        for data, target in zip(made, targets, strict=True):
+            renderer.write(data, target, metadata)
+    where = out if single else f"{out}/"
+    click.echo(f"{len(made)} result{'s' * (len(made) != 1)} in {where}")

@@ -32,6 +32,7 @@ from .reading import VIDEOS, holds_frames, read, stream
 __all__ = ["ClipFiles", "animation", "strip"]
 
 _LEAST = 128
+_RATES = (0.01, 1000.0)
 _EXIF_FOLDER, _USER_COMMENT, _ASCII = 0x8769, 0x9286, b"ASCII\0\0\0"
 _STRIP = 16  # frames of a clip on a strip, at most
 _CELL = 40  # pixels of a frame on a strip, at least
@@ -59,6 +60,11 @@ class ClipFiles:
         if suffix not in self.suffixes:
             raise SuffuseError(
                 f"cannot write {path}: clips are written as {', '.join(self.suffixes)}"
+            )
+        if not _RATES[0] <= data.fps <= _RATES[1]:
+            raise SuffuseError(
+                f"cannot write {path}: clips are written at {_RATES[0]:g} to {_RATES[1]:g} frames "
+                f"a second, and this one has {data.fps:g}"
             )
         if suffix in (".gif", ".webp"):
             write_bytes(path, animation(data, suffix[1:].upper(), metadata))

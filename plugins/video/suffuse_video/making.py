@@ -195,6 +195,7 @@ def following(
     seed: int | Sequence[int] = 0,
     first: int = 0,
     guidance: float | None = None,
+    guidance_by: Any = None,
     counted: Callable[[int], None] | None = None,
     told: Callable[[int], None] | None = None,
     on_step: Callable[[Any], None] | None = None,
@@ -213,6 +214,7 @@ def following(
         steps, solver, seed, first: as for `Model.sample`.
         guidance: of the conditions; 1 where None, since more of it changes how fast things go. With
             guidance a network call is of twice the size.
+        guidance_by: none; there is no other guidance here.
         counted: told the network calls of each frame.
         told: told the number of each frame as it is done.
         on_step: called after each row of each frame.
@@ -222,13 +224,17 @@ def following(
         [B, frames, C, h, w], float32 on the CPU.
 
     Raises:
-        SuffuseError: for a network that was not trained for it.
+        SuffuseError: for a network that was not trained for it, and for `guidance_by`.
     """
     network = model.network.backbone
     if not isinstance(network, SpaceTime) or not network.causal:
         raise SuffuseError(
             "the cache needs a network that looks at the past alone: train video/spacetime with "
             "--set denoiser.causal=0.2"
+        )
+    if guidance_by is not None:
+        raise SuffuseError(
+            "with the cache guidance is plain: leave --guidance-by out, or choose another --how"
         )
     b, length = len(states), model.shape[0]
     if isinstance(model.encoder, Lengths):

@@ -161,19 +161,23 @@ def trajectory_error(
 ) -> float:
     """Root mean square distance to the asked path, laid where it fits best; in pixels.
 
-    A clip with a dark frame has that of a thing that stays.
+    A clip with a dark frame has that of a thing that stays; where it is to stay, to bounce or to
+    grow, a quarter of the frame's size.
     """
-    frames = len(places)
+    frames, dark = len(places), not np.isfinite(places).all()
     if motion.bounces:
-        return _off_course(places, motion, size) if np.isfinite(places).all() else size / 4
+        return size / 4 if dark else _off_course(places, motion, size)
     if motion.camera.startswith("zooms"):
-        if not np.isfinite(places).all():
+        if dark:
             return size / 4
         middle, large = (size - 1) / 2, zoom(motion, frames)[:, None]
         start = (large * (places - middle)).sum(0) / (large**2).sum(0)
         return float(np.sqrt(((places - middle - start * large) ** 2).sum(1).mean()))
     pace = None if strength is None else strength * PACE * size
-    return _apart(places, path(motion, frames, size, pace))
+    wanted = path(motion, frames, size, pace)
+    if dark:
+        return float(np.sqrt((wanted**2).sum(1).mean())) or size / 4
+    return _apart(places, wanted)
 
 
 def _off_course(places: Array, motion: Motion, size: int) -> float:
@@ -219,8 +223,6 @@ def _fits(seen: Track, things: Sequence[str]) -> Array:
 
 
 def _apart(places: Array, wanted: Array) -> float:
-    if not np.isfinite(places).all():
-        return float(np.sqrt((wanted**2).sum(1).mean()))
     apart = places - wanted
     return float(np.sqrt(((apart - apart.mean(0)) ** 2).sum(1).mean()))
 

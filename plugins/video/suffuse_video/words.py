@@ -20,6 +20,8 @@ from torch.nn.functional import silu
 from suffuse.errors import SuffuseError, unknown
 from suffuse.nn.conditioning import Condition
 
+from .shapes import words
+
 __all__ = ["Words"]
 
 OPENERS = ("then", "camera")
@@ -78,7 +80,7 @@ class Words(nn.Module):
     def _row(self, value: Any) -> list[int]:
         if value is None:
             return [-1] * self.longest
-        said = str(value).lower().replace(",", " ").replace(".", " ").split()
+        said = words(str(value))
         if not 1 <= len(said) <= self.longest:
             raise SuffuseError(
                 f"a prompt for this model has 1 to {self.longest} words, and {str(value)!r} has "
