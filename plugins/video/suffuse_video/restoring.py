@@ -191,8 +191,9 @@ class Denoise(ClipEdit):
     def __call__(
         self, objects: Sequence[Clip], n: int = 1, *, seed: int = 0, **settings: Any
     ) -> list[Clip]:
-        """n clips for each; without a stochastic solver they are the same."""
-        settings.setdefault("guidance", 1.0)
+        """n clips for each, by `ddim` where no solver is named: without fresh noise the clip is
+        kept to best, and all n are the same."""
+        settings = {"guidance": 1.0, "solver": "ddim", **settings}
         noise = self.noise / 255 / float(self._moments()[1].mean())
         schedule = self.model.schedule
         t = float(schedule.t(-math.log(noise)))
