@@ -23,7 +23,7 @@ from .clip import Clip, fitted
 from .shapes import DIGITS, Motion, captions, parse
 from .tracking import digits_seen, does, pace_seen, thing_seen, track, trajectory_error
 
-__all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge"]
+__all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge", "some"]
 
 Array = NDArray[np.float64]
 
@@ -89,7 +89,7 @@ class Obeyed:
                 "video/motion reads prompts such as 'a red circle moves left, then up' (those of "
                 "video/shapes), and no sample has one"
             )
-        real = _judged(_some(test))
+        real = _judged(some(test))
         learned = set(captions("train"))
         new = sum(s.conditions.get("prompt") not in learned for s in samples)
         note = (
@@ -144,7 +144,7 @@ class Identity:
         Raises:
             SuffuseError: where no sample has a digit as its label.
         """
-        made, real = _digits(samples), _digits(_some(test))
+        made, real = _digits(samples), _digits(some(test))
         if not made:
             raise SuffuseError(
                 "video/identity takes clips whose label is a digit, 0 to 9, or whose prompt names "
@@ -175,7 +175,7 @@ class Flicker:
         """
         made = [{"value": _flicker(s.data)} for s in samples if len(s.data) > 2]
         size = samples[0].data.frames.shape[1:3] if samples else (1, 1)
-        real = [{"value": _flicker(_sized(e.data, size))} for e in _some(test) if len(e.data) > 2]
+        real = [{"value": _flicker(_sized(e.data, size))} for e in some(test) if len(e.data) > 2]
         if min(len(made), len(real)) < 2:
             raise SuffuseError(
                 "video/flicker needs 2 clips of 3 frames or more of both kinds; given "
@@ -206,7 +206,7 @@ class KID:
         Raises:
             SuffuseError: for fewer than 32 samples or held-out clips.
         """
-        held_out = _some(test)
+        held_out = some(test)
         if min(len(samples), len(held_out)) < 32:
             raise SuffuseError(
                 "video/kid needs 32 clips or more of both kinds; given "
@@ -217,7 +217,7 @@ class KID:
         def look(examples: Sequence[Example]) -> Tensor:
             return torch.stack([_look(_sized(e.data, size), frames) for e in examples])
 
-        known = look(_some(train))
+        known = look(some(train))
         mean = known.mean(0)
         _, scales, axes = torch.linalg.svd(known - mean, full_matrices=False)
         kept = min(48, len(known) - 1)
@@ -247,7 +247,8 @@ def _kind(motion: Motion) -> str:
     return KINDS[len(motion.directions)]
 
 
-def _some(dataset: Dataset) -> list[Example]:
+def some(dataset: Dataset) -> list[Example]:
+    """Up to `MOST` of its clips, evenly spaced."""
     n = len(dataset)
     return [dataset[int(i)] for i in np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(int))]
 

@@ -24,14 +24,12 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .clip import Clip
+from .evaluators import some
 from .features import encoder
 from .shapes import PACE, Motion, parse, path, zoom
 from .tracking import track
 
 __all__ = ["Frechet", "Warping", "ssim", "warped", "warping_errors"]
-
-MOST = 512
-"""At most so many held-out clips, evenly spaced, are looked at."""
 
 
 def warped(frames: Tensor, moved: NDArray[np.float64], grown: NDArray[np.float64]) -> Tensor:
@@ -110,7 +108,7 @@ class Warping:
         Raises:
             SuffuseError: where no sample has such a prompt.
         """
-        made, real = _warping(samples), _warping(_some(test))
+        made, real = _warping(samples), _warping(some(test))
         if not made or not real:
             raise SuffuseError(
                 "video/warping reads prompts such as 'a red circle moves left, then up' (those of "
@@ -155,7 +153,7 @@ class Frechet:
         Raises:
             SuffuseError: for fewer than 32 samples or held-out clips.
         """
-        held_out = _some(test)
+        held_out = some(test)
         if min(len(samples), len(held_out)) < 32:
             raise SuffuseError(
                 f"video/frechet needs 32 clips or more of both kinds; given {len(samples)} samples "
@@ -163,7 +161,7 @@ class Frechet:
             )
         look = encoder(self.encoder)
         made, real, known = (
-            look([e.data for e in who]) for who in (samples, held_out, _some(train))
+            look([e.data for e in who]) for who in (samples, held_out, some(train))
         )
         scale = known.std(0).clamp(min=1e-6)
         made, real, known = (x / scale for x in (made, real, known))
@@ -201,11 +199,6 @@ def _warping(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
             strength = example.conditions.get("strength")
             found.append(warping_errors(example.data, motion, strength))
     return found
-
-
-def _some(dataset: Dataset) -> list[Example]:
-    n = len(dataset)
-    return [dataset[int(i)] for i in np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(int))]
 
 
 def _mean(
