@@ -8,10 +8,12 @@ import pytest
 
 import suffuse
 from suffuse import plugins
+from suffuse_molecules.checks import failed
 from suffuse_molecules.chemistry import canonical, problem
 from suffuse_molecules.editing import decorate
 from suffuse_molecules.graph import RAW
 from suffuse_molecules.properties import property_of
+from suffuse_molecules.space import in_space
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def model():
     return suffuse.load("molecules/qm9")
 
 
-@pytest.mark.parametrize("name", ["qm9", "moses"])
+@pytest.mark.parametrize("name", ["qm9", "moses", "qm9-3d"])
 def test_it_is_small_and_says_what_it_is(name):
     folder = Path(plugins.get("model", f"molecules/{name}").load())
     assert sum(file.stat().st_size for file in folder.iterdir()) < 6e6
@@ -36,6 +38,13 @@ def test_drug_like_molecules_are_made():
     assert all(problem(mol) is None for mol in made)
     assert sum(mol.GetProp(RAW) == "valid" for mol in made) >= 6
     assert np.mean([mol.GetNumHeavyAtoms() for mol in made]) > 16
+
+
+def test_molecules_in_space_are_made():
+    made = suffuse.load("molecules/qm9-3d").sample(16, seed=1, steps=25, batch=16)
+    assert all(problem(mol) is None and in_space(mol) for mol in made)
+    assert sum(mol.GetProp(RAW) == "valid" for mol in made) >= 8
+    assert sum(not failed(mol, ground=float("nan")) for mol in made) >= 8
 
 
 def test_most_graphs_are_valid_and_all_molecules_are(model):

@@ -187,6 +187,11 @@ def register_models(register: Register) -> None:
         _PRETRAINED / "moses",
         summary="drug-like molecules of up to 27 atoms, by properties (0.5 million numbers)",
     )
+    register(
+        "molecules/qm9-3d",
+        _PRETRAINED / "qm9-3d",
+        summary="molecules of up to nine atoms C, N, O, F in space (0.6 million numbers)",
+    )
 
 
 @hookimpl
