@@ -208,6 +208,8 @@ def _drawable(mol: Chem.Mol, cell: int) -> tuple[Chem.Mol, str]:
     with quiet():
         if reason in ("", "fragments"):
             Chem.SanitizeMol(copy)
+            if copy.GetNumConformers() and copy.GetConformer().Is3D():
+                copy.RemoveAllConformers()  # a shape seen from one side is no drawing
             copy = rdMolDraw2D.PrepareMolForDrawing(copy)
         else:
             copy.UpdatePropertyCache(strict=False)
