@@ -42,7 +42,8 @@ def frechet_gaussians(
 ) -> float:
     """d² between two Gaussians: means [D], covariances [D, D], symmetric and semidefinite.
 
-    >>> frechet_gaussians(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), 4 * np.eye(2))
+    >>> one = torch.eye(2)
+    >>> frechet_gaussians(torch.zeros(2), one, torch.tensor([3.0, 4.0]), 4 * one)
     27.0
     """
     means = [_vector(mean_1), _vector(mean_2)]
@@ -66,8 +67,8 @@ def frechet_distance(x: Features, y: Features) -> float:
     Raises:
         SuffuseError: for bad features, and unless M > D and N > D.
 
-    >>> x = np.random.default_rng(0).normal(size=(500, 2))
-    >>> round(frechet_distance(x, x + np.array([1.0, 0.0])), 12)
+    >>> x = torch.randn(500, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    >>> round(frechet_distance(x, x + torch.tensor([1.0, 0.0])), 12)
     1.0
     """
     a, b = as_pair(x, y, least=2)
@@ -100,8 +101,8 @@ def frechet_infinity(
 
     The bias that is left is of order 1/n². For equal distributions it scatters about 0.
 
-    >>> rng = np.random.default_rng(0)
-    >>> 0 in frechet_infinity(rng.normal(size=(300, 4)), rng.normal(size=(300, 4)))
+    >>> x, y = torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0))
+    >>> 0 in frechet_infinity(x, y)
     True
     """
     value, left_out = _jackknife(x, y, groups, level, seed)

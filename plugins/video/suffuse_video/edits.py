@@ -148,7 +148,7 @@ class Interpolate(_Edit):
     def __call__(self, objects: Sequence[Clip], n: int = 1, **settings: Any) -> list[Clip]:
         """n clips for each, at a higher rate."""
         out = []
-        for clip in objects:
+        for clip in map(as_clip, objects):
             if len(clip) < 2:
                 raise SuffuseError("a clip of one frame has nothing between its frames")
             places = np.arange(len(clip)) * self.times
@@ -191,7 +191,7 @@ class Fill(_Edit):
     ) -> list[Clip]:
         """n clips for each."""
         out = []
-        for clip in objects:
+        for clip in map(as_clip, objects):
             if self.mask is not None:
                 made = self._region(clip, n, seed, {"guidance": 1.0, **settings})
                 out += [Clip(each.frames, clip.fps) for each in made]
