@@ -21,7 +21,8 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.conditioners = nn.ModuleDict(dict(conditioners))
-        self._last: list[tuple[Mapping[str, Tensor], dict[str, Any]]] | None = None
+        self._remembers = False
+        self._last: tuple[Mapping[str, Tensor], dict[str, Any]] | None = None
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -29,11 +30,11 @@ class Network(nn.Module):
 
         Weights must not change meanwhile. On a CPU alone: elsewhere to compare costs more.
         """
-        self._last = []
+        self._remembers = True
         try:
             yield
         finally:
-            self._last = None
+            self._remembers, self._last = False, None
 
     def forward(
         self, x: State, level: Any, *, mask: State | None = None, **conditions: Tensor
@@ -49,17 +50,16 @@ class Network(nn.Module):
 
     def _remembered(self, conditions: Mapping[str, Tensor]) -> dict[str, Any]:
         if (
-            self._last is None
+            not self._remembers
             or torch.compiler.is_compiling()
             or any(value.device.type != "cpu" for value in conditions.values())
         ):
             return self.slots(conditions)
-        for before, given in self._last:
-            if all(torch.equal(value, before[name]) for name, value in conditions.items()):
-                return dict(given)
-        given = self.slots(conditions)
-        self._last[:] = [(conditions, given)]
-        return dict(given)
+        if self._last is None or not all(
+            torch.equal(value, self._last[0][name]) for name, value in conditions.items()
+        ):
+            self._last = conditions, self.slots(conditions)
+        return dict(self._last[1])
 
     def slots(self, conditions: Mapping[str, Tensor]) -> dict[str, Any]:
         """What the backbone is given for prepared conditions, by the names of its arguments.

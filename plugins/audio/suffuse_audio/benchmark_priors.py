@@ -18,7 +18,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 from suffuse.stats import evenly
 from suffuse_audio import completing, measures
-from suffuse_audio.benchmark_restoring import moved
+from suffuse_audio.benchmark_restoring import in_gap, moved
 from suffuse_audio.judge import Judge
 from suffuse_audio.restoring import Restorer
 from suffuse_audio.sound import Sound, resample
@@ -78,11 +78,9 @@ class DigitGaps(_OnDigits):
             holed = clip.copy()
             holed[start : start + n] = 0
             made = self._filled(model, Sound(holed, RATE), (start, start + n))
-            inside = slice(start, start + n)
-            error = float(((made.samples[0] - clip)[inside] ** 2).sum())
-            ratios.append(float(10 * np.log10((clip[inside] ** 2).sum() / max(error, 1e-12))))
-            around = slice(max(start - 200, 0), start + n + 200)
-            distances.append(measures.log_spectral_distance(made.samples[0][around], clip[around]))
+            ratio, distance = in_gap(made.samples[0], clip, start, n)
+            ratios.append(ratio)
+            distances.append(distance)
             wanted = judge.index(example.conditions["digit"])
             right.append(bool(judge.recognise([made])[0] == wanted))
         return [

@@ -27,7 +27,16 @@ from suffuse_audio.scenes import Scenes
 from suffuse_audio.sound import Floats, Sound, resample
 from suffuse_audio.speech import FIGURES, mean, measured
 
-__all__ = ["SEPARATORS", "Bandwidth", "Clipping", "Gaps", "Reverberation", "Separation", "moved"]
+__all__ = [
+    "SEPARATORS",
+    "Bandwidth",
+    "Clipping",
+    "Gaps",
+    "Reverberation",
+    "Separation",
+    "in_gap",
+    "moved",
+]
 
 _PACKAGE = "suffuse_audio"
 
@@ -82,11 +91,9 @@ class Gaps(OnSpeech):
             made = completing.fill(
                 Sound(holed, 8000), [(start, start + n)], texture=self.texture
             ).samples[0]
-            inside = slice(start, start + n)
-            error = ((made - clip)[inside] ** 2).sum()
-            ratios.append(float(10 * np.log10((clip[inside] ** 2).sum() / error)))
-            around = slice(start - 200, start + n + 200)
-            distances.append(measures.log_spectral_distance(made[around], clip[around]))
+            ratio, distance = in_gap(made, clip, start, n)
+            ratios.append(ratio)
+            distances.append(distance)
         return [
             mean("SDR in the gap", ratios, "higher", "dB"),
             mean("log-spectral distance", distances, "lower", "dB"),
@@ -109,6 +116,17 @@ class Bandwidth(OnSpeech):
             mean("log-spectral distance", whole, "lower", "dB"),
             mean("change of the low band", low, "lower", "dB"),
         ]
+
+
+def in_gap(made: Floats, clip: Floats, start: int, n: int) -> tuple[float, float]:
+    """SDR inside a gap of n samples, and log-spectral distance with 200 more to each side; dB."""
+    inside = slice(start, start + n)
+    error = float(((made - clip)[inside] ** 2).sum())
+    around = slice(max(start - 200, 0), start + n + 200)
+    return (
+        float(10 * np.log10((clip[inside] ** 2).sum() / max(error, 1e-12))),
+        measures.log_spectral_distance(made[around], clip[around]),
+    )
 
 
 def moved(made: Floats, narrow: Floats) -> float:

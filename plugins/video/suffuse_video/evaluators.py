@@ -112,7 +112,7 @@ class Obeyed:
         ]
         paced = [[j for j in who if np.isfinite(j["pace"])] for who in (made, real)]
         strength = (
-            [_mean("Strength, told against seen", *paced, "pace", "lower", "", seed)]
+            [mean("Strength, told against seen", *_told(*paced, key="pace"), "lower", "", seed)]
             if min(map(len, paced)) > 1
             else []
         )
@@ -122,12 +122,20 @@ class Obeyed:
             share("colour", "Colour words obeyed"),
             share("thing", "Shape and digit words obeyed"),
             share("all", "All words obeyed"),
-            _mean("Trajectory error", made, real, "error", "lower", "px", seed),
-            _mean(
-                "Form kept (correlation with its drawing)", made, real, "fit", "higher", "", seed
+            mean("Trajectory error", *_told(made, real, key="error"), "lower", "px", seed),
+            mean(
+                "Form kept (correlation with its drawing)",
+                *_told(made, real, key="fit"),
+                "higher",
+                "",
+                seed,
             ),
-            _mean(
-                "Drift of the form, first to last quarter", made, real, "drift", "lower", "", seed
+            mean(
+                "Drift of the form, first to last quarter",
+                *_told(made, real, key="drift"),
+                "lower",
+                "",
+                seed,
             ),
             *strength,
         ]
@@ -173,15 +181,15 @@ class Flicker:
         Raises:
             SuffuseError: for fewer than two clips of three frames, made or held out.
         """
-        made = [{"value": _flicker(s.data)} for s in samples if len(s.data) > 2]
+        made = [_flicker(s.data) for s in samples if len(s.data) > 2]
         size = samples[0].data.frames.shape[1:3] if samples else (1, 1)
-        real = [{"value": _flicker(_sized(e.data, size))} for e in some(test) if len(e.data) > 2]
+        real = [_flicker(_sized(e.data, size)) for e in some(test) if len(e.data) > 2]
         if min(len(made), len(real)) < 2:
             raise SuffuseError(
                 "video/flicker needs 2 clips of 3 frames or more of both kinds; given "
                 f"{len(made)} samples and {len(real)} held-out clips"
             )
-        return [_mean("Flicker", made, real, "value", "lower", "levels", seed)]
+        return [mean("Flicker", made, real, "lower", "levels", seed)]
 
 
 class KID:
@@ -293,17 +301,21 @@ def _look(clip: Clip, frames: int) -> Tensor:
     return torch.cat([small.flatten(), small.diff(dim=0).flatten()])
 
 
-def _mean(
+def _told(*groups: Sequence[dict[str, float]], key: str) -> list[list[float]]:
+    """What is said of each clip under a key, for each group of clips."""
+    return [[each[key] for each in who] for who in groups]
+
+
+def mean(
     name: str,
-    made: Sequence[dict[str, float]],
-    real: Sequence[dict[str, float]],
-    key: str,
+    made: Sequence[float],
+    real: Sequence[float],
     better: Literal["lower", "higher"],
     unit: str,
     seed: int,
 ) -> Metric:
+    """The mean over made clips, with that over real ones as its floor."""
     value, floor = (
-        stats.mean(torch.tensor([each[key] for each in who], dtype=torch.float64), seed=seed)
-        for who in (made, real)
+        stats.mean(torch.tensor(who, dtype=torch.float64), seed=seed) for who in (made, real)
     )
     return Metric.of(name, value, better, len(made), floor=floor, unit=unit)

@@ -24,7 +24,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 
 from .clip import Clip
-from .evaluators import some
+from .evaluators import mean, some
 from .features import encoder
 from .shapes import PACE, Motion, parse, path, zoom
 from .tracking import track
@@ -123,10 +123,11 @@ class Warping:
             return found
 
         return [
-            _mean("Warping error along the true flow", *_means(made, real), "levels", seed),
-            _mean(
+            mean("Warping error along the true flow", *_means(made, real), "lower", "levels", seed),
+            mean(
                 "Warping error, last quarter to first",
                 *(first_and_last(who) for who in (made, real)),
+                "lower",
                 "",
                 seed,
             ),
@@ -199,19 +200,6 @@ def _warping(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
             strength = example.conditions.get("strength")
             found.append(warping_errors(example.data, motion, strength))
     return found
-
-
-def _mean(
-    name: str,
-    made: Sequence[float],
-    real: Sequence[float],
-    unit: str,
-    seed: int,
-) -> Metric:
-    value, floor = (
-        stats.mean(torch.tensor(who, dtype=torch.float64), seed=seed) for who in (made, real)
-    )
-    return Metric.of(name, value, "lower", len(made), floor=floor, unit=unit)
 
 
 def _means(*groups: Sequence[NDArray[np.float64]]) -> list[list[float]]:
