@@ -68,6 +68,14 @@ def test_the_raw_graph_holds_the_known_part_always(model):
             assert degrees == [3, 2, 2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("part", ["[*:1]C1CC[NH2+]1", "[*:1]C1CC1=O", "C1CC1"])
+def test_repair_leaves_the_known_part_as_it_is(model, part):
+    made = editing.decorate(model, part, 24, seed=5, rounds=1)
+    assert made.raw < made.safe  # the network knows nothing, so that most need repair
+    assert made.retained == made.safe == made.tried == 24
+    assert model.encoder._held is None
+
+
 def test_two_points_share_the_one_new_atom_there_is(model):
     made = editing.link(model, "[*:1]C#N|[*:1]C(C)=O", 3, atoms=(1, 1), seed=2)
     assert all(holds(mol, "N#C*C(=O)[CH3]") for mol in made.molecules)

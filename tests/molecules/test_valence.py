@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from suffuse_molecules.valence import admit, join, pieces
+from suffuse_molecules.valence import admit, join, open_rings, pieces
 
 
 def symmetric(n, bonds):
@@ -65,6 +65,21 @@ def test_a_full_ring_is_opened():
     joined = join(ring, [2, 2, 2, 4], np.ones((4, 4)))
     assert pieces(joined).max() == 0
     assert joined.sum() == 6
+
+
+def test_pairs_that_are_held_are_neither_joined_nor_lowered_nor_opened():
+    ring = symmetric(6, [(0, 1, 1), (1, 2, 1), (2, 0, 1), (0, 3, 2), (4, 5, 1)])
+    held = symmetric(
+        6, [(0, 1, 1), (1, 2, 1), (2, 0, 1), *[(i, j, 1) for i in (1, 2) for j in (3, 4, 5)]]
+    )
+    likely = np.where(held > 0, np.inf, 0.5)
+    joined = join(ring, [4, 4, 4, 2, 1, 4], likely)
+    assert pieces(joined).max() == 0
+    assert (joined[held > 0] == ring[held > 0]).all()
+    assert joined[0, 3] == 1  # what is not held gives way
+    everything = np.full((6, 6), np.inf)
+    assert (join(ring, [4, 4, 4, 2, 1, 4], everything) == ring).all()
+    assert (open_rings(ring, everything, 2) == ring).all()
 
 
 @pytest.mark.parametrize("n", [2, 4])

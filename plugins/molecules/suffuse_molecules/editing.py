@@ -11,8 +11,8 @@ A model of up to N atoms makes molecules of up to N atoms, the known part includ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,6 +168,10 @@ def make(
             "is marked by [*:1]"
         )
     own = None if known.whole is None else canonical(known.whole)
+    # repair leaves the known part alone, and what its attachment points are bonded to
+    held = torch.zeros(encoder.largest, encoder.largest, dtype=torch.bool)
+    held[:size, : None if known.open else size] = True
+    held |= held.T.clone()
     project = _projection(encoder, tokens, bonds, free, known.open, least)
     query = _query([encoder.element(token) for token in tokens], orders, known.open)
     kept: dict[str, Chem.Mol] = {}
@@ -177,11 +181,11 @@ def make(
         first = part * n
         sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
         # new atoms come after the known ones, whatever joins them
-        with _unordered(model), _ringed(encoder, orders):
+        with _unordered(model), encoder.holding(held, _largest_ring(orders)):
             sampled = model.sample(
                 n, seed=seed, first=first, sizes=sizes, project=project, **settings
             )
-        for mol in sampled:
+        for mol, wanted in zip(sampled, sizes, strict=True):
             tried += 1
             reason = mol.GetProp(RAW)
             raw += reason == "valid"
@@ -191,7 +195,8 @@ def make(
             safe += sound
             if sound and mol.HasSubstructMatch(query):
                 retained += 1
-                if canonical(mol) != own:
+                # new atoms that nothing joins to a held part are left out, and so is the molecule
+                if canonical(mol) != own and mol.GetNumAtoms() == wanted:
                     kept.setdefault(canonical(mol), mol)
         if len(kept) >= n:
             break
@@ -289,11 +294,12 @@ def vary(
     settings = {"solver": "ancestral", **settings}
     kept: dict[str, Chem.Mol] = {}
     own, tried, raw, safe = canonical(mol), 0, 0, 0
+    nothing = torch.zeros(encoder.largest, encoder.largest, dtype=torch.bool)
     reasons: dict[str, int] = {}
     for part in range(ROUNDS):
         # a seed of its own for every round: a variation takes its noise from sample i of a seed
         seeds = [seed + (part * n + i << 32) for i in range(n)]
-        with _ringed(encoder, encoder.tokens(mol)[2]):
+        with encoder.holding(nothing, _largest_ring(encoder.tokens(mol)[2])):
             varied = model.vary([mol] * n, strength, seed=seeds, **settings)
         for made in varied:
             tried += 1
@@ -315,16 +321,9 @@ def _unordered(model: Model) -> Any:
     return backbone.unordered() if isinstance(backbone, GraphTransformer) else nullcontext()
 
 
-@contextmanager
-def _ringed(encoder: Graph, orders: Tensor) -> Iterator[None]:
-    """With rings allowed that are as large as those of the known bonds [k, k]."""
-    before = encoder.largest_ring
-    if before is not None:
-        encoder.largest_ring = max(before, 0, *map(len, rings(orders.numpy())))
-    try:
-        yield
-    finally:
-        encoder.largest_ring = before
+def _largest_ring(orders: Tensor) -> int:
+    """The most atoms of a ring of known bonds [k, k]."""
+    return max(0, *map(len, rings(orders.numpy())), 0)
 
 
 def _encoder(model: Model) -> Graph:

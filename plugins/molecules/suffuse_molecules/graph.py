@@ -27,8 +27,8 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -125,6 +125,7 @@ class Graph:
                 f"an encoder {'with' if aromatic else 'without'} aromatic bonds has frequencies of "
                 f"{self.orders} tokens of bonds; given {len(bonds)}"
             )
+        self._held: Any = None
         if types is not None:
             self._elements = [_parsed(name) for name in types]
             self._index = {element: i for i, element in enumerate(self._elements)}
@@ -198,6 +199,22 @@ class Graph:
         other = copy.copy(self)
         other.decoding = "raw"
         return other
+
+    @contextmanager
+    def holding(self, held: Tensor, largest_ring: int) -> Iterator[None]:
+        """Within this context repair leaves pairs of atoms alone, and rings of a size whole.
+
+        Args:
+            held: which pairs are left as they are, bool [N, N], symmetric.
+            largest_ring: the most atoms of a ring that stays, where rings have a limit at all.
+        """
+        before = self.largest_ring
+        self._held = held.numpy()
+        self.largest_ring = None if before is None else max(before, largest_ring)
+        try:
+            yield
+        finally:
+            self._held, self.largest_ring = None, before
 
     # States
 
@@ -329,7 +346,9 @@ class Graph:
         if self.decoding == "safe" and logits is not None and self._unfit(orders, reason):
             orders = self._repaired(atoms, orders, logits, mol if reason is None else None)
             label = pieces(orders)
-            keep = np.flatnonzero(label == np.bincount(label).argmax())
+            # the piece with the most of what is held, and of several the largest
+            worth = 1 + len(atoms) * self._fixed(len(atoms)).sum(1)
+            keep = np.flatnonzero(label == np.bincount(label, worth).argmax())
             mol = self.build([atoms[i] for i in keep], orders[np.ix_(keep, keep)])
         if problem(mol) is None:
             with quiet():
@@ -363,10 +382,17 @@ class Graph:
             gives = np.array([self._element(token)[2] for token in atoms])
             carbon = np.array([self._element(token)[0] == 6 for token in atoms])
             orders = localized(tokens, AROMATIC, capacity, confidence, gives, carbon)
+        held = self._fixed(len(atoms))
+        confidence[held] = np.inf
+        if valid is None:
             orders = admit(orders, capacity, confidence)
         if self.largest_ring is not None:
             orders = open_rings(orders, confidence, self.largest_ring)
-        return join(orders, capacity, 1 - p[..., 0], self.largest_ring)
+        return join(orders, capacity, np.where(held, np.inf, 1 - p[..., 0]), self.largest_ring)
+
+    def _fixed(self, n: int) -> Any:
+        """The pairs of n atoms that repair leaves alone, bool [n, n]."""
+        return np.zeros((n, n), bool) if self._held is None else self._held[:n, :n]
 
     def _read(self, mol: Chem.Mol) -> tuple[list[Element], Any, Any]:
         """Elements, and bonds as tokens and in Kekulé's form, int64 [n, n] each.

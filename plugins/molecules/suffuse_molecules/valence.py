@@ -150,7 +150,7 @@ def open_rings(orders: Orders, confidence: NDArray[np.float64], largest: int) ->
     the rim of naphthalene is none.
 
     Args:
-        orders, confidence: as for `admit`.
+        orders, confidence: as for `admit`; a ring whose bonds are all sure, infinitely, stays.
         largest: the most atoms of a ring; 0 opens all.
 
     >>> square = np.roll(np.eye(4, dtype=int), 1, 0)
@@ -167,7 +167,10 @@ def open_rings(orders: Orders, confidence: NDArray[np.float64], largest: int) ->
         if not beyond:
             return out
         kept = _around([ring for ring in found if len(ring) <= largest])
-        a, b = min(sorted(beyond - kept or beyond), key=lambda bond: confidence[bond])
+        closing = {bond for bond in beyond if np.isfinite(confidence[bond])}
+        if not closing:
+            return out
+        a, b = min(sorted(closing - kept or closing), key=lambda bond: confidence[bond])
         out[a, b] = out[b, a] = 0
 
 
@@ -193,7 +196,7 @@ def join(
 
     Args:
         orders, capacity: as for `admit`.
-        likely: how likely there is a bond, [N, N].
+        likely: how likely there is a bond, [N, N]; pairs that are infinitely so are left alone.
         largest: the most atoms of a ring, as for `open_rings`: opening one ring merges it with
             its neighbour. None for any.
 
@@ -202,11 +205,13 @@ def join(
     """
     out = orders.copy()
     cap = np.array(capacity)
+    free = np.isfinite(likely)
     label = pieces(out)
     while label.max() > 0:
         left = cap - out.sum(1)
         apart = label[:, None] != label[None, :]
-        able = (left[:, None] > 0) & (left[None, :] > 0) & apart
+        reach = (left > 0)[:, None] & apart & free
+        able = reach & reach.T
         if able.any():
             a, b = np.unravel_index(np.argmax(np.where(able, likely, -np.inf)), able.shape)
             out[a, b] = out[b, a] = 1
@@ -214,8 +219,8 @@ def join(
             label = np.unique(label, return_inverse=True)[1]
             continue
         # lower the least likely bond of a piece that is full and can spare it
-        full = [k for k in range(label.max() + 1) if not (left[label == k] > 0).any()]
-        inside = np.isin(label, full)[:, None]
+        full = [k for k in range(label.max() + 1) if not reach[label == k].any()]
+        inside = np.isin(label, full)[:, None] & free
         spare = (out > 1) & inside
         if not spare.any():
             spare = _rings(out) & inside
