@@ -160,7 +160,9 @@ class Features:
             similar = np.array([self.similarities(s) for s in self.sequences])
             mean = similar.mean(0)
             found = np.linalg.svd(similar - mean, full_matrices=False)[2]
-            axes = found[:components].T.astype(np.float32), mean.astype(np.float32)
+            # in C's order: safetensors writes the memory of an array as it lies
+            turned = np.ascontiguousarray(found[:components].T, np.float32)
+            axes = turned, mean.astype(np.float32)
         self.axes = axes
 
     def molecule(self, smiles: str) -> Any:
