@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -593,6 +593,28 @@ def test_a_model_without_conditions_has_a_page(odd: Callable[..., Path], tmp_pat
     write_report(odd(dataset__known=False), tmp_path / "report.html")
     alts = [str(i["alt"]) for i in read(tmp_path / "report.html").all("img")]
     assert sum(alt == "sample" for alt in alts) == 30 + 10
+
+
+def test_samples_are_played_beside_the_training_example_nearest_to_each(
+    odd: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[Sequence[Any], Sequence[str]]] = []
+
+    def players(self: Any, objects: Sequence[Any], captions: Sequence[str]) -> str:
+        heard.append((objects, captions))
+        return f"<p>heard {len(heard)} times</p>"
+
+    run = odd()
+    monkeypatch.setattr(type(Model.load(run).renderer), "players", players, raising=False)
+    write_report(run, tmp_path / "report.html")
+    assert "heard 10 times" in read(tmp_path / "report.html").words
+    for i, ((made, near), (sample, told)) in enumerate(heard):
+        assert sample == f"sample {i}"
+        found = re.fullmatch(r"training example (\d+), at (.*)", told)
+        assert found is not None
+        dots = np.array([[np.cos(k), np.sin(k)] for k in range(30)])
+        assert near == pytest.approx(dots[int(found[1])])
+        assert np.linalg.norm(dots - np.asarray(made), axis=1).argmin() == int(found[1])
 
 
 def test_a_model_without_its_data_has_a_page(odd: Callable[..., Path], tmp_path: Path) -> None:

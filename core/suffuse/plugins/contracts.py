@@ -37,6 +37,7 @@ __all__ = [
     "Renderer",
     "Shape",
     "Split",
+    "named",
 ]
 
 Split = Literal["train", "test"]
@@ -72,7 +73,8 @@ class Example:
 class Dataset(Protocol):
     """One split of a data set, by index. Nothing is decoded before it is asked for.
 
-    It may have a string `licence`, which goes onto the cards of models that are trained on it.
+    It may have a string `licence`, which goes onto the cards of models that are trained on it, and
+    a method ``name(index)``: what people know the example by, for instance its file.
     """
 
     @property
@@ -82,6 +84,12 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+def named(dataset: Dataset, index: int) -> str:
+    """What people find a training example again by: its number, and its name where it has one."""
+    name = getattr(dataset, "name", None)
+    return f"training example {index}" + (f" ({name(index)})" if name is not None else "")
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from suffuse import plugins, storage
 from suffuse.model import Model
-from suffuse.plugins.contracts import Example
+from suffuse.plugins.contracts import Example, named
 from suffuse.report import figures, stages
 from suffuse.report.blocks import Cell, Chart, Html, number
 from suffuse.report.page import Page
@@ -111,7 +111,8 @@ def _samples(page: Page, view: View) -> None:
     )
     if view.train is None:
         return
-    real = [view.train[i] for i in spread(len(view.train), SEARCHED)]
+    searched = spread(len(view.train), SEARCHED)
+    real = [view.train[i] for i in searched]
     known = _flat(model, [example.data for example in real])
     near = nearest(_flat(model, made), known)
     few = min(SHOWN, len(made))
@@ -128,13 +129,29 @@ def _samples(page: Page, view: View) -> None:
                 cells(
                     model.renderer,
                     [real[int(j)].data for j in near.index[:few]],
-                    [f"{d:.1f}" for d in near.distance[:few].tolist()],
-                    alt="nearest training example, at the distance",
+                    [
+                        f"{searched[j]}, at {d:.1f}"
+                        for j, d in zip(near.index[:few], near.distance[:few], strict=True)
+                    ],
+                    alt="nearest training example, and its distance",
                 ),
             ),
         ],
-        caption="Under each training example: its distance from the sample above it (L2).",
+        caption="Under each training example: its number, and its distance from the sample above "
+        "it (L2).",
     )
+    players = getattr(model.renderer, "players", None)
+    if players is not None:
+        told = zip(near.index[:few], near.distance[:few], strict=True)
+        pairs = [
+            players(
+                [made[i], real[j].data],
+                [f"sample {i}", f"{named(view.train, searched[j])}, at {d:.1f}"],
+            )
+            for i, (j, d) in enumerate(told)
+        ]
+        section.prose("The same to listen to, each sample before what is nearest to it.")
+        section.add(Html(Markup("".join(pairs))))
     if view.test is None:
         return
     held = [view.test[i].data for i in spread(len(view.test), COMPARED)]

@@ -18,7 +18,7 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 from suffuse.stats import evenly
 from suffuse_audio import completing, measures
-from suffuse_audio.benchmark_restoring import in_gap, moved
+from suffuse_audio.benchmark_restoring import in_gap, moved, with_gap
 from suffuse_audio.judge import Judge
 from suffuse_audio.restoring import Restorer
 from suffuse_audio.sound import Sound, resample
@@ -72,11 +72,7 @@ class DigitGaps(_OnDigits):
         ratios, distances, right = [], [], []
         for example in clips:
             clip = example.data.samples[0]
-            inner = clip[_LEAST : max(len(clip) - _LEAST, _LEAST + n)]
-            energy = np.convolve(inner**2, np.ones(n), "valid")
-            start = _LEAST + int(random.choice(np.flatnonzero(energy > 0.3 * energy.max())))
-            holed = clip.copy()
-            holed[start : start + n] = 0
+            holed, start = with_gap(clip, n, _LEAST, random)
             made = self._filled(model, Sound(holed, RATE), (start, start + n))
             ratio, distance = in_gap(made.samples[0], clip, start, n)
             ratios.append(ratio)

@@ -36,6 +36,7 @@ __all__ = [
     "Separation",
     "in_gap",
     "moved",
+    "with_gap",
 ]
 
 _PACKAGE = "suffuse_audio"
@@ -84,10 +85,7 @@ class Gaps(OnSpeech):
         n = round(8 * self.milliseconds)
         ratios, distances = [], []
         for clip in clips:
-            energy = np.convolve(clip**2, np.ones(n), "valid")[2000 : len(clip) - 2000 - n]
-            start = 2000 + int(random.choice(np.flatnonzero(energy > 0.3 * energy.max())))
-            holed = clip.copy()
-            holed[start : start + n] = 0
+            holed, start = with_gap(clip, n, 2000, random)
             made = completing.fill(
                 Sound(holed, 8000), [(start, start + n)], texture=self.texture
             ).samples[0]
@@ -116,6 +114,21 @@ class Bandwidth(OnSpeech):
             mean("log-spectral distance", whole, "lower", "dB"),
             mean("change of the low band", low, "lower", "dB"),
         ]
+
+
+def with_gap(clip: Floats, n: int, least: int, random: np.random.Generator) -> tuple[Floats, int]:
+    """A clip with n samples taken out in a loud place, and where that begins.
+
+    Args:
+        clip: of at least n samples more than `least`.
+        least: samples that are left at the beginning, and where there are so many at the end.
+    """
+    inner = clip[least : max(len(clip) - least, least + n)]
+    energy = np.convolve(inner**2, np.ones(n), "valid")
+    start = least + int(random.choice(np.flatnonzero(energy > 0.3 * energy.max())))
+    holed = clip.copy()
+    holed[start : start + n] = 0
+    return holed, start
 
 
 def in_gap(made: Floats, clip: Floats, start: int, n: int) -> tuple[float, float]:

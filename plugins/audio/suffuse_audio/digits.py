@@ -57,6 +57,11 @@ class Digits:
     def __len__(self) -> int:
         return len(self._clips) * self._takes
 
+    def name(self, index: int) -> str:
+        """What is said, by whom, and which of the takes it is or is made from."""
+        clip = self._clips[index % len(self._clips)]
+        return f"{clip.label}, {clip.group}, take {clip.index}"
+
     def __getitem__(self, index: int) -> Example:
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from suffuse import stats
 from suffuse.errors import SuffuseError
-from suffuse.plugins.contracts import Dataset, Example, Metric
+from suffuse.plugins.contracts import Dataset, Example, Metric, named
 from suffuse_audio import pitch as pitches
 from suffuse_audio.judge import Judge
 from suffuse_audio.sound import Sound
@@ -27,6 +28,8 @@ from suffuse_audio.synthesis import frequency, midi
 __all__ = ["Distance", "LabelAccuracy", "Nearest", "PitchError", "Spread"]
 
 logger = logging.getLogger("suffuse_audio")
+
+_NAMED = 5  # so many training sounds are named
 
 
 class LabelAccuracy:
@@ -153,14 +156,13 @@ class PitchError:
         errors, floor = (np.array([e for e, _ in k]) for k in (found, floors))
         rng = np.random.default_rng(seed)
         out = [
-            _median("Pitch error, median", errors, floor, rng, self.target, "cents"),
+            _median("Pitch error, median", errors, floor, rng, target=self.target, unit="cents"),
             _median(
                 "Energy off the harmonics, median",
                 np.array([e for _, e in found]),
                 np.array([e for _, e in floors]),
                 rng,
-                None,
-                "dB",
+                unit="dB",
             ),
         ]
         out.append(
@@ -191,9 +193,14 @@ def _median(
     values: np.ndarray,
     real: np.ndarray,
     rng: np.random.Generator,
-    target: float | None,
-    unit: str,
+    *,
+    better: Literal["lower", "higher"] = "lower",
+    target: float | None = None,
+    unit: str = "",
+    note: str = "",
 ) -> Metric:
+    """The median of made sounds, and as its floor that of real ones."""
+
     def interval(x: np.ndarray) -> stats.Interval:
         draws = np.median(rng.choice(x, (1000, len(x))), axis=1)
         low, high = np.quantile(draws, (0.025, 0.975))
@@ -202,12 +209,14 @@ def _median(
     return Metric.of(
         title,
         interval(values),
-        "lower",
+        better,
         len(values),
         floor=interval(real),
         target=target,
         unit=unit,
-        note=f"The floor is {len(real)} held-out sounds; intervals by the bootstrap.",
+        note=" ".join(
+            [f"The floor is {len(real)} held-out sounds; intervals by the bootstrap.", note]
+        ).strip(),
     )
 
 
@@ -258,7 +267,8 @@ class Spread:
 class Nearest:
     """Whether made sounds lie nearer to training sounds than held-out real ones do.
 
-    Meehan et al. (2020), arXiv 2004.05675, on a classifier's features.
+    Meehan et al. (2020), arXiv 2004.05675, on a classifier's features. The report of a run
+    (`suffuse report`) has made sounds to listen to, each beside the training sound nearest to it.
 
     Args:
         condition: whose classifier gives the features.
@@ -270,13 +280,22 @@ class Nearest:
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
     ) -> list[Metric]:
-        """The chance that a held-out sound lies further from the training sounds."""
+        """The chance that a held-out sound lies further from training, and the median distance.
+
+        The note of the distance names the training sounds that made ones come nearest to.
+        """
         if len(samples) < 2 or len(test) < 19:
             logger.warning("audio/nearest is left out: too few sounds")
             return []
         judge = Judge.of(self.condition, samples, train, test)
         made = judge.features([s.data for s in samples])
         found = stats.memorisation(made, judge.train_features, judge.test_features, seed=seed)
+        distance = found.made.distance
+        least = [
+            f"sample {i} {distance[i]:.2f} from "
+            f"{named(train, int(judge.train_index[found.made.index[i]]))}"
+            for i in np.argsort(distance)[:_NAMED]
+        ]
         return [
             Metric(
                 name=f"Memorisation AUROC ({self.condition} features/1)",
@@ -288,5 +307,14 @@ class Nearest:
                 floor=0.5,
                 note=f"0.5 is expected, 1 means copies; {found.copies} of {len(made)} are nearer "
                 "to a training sound than a twentieth of the usual distance.",
-            )
+            ),
+            _median(
+                f"Distance to the nearest training sound, median ({self.condition} features/1)",
+                distance,
+                found.held_out.distance,
+                np.random.default_rng(seed),
+                better="higher",
+                note=f"Nearest: {'; '.join(least)}. Held-out sounds come as near as "
+                f"{found.held_out.distance.min():.2f}.",
+            ),
         ]

@@ -163,6 +163,11 @@ class Folder:
     def __len__(self) -> int:
         return len(self.parts)
 
+    def name(self, index: int) -> str:
+        """The file of an example, and where in it the example begins unless at 0."""
+        name, start = self.parts[index]
+        return f"{name} from {start:.2f} s" if start else name
+
     def __getitem__(self, index: int) -> Example:
         name, start = self.parts[index]
         label = name.split("/")[0] if "/" in name else None

@@ -51,6 +51,8 @@ class Judge:
         names: its categories.
         rate, n: what sounds are brought to.
         held_out: whether it is right on each sound of the test split.
+        train_index: the numbers of the training sounds that it has seen, int64 [N].
+        train_features: their features, [N, 32].
     """
 
     def __init__(self, condition: str, train: Dataset, test: Dataset, rate: int, n: int) -> None:
@@ -59,7 +61,7 @@ class Judge:
             names = [k for k, c in train.conditions.items() if c.kind == "category"]
             raise unknown("condition with two categories or more", condition, names)
         self.condition, self.names, self.rate, self.n = condition, tuple(found.names), rate, n
-        x, y = self._labelled(train)
+        x, y, self.train_index = self._labelled(train)
         with _one_thread():
             classes = len(self.names)
             self._network = trained_classifier(
@@ -71,7 +73,7 @@ class Judge:
             kept = int((scales > 1e-3 * scales[0]).sum().clamp(1, _COMPONENTS))
             self._axes = axes[:kept].T * (max(1, len(x) - 1) ** 0.5 / scales[:kept])
             self.train_features = self._white(x)
-            x, y = self._labelled(test)
+            x, y, _ = self._labelled(test)
             self.test_features = self._white(x)
             self.held_out = self._recognised(x).eq(y)
             self.test_labels = y
@@ -140,13 +142,16 @@ class Judge:
         named = [i for i, name in enumerate(self.names) if f" {name} " in prompt]
         return named[0] if len(named) == 1 else -1
 
-    def _labelled(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    def _labelled(self, dataset: Dataset) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-mel spectra, categories and numbers of the sounds that have a category."""
         if not len(dataset):
             raise SuffuseError("a split of the data set is empty: there is nothing to compare with")
-        examples = [dataset[i] for i in evenly(len(dataset), _MOST)]
+        index = torch.tensor([*evenly(len(dataset), _MOST)])
+        examples = [dataset[i] for i in index.tolist()]
         labels = torch.tensor([self.index(e.conditions.get(self.condition)) for e in examples])
         x = self.mel(e.data for e in examples)
-        return x[labels >= 0], labels[labels >= 0]
+        known = labels >= 0
+        return x[known], labels[known], index[known]
 
     @torch.no_grad()
     def _recognised(self, x: Tensor) -> Tensor:
