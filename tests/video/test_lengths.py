@@ -31,17 +31,10 @@ from suffuse_video.sampling import Sized
 from suffuse_video.shapes import Shapes
 from suffuse_video.unet import SpaceTimeUNet
 
+from .conftest import awake
+
 OWN, F = 4, 6
 """Frames of a short clip, and of a state."""
-
-
-def awake(module):
-    """What begins at zero is set going."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return module.eval()
 
 
 NETWORKS = {

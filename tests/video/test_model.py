@@ -24,6 +24,8 @@ from suffuse_video.pixels import Pixels
 from suffuse_video.shapes import VOCABULARY, Shapes, parse
 from suffuse_video.words import Words
 
+from .conftest import awake
+
 SMALL = {
     "dataset.frames": 6,
     "dataset.clips": 64,
@@ -32,15 +34,6 @@ SMALL = {
     "denoiser.width": 16,
     "denoiser.depth": 1,
 }
-
-
-def awake(module):
-    """What begins at zero is set going."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return module.eval()
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,7 @@ from suffuse_video.making import complete, following
 from suffuse_video.network import Cache, SpaceTime
 from suffuse_video.unet import SpaceTimeUNet
 
-
-def awake(module):
-    """What begins at zero is set going."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return module.eval()
+from .conftest import awake
 
 
 def test_the_past_alone_is_seen_by_causal_frames():
