@@ -55,6 +55,8 @@ def test_what_only_time_tells_is_recognised_and_known_by_its_prompt(rng):
     backwards = [Example(Clip(e.data.frames[::-1].copy(), 8.0), e.conditions) for e in test]
     wrong = LabelAccuracy("way").evaluate(backwards, test=test, train=train, seed=0)[0]
     assert wrong.value < 15
+    alone = LabelAccuracy("way", frames=1).evaluate(prompted, test=test, train=train, seed=0)[0]
+    assert alone.value < 70
     judge = Judge.of("way", test[0], train, test)  # trained once
     assert judge.wanted(Example(test[0].data, {"way": "go back"})) == 1
     assert judge.wanted(Example(test[0].data, {"way": "up"})) == -1

@@ -134,13 +134,22 @@ def test_packages_that_are_none_are_refused(tmp_path):
 
 def test_pictures_in_their_styles_may_stand_beside_the_animations(tmp_path):
     _emoji(tmp_path)
-    plain, train, test = (
+    plain, bare, train, test = (
         Emoji(split, str(tmp_path), frames=4, size=16, stills=stills)
-        for split, stills in (("train", False), ("train", True), ("test", True))
+        for stills in (False, True)
+        for split in ("train", "test")
     )
     pictures = plugins.build("dataset", {"name": "image/emoji"}, split="train")
     assert len(train) == len(plain) + len(pictures)
-    assert {test[i].conditions["style"] for i in range(len(test))} == {"fluent"}
+    told = [
+        {(e.conditions["prompt"], e.conditions["style"]) for e in map(split.__getitem__, places)}
+        for split, places in (
+            (train, range(len(plain), len(train))),
+            (test, range(len(bare), len(test))),
+        )
+    ]
+    assert not told[0] & told[1]
+    assert {style for _, style in told[1]} == {style for _, style in told[0]}
     assert train[0].conditions == {**plain[0].conditions, "style": "fluent"}
     assert set(train.conditions["style"].names) > {"fluent", "noto"}
     still, picture = train[len(plain)], pictures[0]

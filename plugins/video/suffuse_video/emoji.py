@@ -72,8 +72,9 @@ class Emoji:
         frames: of a clip, spread evenly over the whole animation.
         fps: frames per second.
         size: of a frame, in pixels.
-        stills: whether the training split has the pictures of image/emoji too, as clips in which
-            nothing moves; then there is a style, of that data set's, and animations are "fluent".
+        stills: whether the pictures of image/emoji are there too, each split's own, as clips in
+            which nothing moves; then there is a style, of that data set's, and animations are
+            "fluent".
 
     Raises:
         SuffuseError: where there is no animation whose name is code points, or no image/emoji.
@@ -110,9 +111,9 @@ class Emoji:
         ]
         self._pictures: Dataset | None = None
         if stills:
-            self._pictures = plugins.build("dataset", {"name": PICTURES}, split="train")
+            self._pictures = plugins.build("dataset", {"name": PICTURES}, split=split)
         self._styles = tuple(self._pictures.conditions["style"].names) if self._pictures else ()
-        self._still = len(self._pictures) if self._pictures and split == "train" else 0
+        self._still = len(self._pictures) if self._pictures else 0
 
     @property
     def conditions(self) -> Mapping[str, Condition]:

@@ -36,10 +36,19 @@ class LabelAccuracy:
         condition: "label", or another one of the data set that has categories; for video/sprites
             "action", "body", "bottomwear", "topwear" and "hair".
         target: what a good model reaches, in percent.
+        frames: so many of a clip are looked at, at most, evenly spread; 1 is the first alone, so
+            that motion does not count.
+
+    Raises:
+        SuffuseError: for no frames.
     """
 
-    def __init__(self, condition: str = "label", target: float | None = None) -> None:
-        self.condition, self.target = condition, target
+    def __init__(
+        self, condition: str = "label", target: float | None = None, frames: int = _FRAMES
+    ) -> None:
+        if frames < 1:
+            raise SuffuseError(f"frames is 1 or more, and {frames} is not")
+        self.condition, self.target, self.frames = condition, target, frames
 
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int
@@ -51,7 +60,7 @@ class LabelAccuracy:
         """
         if not samples:
             raise SuffuseError("there are no clips to evaluate")
-        judge = Judge.of(self.condition, samples[0], train, test)
+        judge = Judge.of(self.condition, samples[0], train, test, self.frames)
         wanted = torch.tensor([judge.wanted(s) for s in samples])
         asked = [s for s, label in zip(samples, wanted, strict=True) if label >= 0]
         if not asked:
@@ -109,9 +118,12 @@ class Judge:
         self.held_out = self._recognised(x).eq(y)
 
     @classmethod
-    def of(cls, condition: str, sample: Example, train: Dataset, test: Dataset) -> Judge:
-        """The judge of a data set, for clips such as the sample; trained once a process."""
-        frames = min(_FRAMES, len(sample.data))
+    def of(
+        cls, condition: str, sample: Example, train: Dataset, test: Dataset, most: int = _FRAMES
+    ) -> Judge:
+        """The judge of a data set, for clips such as the sample, of which it sees so many frames at
+        most; trained once a process."""
+        frames = min(most, len(sample.data))
         size = min(_SIZE, max(sample.data.frames.shape[1:3]))
         key = (condition, frames, size)
         kept = _judges.setdefault(train, {})
