@@ -271,6 +271,11 @@ def test_evaluating(made, tmp_path):
     assert json.loads(text) == json.loads(out.read_text())
     assert json.loads(text)[0]["name"] == "distance"
     assert "distance" in run("evaluate", str(made), "-n", "20")[1]
+    by = ("--by", "toy/distance,resamples=3")
+    other = json.loads(run("evaluate", str(made), "-n", "20", *by, "--json")[1])[0]
+    assert other["value"] == json.loads(text)[0]["value"]
+    assert other["low"] != json.loads(text)[0]["low"]
+    assert "no evaluator 'toy/distanc'" in run("evaluate", str(made), "--by", "toy/distanc")[2]
 
 
 def test_figures_that_are_no_numbers_are_null(made, tmp_path, monkeypatch):

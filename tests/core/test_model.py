@@ -127,6 +127,21 @@ def test_evaluation_uses_the_recipes_evaluators(model):
     assert metrics[0].low <= metrics[0].value <= metrics[0].high
     assert metrics == model.evaluate(40, steps=3)
     assert metrics != model.evaluate(40, steps=3, seed=1)
+    (other,) = model.evaluate(40, [{"name": "toy/distance", "resamples": 3}], steps=3)
+    assert other.value == metrics[0].value
+    assert other.low != metrics[0].low
+
+
+def test_an_evaluator_may_have_the_model_make_what_it_judges(model, monkeypatch):
+    from suffuse_toy.evaluator import Distance
+
+    def make(self, maker, examples, *, seed, **settings):
+        assert (maker, seed, settings) == (model, 5, {"batch": 64, "steps": 3})
+        return examples
+
+    monkeypatch.setattr(Distance, "make", make, raising=False)
+    (metric,) = model.evaluate(40, seed=5, steps=3)
+    assert (metric.value, metric.n) == (0, 40)  # the held-out examples themselves
 
 
 @pytest.mark.parametrize(

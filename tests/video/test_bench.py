@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from suffuse import plugins, recipe
 from suffuse.bench import Context
 from suffuse.model import Model
 from suffuse_video import baselines, bench
-from suffuse_video.shapes import Shapes
 
 KNOWN = np.array([True, False, False, False, True, False])
 
@@ -96,6 +96,17 @@ def test_every_kind_of_case_has_figures(context):
             assert metrics["PSNR"].value > 15
 
 
+def test_an_evaluator_has_the_model_make_frames_of_held_out_clips(context):
+    model = context.once("tiny", lambda: None)
+    found = model.evaluate(8, [{"name": "video/frames", "clips": 4}], steps=1)
+    figures = {m.name: m for m in found}
+    case = bench.Frames("t", "full", 0, "prediction", "full", steps=1, n=4, source="tiny")
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0)).tolist()
+    context.once(("tiny", "test"), lambda: [model.dataset("test")[i] for i in order])
+    assert figures["PSNR, prediction"].value == case.run(context).metrics[0].value
+    assert figures["SSIM, interpolation, linear blend"].n == 4
+
+
 def test_real_clips_keep_everything_however_long_they_are(context):
     case = bench.Long("t", "real", 0, "real", n=8, source="tiny")
     found = {m.name: m for m in case.run(context).metrics}
@@ -109,9 +120,3 @@ def test_the_suites_list_cases_with_names_of_their_own():
         names = [(case.task, case.model, case.seed) for case in suite]
         assert len(names) == len(set(names))
         assert {task.partition("/")[0] for task, _, _ in names} == {"video"}
-
-
-def test_what_is_given_is_half_of_a_clip():
-    for task in ("prediction", "interpolation", "filling"):
-        assert bench._known(task, 16).sum() == 8
-    assert len(Shapes("test")[0].data) == 16

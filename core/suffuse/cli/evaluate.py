@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from suffuse.cli.sampling import sampling_options
+from suffuse.cli.sampling import Part, sampling_options, several
 from suffuse.errors import SuffuseError
 
 
@@ -16,6 +16,14 @@ from suffuse.errors import SuffuseError
 @click.argument("model")
 @click.option("-n", "n", type=int, help="How many samples.  [as many as held-out examples]")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--by",
+    type=Part(),
+    multiple=True,
+    callback=several,
+    metavar="NAME[,KEY=VALUE]",
+    help="A registered evaluator: video/drift; repeatable.  [the recipe's]",
+)
 @sampling_options
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples made at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -24,6 +32,7 @@ def evaluate(
     model: str,
     n: int | None,
     seed: int,
+    by: list[dict[str, Any]] | None,
     solver: dict[str, Any] | None,
     steps: int | None,
     guidance: float | None,
@@ -42,10 +51,13 @@ def evaluate(
     if out is not None:
         storage.ensure_writable(out)
     loaded = suffuse.load(model)
-    if not loaded.recipe.evaluators:
-        raise SuffuseError(f"the recipe of {model!r} names no evaluators, so there is no figure")
+    if not (by or loaded.recipe.evaluators):
+        raise SuffuseError(
+            f"the recipe of {model!r} names no evaluators, so there is no figure: name one by --by"
+        )
     metrics = loaded.evaluate(
         n,
+        by,
         seed=seed,
         batch=batch,
         solver=solver,

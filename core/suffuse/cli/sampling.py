@@ -9,7 +9,7 @@ import click
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["LIMIT", "SETTINGS", "sampling_options"]
+__all__ = ["LIMIT", "SETTINGS", "Part", "sampling_options", "several"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +20,7 @@ SETTINGS = ("solver", "steps", "guidance", "guidance_by")
 """Their names, which are those of `Model.sample`."""
 
 
-class _Part(click.ParamType[dict[str, Any]]):
+class Part(click.ParamType[dict[str, Any]]):
     """NAME or NAME,KEY=VALUE,...: a registered thing with its options."""
 
     name = "part"
@@ -37,7 +37,8 @@ def _weight(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
-def _several(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
+def several(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
+    """The values of an option that may be repeated; None where it is not given."""
     return list(value) or None
 
 
@@ -47,7 +48,7 @@ def sampling_options(command: F) -> F:
         (
             click.option(
                 "--solver",
-                type=_Part(),
+                type=Part(),
                 metavar="NAME[,KEY=VALUE]",
                 help="A registered solver, with options: ddim,eta=1.  [the model's]",
             ),
@@ -60,9 +61,9 @@ def sampling_options(command: F) -> F:
             ),
             click.option(
                 "--guidance-by",
-                type=_Part(),
+                type=Part(),
                 multiple=True,
-                callback=_several,
+                callback=several,
                 metavar="NAME[,KEY=VALUE]",
                 help="What guides, and what follows: apg,largest=10; repeatable.  [the model's]",
             ),

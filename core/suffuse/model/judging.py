@@ -120,12 +120,19 @@ class Judging(Making):
         return torch.cat(found)
 
     def evaluate(
-        self, n: int | None = None, *, seed: int = 0, batch: int = 64, **settings: Any
+        self,
+        n: int | None = None,
+        by: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        seed: int = 0,
+        batch: int = 64,
+        **settings: Any,
     ) -> list[Metric]:
-        """The recipe's evaluators on n samples made under the conditions of held-out examples.
+        """Figures of n samples made under the conditions of held-out examples.
 
         Args:
             n: how many samples; as many as the test split has where None.
+            by: evaluators, each a mapping with the name and options; the recipe's where None.
             seed: of the samples and of the evaluators.
             batch: how many samples are made at once.
             settings: handed to `sample` (solver, steps, grid, guidance, guidance_by).
@@ -133,7 +140,8 @@ class Judging(Making):
         Raises:
             SuffuseError: where no evaluator has a figure; one that fails beside others is logged.
         """
-        if not self.recipe.evaluators:
+        evaluators = self.recipe.evaluators if by is None else by
+        if not evaluators:
             return []
         test, train = self.dataset("test"), self.dataset("train")
         n = len(test) if n is None else n
@@ -143,22 +151,27 @@ class Judging(Making):
             )
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed)).tolist()
         chosen = [order[i % len(order)] for i in range(n)]
-        wanted: dict[str, Any] = {
-            name: [test[i].conditions.get(name) for i in chosen] for name in self.conditions
-        }
-        objects = self.sample(n, seed=seed, batch=batch, **settings, **wanted)
-        samples = [
-            Example(data, {name: values[i] for name, values in wanted.items()})
-            for i, data in enumerate(objects)
-        ]
+        built = [(part["name"], cast(Any, plugins.build("evaluator", part))) for part in evaluators]
+        settings = {"seed": seed, "batch": batch, **settings}
+        samples: list[Example] = []
+        if not all(hasattr(evaluator, "make") for _, evaluator in built):
+            wanted: dict[str, Any] = {
+                name: [test[i].conditions.get(name) for i in chosen] for name in self.conditions
+            }
+            samples = [
+                Example(data, {name: values[i] for name, values in wanted.items()})
+                for i, data in enumerate(self.sample(n, **settings, **wanted))
+            ]
         metrics: list[Metric] = []
         failures: list[SuffuseError] = []
-        for part in self.recipe.evaluators:
-            evaluator = cast(Any, plugins.build("evaluator", part))
+        for name, evaluator in built:
             try:
-                metrics += evaluator.evaluate(samples, test=test, train=train, seed=seed)
+                seen = samples
+                if hasattr(evaluator, "make"):
+                    seen = evaluator.make(self, [test[i] for i in chosen], **settings)
+                metrics += evaluator.evaluate(seen, test=test, train=train, seed=seed)
             except SuffuseError as error:
-                logger.warning("no figure by %s: %s", part["name"], error)
+                logger.warning("no figure by %s: %s", name, error)
                 failures.append(error)
         if failures and not metrics:
             raise failures[0]

@@ -288,7 +288,13 @@ class Metric:
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Compares made examples with real ones."""
+    """Compares made examples with real ones.
+
+    One with ``make(model, examples, *, seed, **settings)`` makes the samples that it compares
+    itself, of these held-out examples, with the settings of `Model.sample`: frames from other
+    frames, what was hidden. To others samples are given that `Model.sample` made under the
+    conditions of the examples.
+    """
 
     def evaluate(
         self, samples: Sequence[Example], *, test: Dataset, train: Dataset, seed: int

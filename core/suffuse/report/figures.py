@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PALETTE",
     "coefficients",
+    "curve",
     "distances",
     "histogram",
     "line",
@@ -294,6 +295,42 @@ def line(x: ArrayLike, y: ArrayLike, xlabel: str, ylabel: str) -> str:
         axes.set_ylim(bottom=0)
         if good.any() and 0 < float(up[good].max()) < 0.01:
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return out[0]
+
+
+def curve(
+    x: ArrayLike,
+    values: ArrayLike,
+    intervals: ArrayLike,
+    floors: ArrayLike,
+    xlabel: str,
+    ylabel: str,
+) -> str:
+    """A measured figure over one quantity, from zero up, with real against real as a band.
+
+    Args:
+        x, values: [N] each.
+        intervals, floors: the figure's bounds and those of its floor, [N, 2] each.
+        xlabel, ylabel: the names of the axes.
+    """
+    across, up = _array(x), _array(values)
+    ends, band = _array(intervals), _array(floors)
+    with _chart(xlabel, ylabel) as (axes, out):
+        axes.fill_between(
+            across, band[:, 0], band[:, 1], color=_colour("orange"), alpha=0.25, linewidth=0
+        )
+        axes.errorbar(
+            across,
+            up,
+            yerr=np.abs(ends.T - up),
+            color=_colour("blue"),
+            elinewidth=1.2,
+            marker="o",
+            markersize=4.5,
+        )
+        axes.set_ylim(bottom=0)
+        labels = [("made", up[-1], "blue"), ("real", band[-1].mean(), "orange")]
+        _label_ends(axes, [(float(y), name, _colour(colour)) for name, y, colour in labels])
     return out[0]
 
 

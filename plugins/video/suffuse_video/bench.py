@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -25,46 +25,23 @@ from suffuse import stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
+from suffuse.stats import Interval
 
-from . import baselines, levels
+from . import levels
 from .clip import Clip
-from .evaluators import Obeyed
+from .drift import LEAST, Gauge, drifted, far
+from .evaluators import Obeyed, mean
 from .features import encoder
-from .making import How, complete, following, window
+from .frames import BASELINES, Task, completed, given, likeness, usual
+from .making import How, complete, following
 from .shapes import DIGITS, Motion, Shapes
-from .temporal import Warping, ssim, warping_errors
+from .temporal import Warping, warping_errors
 from .tracking import digits_seen, thing_seen, track
 
 __all__ = ["short", "video"]
 
 MODEL = "video/shapes"
 _PACKAGE = "suffuse_video"
-_BASELINES = {
-    "copy last": baselines.copy_last,
-    "linear blend": baselines.blend,
-    "flow warp": baselines.flow_warp,
-}
-
-
-def _known(task: str, frames: int) -> NDArray[np.bool_]:
-    """Which frames are given: the first half, every other one, or all but the middle half."""
-    i = np.arange(frames)
-    if task == "prediction":
-        return i < frames // 2
-    if task == "interpolation":
-        return i % 2 == 0
-    return (i < frames // 4) | (i >= frames - frames // 4)
-
-
-def _decibels(errors: Sequence[float], name: str) -> Metric:
-    """10 log10(255² / mean squared error over clips), its interval that of the mean."""
-    mean = stats.mean(torch.tensor(errors, dtype=torch.float64), seed=0)
-
-    def level(value: float) -> float:
-        return 10 * math.log10(255**2 / max(value, 1e-3))
-
-    ends = level(mean.value), level(mean.high), level(mean.low)
-    return Metric(name, *ends, better="higher", n=len(errors), unit="dB")
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,7 @@ class Frames:
     task: str
     model: str
     seed: int
-    what: str = "prediction"
+    what: Task = "prediction"
     how: str = "full"
     prompted: bool = True
     steps: int = 20
@@ -119,46 +96,34 @@ class Frames:
         test = context.once((self.source, "test"), lambda: model.dataset("test"))
         examples = [test[i] for i in range(min(self.n, len(test)))]
         clips = [e.data for e in examples]
-        known = _known(self.what, len(clips[0]))
+        known = given(self.what, len(clips[0]))
         calls: list[int] = []
-        if self.how in _BASELINES:
+        if self.how in BASELINES:
             try:
-                made = [_BASELINES[self.how](c.frames, known) for c in clips]
+                found = [Clip(BASELINES[self.how](c.frames, known), c.fps) for c in clips]
             except SuffuseError as error:
                 return Result([], note=str(error))
         else:
-            given: dict[str, Any] = {"guidance": 1.0}
-            if self.prompted:
-                given |= {
-                    name: [e.conditions.get(name) for e in examples] for name in model.conditions
-                }
-            make = complete if self.how == "cached" else window
-            x = make(
+            told = {name: [e.conditions.get(name) for e in examples] for name in model.conditions}
+            found = completed(
                 model,
                 model.encode(clips).cpu(),
-                known,
-                how=self.how,  # type: ignore[arg-type]
+                self.what,
+                self.how,  # type: ignore[arg-type]
                 steps=self.steps,
                 seed=self.seed,
                 counted=calls.append,
-                **given,
+                guidance=1.0,
+                **(told if self.prompted else {}),
             )
-            made = [clip.frames for clip in model.decode(x)]
-        errors = [
-            baselines.squared_error(m[~known], c.frames[~known])
-            for m, c in zip(made, clips, strict=True)
-        ]
         share = sum(calls) / int((~known).sum())
-        cost = Metric("calls for a frame", share, share, share, "lower", len(clips))
-        alike = [ssim(m[~known], c.frames[~known]) for m, c in zip(made, clips, strict=True)]
         look = encoder("reader")
-        apart = (look([Clip(m, 8.0) for m in made]) - look(clips)).norm(dim=1)
+        apart = (look(found) - look(clips)).norm(dim=1)
         return Result(
             [
-                _decibels(errors, "PSNR"),
-                _mean("SSIM", alike, len(clips)),
-                _mean("distance of features", apart.tolist(), len(clips), "lower"),
-                cost,
+                *likeness([c.frames for c in found], [c.frames for c in clips], self.what),
+                mean("distance of features", apart.tolist()),
+                Metric("calls for a frame", share, share, share, "lower", len(clips)),
             ]
         )
 
@@ -199,17 +164,23 @@ class Long:
             for each in seen
         ]
         errors = [[float(warping_errors(part).mean()) for part in each] for each in parts]
-        found = [_mean(f"form, quarter {k}", each, self.n) for k, each in enumerate(fits, start=1)]
+        found = [
+            mean(f"form, quarter {k}", each, better="higher")
+            for k, each in enumerate(fits, start=1)
+        ]
         found += [
-            _mean(f"warping error, quarter {k}", each, self.n, "lower")
-            for k, each in enumerate(errors, start=1)
+            mean(f"warping error, quarter {k}", each) for k, each in enumerate(errors, start=1)
         ]
         paces = [[_pace(t.places) for t in each] for each in seen]
-        found += [_mean(f"pace, quarter {k}", each, self.n) for k, each in enumerate(paces, 1)]
+        found += [
+            mean(f"pace, quarter {k}", each, better="higher") for k, each in enumerate(paces, 1)
+        ]
         found += [
             _ratio("warping error, quarter 4 to 1", errors[3], errors[0]),
             _ratio("what form lacks, quarter 4 to 2", *([1 - f for f in fits[k]] for k in (3, 1))),
         ]
+        if self.n >= LEAST:
+            found += _drift(made)
         pairs = list(zip(seen[-1], motions, strict=True))
         kept = [thing_seen(t)[0] == m.thing and t.colour == m.colour for t, m in pairs]
         found.append(Metric.share("thing and colour kept", kept))
@@ -223,7 +194,7 @@ class Long:
             found += [
                 Metric.share("digits kept in every frame", [each.all() for each in rightly]),
                 Metric.share("digits kept in most frames of each quarter", most),
-                _mean("frames with their digit", [each.mean() for each in rightly], len(rightly)),
+                mean("frames with their digit", [each.mean() for each in rightly], better="higher"),
             ]
         return Result(found)
 
@@ -231,12 +202,12 @@ class Long:
         """Clips that go on, or real ones of that length, and what they show."""
         frames, size = model.shape[0], model.shape[-1]
         total = self.times * frames
-        data, far = (
+        data, longer = (
             Shapes("test", length, size, digits=0.5, bounces=1.0, test_clips=self.n)
             for length in (frames, total)
         )
         if self.how == "real":
-            return [e.data for e in far], [far.scene(i).motion for i in range(self.n)]
+            return [e.data for e in longer], [longer.scene(i).motion for i in range(self.n)]
         motions = [data.scene(i).motion for i in range(self.n)]
         states = torch.zeros(self.n, total, *model.shape[1:])
         states[:, :frames] = model.encode([e.data for e in data]).cpu()
@@ -304,18 +275,33 @@ def _held() -> int:
     return sum({s.data_ptr(): s.nbytes() for s in alive}.values())
 
 
-def _mean(
-    name: str, values: Sequence[float], n: int, better: Literal["higher", "lower"] = "higher"
-) -> Metric:
-    found = stats.mean(torch.tensor(values, dtype=torch.float64), seed=0)
-    return Metric.of(name, found, better, n)
-
-
 def _ratio(name: str, above: Sequence[float], below: Sequence[float]) -> Metric:
     """The ratio of two means over the same clips."""
     a, b = (np.asarray(k, dtype=float) for k in (above, below))
     found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
     return Metric.of(name, found, "lower", len(a), target=1.2)
+
+
+def _drift(made: Sequence[Clip]) -> list[Metric]:
+    """How far frames are from those of other real clips of what bounces, quarter by quarter."""
+    frames, size = made[0].frames.shape[:2]
+    others = Shapes("test", frames, size, digits=0.5, bounces=1.0, test_clips=256, seed=1)
+    real = [e.data for e in others]
+    gauge = Gauge(real, (size, size))
+    x, y = (gauge(who, frames).flatten(1) for who in (made, real))
+
+    def of(what: Callable[..., float], **options: int) -> Interval:
+        def statistic(a: Tensor, b: Tensor) -> float:
+            return what(*(k.unflatten(1, (frames, -1)) for k in (a, b)), **options)
+
+        return stats.jackknife(statistic, x, y, bounds=(0, math.inf))
+
+    found = [
+        Metric.of(f"frames from real ones, quarter {k + 1}", of(far, quarter=k), "lower", len(x))
+        for k in range(4)
+    ]
+    name = "frames from real ones, quarter 4 to 2"
+    return [*found, Metric.of(name, of(drifted, since=1), "lower", len(x), target=1.2)]
 
 
 def _pace(places: NDArray[np.float64]) -> float:
@@ -369,10 +355,9 @@ def short(source: str = MODEL) -> Iterator[Case]:
 
 
 def _frames(source: str, seeds: int, clips: int) -> Iterator[Case]:
-    for what in ("prediction", "interpolation", "filling"):
-        for how in _BASELINES:
-            if what != "prediction" or how != "linear blend":  # which is a copy there
-                yield Frames(f"video/{what}", how, 0, what, how, n=clips, source=source)
+    for what in get_args(Task):
+        for how in usual(what):
+            yield Frames(f"video/{what}", how, 0, what, how, n=clips, source=source)
         plans = get_args(How) if what == "prediction" else ("full", "sequential", "rolling")
         for seed in range(seeds):
             for how in plans:

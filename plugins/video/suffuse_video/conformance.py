@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from suffuse.testing import Conformance
 
@@ -58,6 +59,10 @@ def _emoji(folder: Path) -> Mapping[str, Any]:
     return {**data, "encoder.size": 8, **_SMALL}
 
 
+def _frames(folder: Path) -> Mapping[str, Any]:
+    raise SkipTest("it judges frames that it has a model make from other frames of true clips")
+
+
 _SMALL = {"denoiser.width": 32, "denoiser.depth": 2}
 _FEW = {"dataset.clips": 64, "dataset.test_clips": 64, "dataset.frames": 4, "encoder.frames": 4}
 
@@ -70,6 +75,7 @@ CONFORMANCE = Conformance(
             "denoiser.width": 16,
             "denoiser.multipliers": [1, 2],
         },
+        "evaluator video/frames": _frames,
         "evaluator video/warping": {"recipe": "video/shapes"},
         "evaluator video/label-accuracy": {"recipe": "video/digits"},
         "recipe video/shapes": {**_FEW, **_SMALL},

@@ -23,7 +23,7 @@ from .clip import Clip, fitted
 from .shapes import DIGITS, Motion, captions, parse
 from .tracking import digits_seen, does, pace_seen, thing_seen, track, trajectory_error
 
-__all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge", "some"]
+__all__ = ["KID", "Flicker", "Identity", "Obeyed", "judge", "mean", "sized", "some"]
 
 Array = NDArray[np.float64]
 
@@ -183,7 +183,7 @@ class Flicker:
         """
         made = [_flicker(s.data) for s in samples if len(s.data) > 2]
         size = samples[0].data.frames.shape[1:3] if samples else (1, 1)
-        real = [_flicker(_sized(e.data, size)) for e in some(test) if len(e.data) > 2]
+        real = [_flicker(sized(e.data, size)) for e in some(test) if len(e.data) > 2]
         if min(len(made), len(real)) < 2:
             raise SuffuseError(
                 "video/flicker needs 2 clips of 3 frames or more of both kinds; given "
@@ -223,7 +223,7 @@ class KID:
         frames, size = max(len(s.data) for s in samples), samples[0].data.frames.shape[1:3]
 
         def look(examples: Sequence[Example]) -> Tensor:
-            return torch.stack([_look(_sized(e.data, size), frames) for e in examples])
+            return torch.stack([_look(sized(e.data, size), frames) for e in examples])
 
         known = look(some(train))
         mean = known.mean(0)
@@ -289,7 +289,8 @@ def _flicker(clip: Clip) -> float:
     return float(abs(np.diff(clip.frames.astype(np.float32), 2, axis=0)).mean())
 
 
-def _sized(clip: Clip, size: Sequence[int]) -> Clip:
+def sized(clip: Clip, size: Sequence[int]) -> Clip:
+    """The clip in frames of this height and width."""
     return Clip(fitted(clip.frames, size[0], size[1]), clip.fps)
 
 
@@ -309,13 +310,15 @@ def _told(*groups: Sequence[dict[str, float]], key: str) -> list[list[float]]:
 def mean(
     name: str,
     made: Sequence[float],
-    real: Sequence[float],
-    better: Literal["lower", "higher"],
-    unit: str,
-    seed: int,
+    real: Sequence[float] = (),
+    better: Literal["lower", "higher"] = "lower",
+    unit: str = "",
+    seed: int = 0,
 ) -> Metric:
-    """The mean over made clips, with that over real ones as its floor."""
+    """The mean over made clips, with that over real ones, where there are any, as its floor."""
     value, floor = (
-        stats.mean(torch.tensor(who, dtype=torch.float64), seed=seed) for who in (made, real)
+        stats.mean(torch.tensor(who, dtype=torch.float64), seed=seed) if len(who) else None
+        for who in (made, real)
     )
+    assert value is not None
     return Metric.of(name, value, better, len(made), floor=floor, unit=unit)

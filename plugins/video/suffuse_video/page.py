@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .clip import Clip
+from .drift import curve
 from .files import animation, strip
 from .flow import arrows
 
@@ -29,6 +30,11 @@ _TOLD = (
     "Each clip plays in a loop. The slice beside it is its brightest row, frame under frame: what "
     "moves sideways is a slant, what flickers a dashed line. Arrows are three times as long as the "
     "motion from one frame to the next (Lucas and Kanade's flow)."
+)
+
+_QUALITY = (
+    "The quality of each frame: how far frames of made clips are from held-out frames at the same "
+    "place (Fréchet distance), with 95 % intervals; the band is real against real."
 )
 
 _PAGE = """<!doctype html>
@@ -99,7 +105,26 @@ def section(run: Path) -> tuple[str, str] | None:
     names = ("held-out", "made") if held_out else ("made",)
     head = "".join(f"<th>{name}</th><th>slice</th><th>flow</th>" for name in names)
     table = f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
-    return "Clips", f"<p>{_TOLD}</p>{table}"
+    return "Clips", f"<p>{_TOLD}</p>{table}{_quality(run)}"
+
+
+def _quality(run: Path) -> str:
+    """The curve of video/drift over the frames, where it was measured."""
+    from suffuse.report import figures, record
+
+    points = curve(record.evaluation(run))
+    if not points:
+        return ""
+    frames, found = [k for k, _ in points], [m for _, m in points]
+    chart = figures.curve(
+        frames,
+        [m.value for m in found],
+        [(m.low, m.high) for m in found],
+        [(m.floor_low, m.floor_high) for m in found],
+        "frame",
+        "distance from real frames",
+    )
+    return f"<p>{html.escape(_QUALITY)}</p>{chart}"
 
 
 def _moving(clip: Clip) -> str:

@@ -124,6 +124,16 @@ def register_evaluators(register: Register) -> None:
         "suffuse_video.temporal:Frechet",
         summary="Fréchet and kernel distance on features of the reader, I3D or VideoMAE",
     )
+    register(
+        "video/drift",
+        "suffuse_video.drift:Drift",
+        summary="the quality of frame k against k, and of the last quarter against the first",
+    )
+    register(
+        "video/frames",
+        "suffuse_video.frames:Frames",
+        summary="PSNR and SSIM of frames predicted and interpolated, beside what needs no model",
+    )
 
 
 @hookimpl
