@@ -38,7 +38,9 @@ def test_every_instrument_comes_back(encoder: Partials) -> None:
         assert abs(cents(fundamental(made), f)) < 1
         loudness = 10 * math.log10((made.mono**2).sum() / (real.mono**2).sum())
         assert abs(loudness) < 1
-        assert inharmonic(made, f) < max(inharmonic(real, f) + 6, -45)
+        # partials of the brass change their sign, and amplitudes do not
+        brass = example.conditions["instrument"] == "brass"
+        assert inharmonic(made, f) < (-50 if brass else inharmonic(real, f) + 8)
 
 
 def test_a_sum_of_sines_is_found_out() -> None:
@@ -75,6 +77,17 @@ def test_a_pitch_that_is_told_a_little_wrong_is_the_same(
     x[1, row] -= much
     for made in encoder.decode(x):
         assert abs(cents(fundamental(made), f)) < 1
+
+
+def test_noise_is_measured_between_the_harmonics(rng: np.random.Generator) -> None:
+    """A tone that begins at once and fades has none; what is added is found in each band."""
+    t = np.arange(RATE) / RATE
+    tone = 0.3 * np.sin(2 * np.pi * 440 * t) * np.exp(-t / 0.3)
+    encoder = Partials(RATE, 1.0)
+    _, silent = encoder._tracks(Sound(tone, RATE))
+    _, noisy = encoder._tracks(Sound(tone + 0.001 * rng.standard_normal(RATE), RATE))
+    assert silent[encoder.partials :].max() < -4
+    np.testing.assert_allclose(noisy[encoder.partials :, 20:-20].mean(1), -3, atol=0.12)
 
 
 def test_noise_has_its_loudness_and_no_pitch(encoder: Partials, rng: np.random.Generator) -> None:

@@ -50,8 +50,8 @@ def _exact(name: str, value: float, better: Better, n: int, unit: str = "") -> M
     return Metric(name, value, value, value, better, n, unit=unit)
 
 
-def _ours(context: Context, **settings: Any) -> Callable[[Sound], Sound]:
-    return Enhancer(context.once(MODEL, lambda: suffuse.load(MODEL)), **settings)
+def _ours(context: Context, model: str = MODEL, **settings: Any) -> Callable[[Sound], Sound]:
+    return Enhancer(context.once(model, lambda: suffuse.load(model)), **settings)
 
 
 _METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
@@ -64,8 +64,8 @@ _METHODS: Mapping[str, Callable[[Context], Callable[[Sound], Sound]]] = {
     "gtcrn": lambda _: baselines.gtcrn,
     "suffuse": _ours,
     "suffuse, one draw": lambda c: _ours(c, steps=2),
+    "plain regressor": lambda c: _ours(c, "audio/regressor"),
 }
-_REGRESSOR = "plain regressor"
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,11 @@ class Enhancement:
     snr: float
     n: int = 20
     rate: int = mixtures.RATE
-    weights: str = MODEL
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion", "noisereduce", "pesq")
 
     def run(self, context: Context) -> Result:
         """The figures of speech, what suffuse is ahead by on the same mixtures, and CPU time."""
-        ours = dataclasses.replace(self, model="suffuse", weights=MODEL)
+        ours = dataclasses.replace(self, model="suffuse")
         try:
             values, seconds = context.once(self, lambda: self._measured(context))
             reference, _ = context.once(ours, lambda: ours._measured(context))
@@ -110,10 +109,7 @@ class Enhancement:
         given = context.once(("sources", self.rate), lambda: mixtures.sources("test", self.rate))
         first = 100_000 * self.seed + 1000 * round(self.snr)
         mixed = [mixtures.mix(given, first + i, SECONDS, self.snr).at(LEVEL) for i in range(self.n)]
-        if self.model == _REGRESSOR:
-            work = Enhancer(context.once(self.weights, lambda: suffuse.load(self.weights)))
-        else:
-            work = _METHODS[self.model](context)
+        work = _METHODS[self.model](context)
         work(Sound(mixed[0].noisy, self.rate))
         begin = time.process_time()
         made = [work(Sound(m.noisy, self.rate)).samples[0] for m in mixed]
@@ -248,13 +244,12 @@ def _one(
     return found[int(random.integers(len(found)))]
 
 
-def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
+def audio(seeds: int = 3, n: int = 20) -> Iterator[Case]:
     """The numbers of the audio plugin.
 
     Args:
         seeds: how many sets of mixtures and samples.
         n: mixtures at each ratio; below 20, other cases are smaller in the same proportion.
-        regressor: a run of audio/enhance with process.regression=true, to be compared with.
     """
 
     def of(count: int) -> int:
@@ -265,8 +260,6 @@ def audio(seeds: int = 3, n: int = 20, regressor: str = "") -> Iterator[Case]:
             task = f"enhance/{snr:g} dB" + (", 16 kHz" if rate > mixtures.RATE else "")
             for name in _METHODS:
                 yield Enhancement(task, name, seed, snr, n, rate)
-            if regressor:
-                yield Enhancement(task, _REGRESSOR, seed, snr, n, rate, regressor)
         for name in ("suffuse", "spread of draws"):
             yield Uncertainty("enhance/uncertainty", name, seed, min(n, 12))
         for milliseconds in (20.0, 60.0, 120.0):

@@ -219,6 +219,7 @@ def register_recipes(register: Register) -> None:
 _MODELS = {
     "digits": "spoken digits by digit and speaker, 8 kHz; sentences of them with --text",
     "enhance": "speech out of noise, 8 and 16 kHz",
+    "regressor": "the same by plain regression, to compare audio/enhance with",
     "scenes": "music and sounds by caption, 16 kHz",
     "spoken": "45 English words by six voices, 16 kHz; sentences of them with --text",
     "notes": "notes by instrument and pitch, 16 kHz",
