@@ -328,6 +328,7 @@ def curve(
             marker="o",
             markersize=4.5,
         )
+        axes.locator_params(axis="x", integer=True)
         axes.set_ylim(bottom=0)
         labels = [("made", up[-1], "blue"), ("real", band[-1].mean(), "orange")]
         _label_ends(axes, [(float(y), name, _colour(colour)) for name, y, colour in labels])
