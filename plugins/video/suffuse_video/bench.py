@@ -7,9 +7,8 @@ model that is measured.
 from __future__ import annotations
 
 import gc
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, get_args
@@ -25,11 +24,10 @@ from suffuse import stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
-from suffuse.stats import Interval
 
 from . import levels
 from .clip import Clip
-from .drift import LEAST, Gauge, drifted, far
+from .drift import Gauge, quarters
 from .evaluators import Obeyed, mean
 from .features import encoder
 from .frames import BASELINES, Task, completed, given, likeness, usual
@@ -179,8 +177,7 @@ class Long:
             _ratio("warping error, quarter 4 to 1", errors[3], errors[0]),
             _ratio("what form lacks, quarter 4 to 2", *([1 - f for f in fits[k]] for k in (3, 1))),
         ]
-        if self.n >= LEAST:
-            found += _drift(made)
+        found += _drift(made)
         pairs = list(zip(seen[-1], motions, strict=True))
         kept = [thing_seen(t)[0] == m.thing and t.colour == m.colour for t, m in pairs]
         found.append(Metric.share("thing and colour kept", kept))
@@ -275,7 +272,7 @@ def _held() -> int:
     return sum({s.data_ptr(): s.nbytes() for s in alive}.values())
 
 
-def _ratio(name: str, above: Sequence[float], below: Sequence[float]) -> Metric:
+def _ratio(name: str, above: Any, below: Any) -> Metric:
     """The ratio of two means over the same clips."""
     a, b = (np.asarray(k, dtype=float) for k in (above, below))
     found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
@@ -286,22 +283,11 @@ def _drift(made: Sequence[Clip]) -> list[Metric]:
     """How far frames are from those of other real clips of what bounces, quarter by quarter."""
     frames, size = made[0].frames.shape[:2]
     others = Shapes("test", frames, size, digits=0.5, bounces=1.0, test_clips=256, seed=1)
-    real = [e.data for e in others]
-    gauge = Gauge(real, (size, size))
-    x, y = (gauge(who, frames).flatten(1) for who in (made, real))
-
-    def of(what: Callable[..., float], **options: int) -> Interval:
-        def statistic(a: Tensor, b: Tensor) -> float:
-            return what(*(k.unflatten(1, (frames, -1)) for k in (a, b)), **options)
-
-        return stats.jackknife(statistic, x, y, bounds=(0, math.inf))
-
-    found = [
-        Metric.of(f"frames from real ones, quarter {k + 1}", of(far, quarter=k), "lower", len(x))
-        for k in range(4)
+    each = quarters(Gauge([e.data for e in others], frames, (size, size))(made))
+    return [
+        *(mean(f"frames from real ones, quarter {k}", x.tolist()) for k, x in enumerate(each, 1)),
+        _ratio("frames from real ones, quarter 4 to 2", each[3], each[1]),
     ]
-    name = "frames from real ones, quarter 4 to 2"
-    return [*found, Metric.of(name, of(drifted, since=1), "lower", len(x), target=1.2)]
 
 
 def _pace(places: NDArray[np.float64]) -> float:

@@ -33,8 +33,8 @@ _TOLD = (
 )
 
 _QUALITY = (
-    "The quality of each frame: how far frames of made clips are from held-out frames at the same "
-    "place (Fréchet distance), with 95 % intervals; the band is real against real."
+    "The quality of each frame: how far frames of made clips are from the nearest training frame "
+    "at the same place, with 95 % intervals; the band is that of held-out clips."
 )
 
 _PAGE = """<!doctype html>
@@ -122,7 +122,7 @@ def _quality(run: Path) -> str:
         [(m.low, m.high) for m in found],
         [(m.floor_low, m.floor_high) for m in found],
         "frame",
-        "distance from real frames",
+        "distance from the nearest real frame",
     )
     return f"<p>{html.escape(_QUALITY)}</p>{chart}"
 
