@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from suffuse.errors import SuffuseError
+from suffuse_molecules import resampling
 from suffuse_molecules.chemistry import known, problem
 from suffuse_molecules.properties import property_of
 from suffuse_molecules.resampling import resample
@@ -65,13 +66,39 @@ def test_the_draw_nearest_to_what_is_asked_for_is_chosen(graph):
         assert same >= 18  # each of 12 draws is the wrong one with a half
 
 
-def test_the_estimate_stays_where_nothing_is_asked_for_or_it_is_early(graph):
+def test_the_estimate_stays_while_it_is_early(graph):
     plain = blurred(graph, [known("CCO"), known("CCF")], 1.0)
     guided = resample(plain, graph, SCALES, below=0.5)
     x, late = ask(graph, guided, 3, 0.6, 0.0, 3)
-    for found in (late, guided(x, torch.full((3,), 0.2), logp=torch.full((3,), torch.nan))):
-        for name, logits in plain(x, 0.2).items():
-            assert torch.equal(found[name], logits)
+    for name, logits in plain(x, 0.2).items():
+        assert torch.equal(late[name], logits)
+
+
+@pytest.mark.parametrize("asked", [{}, {"logp": torch.full((40,), torch.nan)}])
+def test_where_nothing_is_asked_for_the_first_draw_that_is_a_molecule_is_taken(graph, asked):
+    plain = blurred(graph, [known("CCO"), known("FC#N")], 1.0)
+    guided = resample(plain, graph, SCALES, draws=2)
+    x, t = noisy(graph, 40), torch.full((40,), 0.2)
+    mask = graph.mask(torch.full((40,), 3))
+    found = guided(x, t, mask=mask, **asked)
+    rows, estimate = torch.arange(40), plain(x, t)
+    drawn = [
+        resampling._drawn(estimate, rows, resampling._source(x, t, rows).branch(str(k)))
+        for k in range(2)
+    ]
+    chosen = []
+    for i in range(40):
+        several = [(atoms[i, :3], bonds[i, :3, :3]) for atoms, bonds in drawn]
+        sound = [problem(graph.build(a.tolist(), b.numpy())) is None for a, b in several]
+        chosen.append(sound.index(True) if any(sound) else None)
+        for k, name in enumerate(("atoms", "bonds")):
+            if any(sound):
+                part = found[name][i].argmax(-1)
+                part = part[:3] if name == "atoms" else part[:3, :3]
+                assert torch.equal(part, several[sound.index(True)][k])
+            else:
+                assert torch.equal(found[name][i], estimate[name][i])
+    assert {*chosen} == {None, 0, 1}
 
 
 def test_a_sample_is_the_same_in_any_batch(graph):

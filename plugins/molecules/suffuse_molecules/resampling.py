@@ -1,10 +1,11 @@
-"""Guidance by resampling: of several clean graphs, the one whose properties are those asked for.
+"""Guidance by resampling: of several clean graphs, one that is a molecule, and the nearest.
 
-A clean estimate is a distribution of graphs whose tokens are independent. Instead of one graph,
-several are drawn from it; their properties are computed, not predicted, and the nearest valid one
-becomes the estimate. That is importance resampling of p(x_0 | x_t) p(y | x_0) with the estimate as
-the proposal and a narrow p(y | x_0). Nothing has to be differentiable, and graphs that are no
-molecules are never chosen where another draw is one.
+A clean estimate is a distribution of graphs whose tokens are independent, so that many a graph
+drawn from it is none: half a double bond, a ring that its atoms did not agree on. So several are
+drawn, and the first that is a valid molecule becomes the estimate; where properties are asked for,
+they are computed, not predicted, and the nearest molecule is taken. That is importance resampling
+of p(x_0 | x_t) p(y | x_0) with the estimate as the proposal, y being that x_0 is a molecule, and a
+narrow p(y | x_0) of its properties. Nothing has to be differentiable.
 
 Source: for the weights, Wu et al., "Practical and asymptotically exact conditional sampling in
 diffusion models" (2023), arXiv 2306.17775, section 3; here the best of the draws is taken.
@@ -12,6 +13,7 @@ diffusion models" (2023), arXiv 2306.17775, section 3; here the best of the draw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,13 +47,15 @@ def resample(
 ) -> Denoiser:
     """The denoiser, with its estimate replaced by the best of several graphs drawn from it.
 
+    States that are no graphs are left alone.
+
     Args:
         denoiser: of molecular graphs, guided or not.
         encoder: of the model.
         conditioners: of the model; those that are numbers and properties of
-            `suffuse_molecules.properties` are looked at. Where none of them is asked for, the
-            estimate stays.
-        draws: graphs in each step.
+            `suffuse_molecules.properties` are looked at.
+        draws: graphs in each step, at most: where no property is asked for, only as many as it
+            takes to find a molecule. Where none of them is one, the estimate stays.
         below: at times above this one the estimate stays: few draws are molecules there.
 
     Raises:
@@ -70,25 +74,28 @@ def resample(
         time = t["bonds"] if isinstance(t, Mapping) else t
         asked = {name: conditions[name] for name in names if name in conditions}
         wanted = torch.stack([*asked.values()], -1) if asked else torch.empty(len(time), 0)
-        rows = ((time <= below) & (~wanted.isnan()).any(-1).to(time.device)).nonzero()[:, 0]
-        if not len(rows):
+        rows = (time <= below).nonzero()[:, 0]
+        if not len(rows) or not isinstance(x_t, Mapping):
             return estimate
         mask = conditions.get("mask")
-        sizes = None if mask is None else mask["atoms"].sum(1)
-        source = _source(x_t, time, rows)
-        graphs = [_drawn(estimate, rows, source.branch(str(k))) for k in range(draws)]
+        sizes = None if mask is None else mask["atoms"].sum(1).tolist()
+        best: dict[int, tuple[float, Tensor, Tensor]] = {}
+        for k in range(draws):
+            drawn = _drawn(estimate, rows, _source(x_t, time, rows).branch(str(k)))
+            for row, atoms, bonds in zip(rows.tolist(), *drawn, strict=True):
+                n = len(atoms) if sizes is None else sizes[row]
+                graph = atoms[:n], bonds[:n, :n]
+                error = _error(encoder, *graph, list(asked), wanted[row], conditioners)
+                if error < best.get(row, (math.inf,))[0]:
+                    best[row] = error, *graph
+            rows = torch.tensor([i for i in rows.tolist() if i not in best or best[i][0] > 0])
+            if not len(rows):
+                break
         out = {name: estimate[name].clone() for name in ("atoms", "bonds")}
-        for place, row in enumerate(rows.tolist()):
-            n = x_t["atoms"].shape[1] if sizes is None else int(sizes[row])
-            several = [(atoms[place, :n], bonds[place, :n, :n]) for atoms, bonds in graphs]
-            errors = [
-                _error(encoder, *graph, list(asked), wanted[row], conditioners) for graph in several
-            ]
-            best = min(range(draws), key=errors.__getitem__)
-            if errors[best] < float("inf"):
-                atoms, bonds = several[best]
-                out["atoms"][row, :n].scatter_add_(-1, atoms[..., None], _sure(atoms, estimate))
-                out["bonds"][row, :n, :n].scatter_add_(-1, bonds[..., None], _sure(bonds, estimate))
+        for row, (_, atoms, bonds) in best.items():
+            n = len(atoms)
+            out["atoms"][row, :n].scatter_add_(-1, atoms[..., None], _sure(atoms, estimate))
+            out["bonds"][row, :n, :n].scatter_add_(-1, bonds[..., None], _sure(bonds, estimate))
         return {**estimate, **out}
 
     return guided
@@ -139,10 +146,10 @@ def _error(
     most = torch.tensor([encoder.capacity[min(k, len(encoder.capacity) - 1)] for k in tokens])
     least = torch.where(bonds == AROMATIC, 1, bonds).sum(1)
     if bool((least.cpu() > most).any()):
-        return float("inf")
+        return math.inf
     mol = encoder.build(tokens, bonds.cpu().numpy())
     if problem(mol) is not None:
-        return float("inf")
+        return math.inf
     with quiet():
         Chem.SanitizeMol(mol)
     total = 0.0
@@ -150,4 +157,4 @@ def _error(
         if value == value:  # not asked for is NaN
             scale = conditioners[name]
             total += ((property_of(mol, name) - scale.mean) / scale.scale - value) ** 2
-    return total if total == total else float("inf")
+    return total if total == total else math.inf
