@@ -136,6 +136,9 @@ def make(
 ) -> Made:
     """Different molecules that hold a known part.
 
+    The solver is "renoise" where none is given: it draws what is new afresh in every step, until
+    that fits the known part.
+
     Args:
         model: of molecular graphs.
         known: the part.
@@ -150,6 +153,7 @@ def make(
         SuffuseError: where the part is too large for the model, unknown to it, or has no room for
             a bond to what is new.
     """
+    settings = {"solver": "renoise", **settings}
     encoder = _encoder(model)
     tokens, bonds, orders = _tokens(encoder, known)
     size = len(tokens)
