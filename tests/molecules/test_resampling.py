@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from suffuse.diffusion import Noise
 from suffuse.errors import SuffuseError
 from suffuse_molecules import resampling
 from suffuse_molecules.chemistry import known, problem
@@ -82,10 +83,8 @@ def test_where_nothing_is_asked_for_the_first_draw_that_is_a_molecule_is_taken(g
     mask = graph.mask(torch.full((40,), 3))
     found = guided(x, t, mask=mask, **asked)
     rows, estimate = torch.arange(40), plain(x, t)
-    drawn = [
-        resampling._drawn(estimate, rows, resampling._source(x, t, rows).branch(str(k)))
-        for k in range(2)
-    ]
+    source = Noise([*resampling._seeds(x, t, rows).values()])
+    drawn = [resampling._drawn(estimate, rows, source.branch(str(k))) for k in range(2)]
     chosen = []
     for i in range(40):
         several = [(atoms[i, :3], bonds[i, :3, :3]) for atoms, bonds in drawn]

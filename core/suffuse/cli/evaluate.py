@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from suffuse.cli.sampling import Part, sampling_options, several
+from suffuse.cli.sampling import parts, sampling_options
 from suffuse.errors import SuffuseError
 
 
@@ -16,14 +16,7 @@ from suffuse.errors import SuffuseError
 @click.argument("model")
 @click.option("-n", "n", type=int, help="How many samples.  [as many as held-out examples]")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--by",
-    type=Part(),
-    multiple=True,
-    callback=several,
-    metavar="NAME[,KEY=VALUE]",
-    help="A registered evaluator: video/drift; repeatable.  [the recipe's]",
-)
+@parts("--by", "A registered evaluator: video/drift; repeatable.  [the recipe's]")
 @sampling_options
 @click.option("--batch", type=int, default=64, show_default=True, help="Samples made at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

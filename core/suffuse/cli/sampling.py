@@ -9,7 +9,7 @@ import click
 
 from suffuse.errors import SuffuseError
 
-__all__ = ["LIMIT", "SETTINGS", "Part", "sampling_options", "several"]
+__all__ = ["LIMIT", "SETTINGS", "parts", "sampling_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,7 +20,7 @@ SETTINGS = ("solver", "steps", "guidance", "guidance_by")
 """Their names, which are those of `Model.sample`."""
 
 
-class Part(click.ParamType[dict[str, Any]]):
+class _Part(click.ParamType[dict[str, Any]]):
     """NAME or NAME,KEY=VALUE,...: a registered thing with its options."""
 
     name = "part"
@@ -37,9 +37,16 @@ def _weight(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
-def several(ctx: click.Context, param: click.Parameter, value: tuple[Any, ...]) -> Any:
-    """The values of an option that may be repeated; None where it is not given."""
-    return list(value) or None
+def parts(flag: str, about: str) -> Callable[[F], F]:
+    """A repeatable option whose values are registered things; None where it is not given."""
+    return click.option(
+        flag,
+        type=_Part(),
+        multiple=True,
+        callback=lambda ctx, param, value: list(value) or None,
+        metavar="NAME[,KEY=VALUE]",
+        help=about,
+    )
 
 
 def sampling_options(command: F) -> F:
@@ -48,7 +55,7 @@ def sampling_options(command: F) -> F:
         (
             click.option(
                 "--solver",
-                type=Part(),
+                type=_Part(),
                 metavar="NAME[,KEY=VALUE]",
                 help="A registered solver, with options: ddim,eta=1.  [the model's]",
             ),
@@ -59,13 +66,9 @@ def sampling_options(command: F) -> F:
                 callback=_weight,
                 help="The weight of guidance; 1 is none.  [the model's]",
             ),
-            click.option(
+            parts(
                 "--guidance-by",
-                type=Part(),
-                multiple=True,
-                callback=several,
-                metavar="NAME[,KEY=VALUE]",
-                help="What guides, and what follows: apg,largest=10; repeatable.  [the model's]",
+                "What guides, and what follows: apg,largest=10; repeatable.  [the model's]",
             ),
         )
     ):

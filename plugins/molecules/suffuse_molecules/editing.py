@@ -185,7 +185,7 @@ def make(
         first = part * n
         sizes = _sizes(encoder, Noise(seed, n, first=first), size + least, size + most)
         # new atoms come after the known ones, whatever joins them
-        with _unordered(model), encoder.holding(held, _largest_ring(orders)):
+        with _unordered(model), encoder.holding(_largest_ring(orders), held):
             sampled = model.sample(
                 n, seed=seed, first=first, sizes=sizes, project=project, **settings
             )
@@ -298,12 +298,11 @@ def vary(
     settings = {"solver": "ancestral", **settings}
     kept: dict[str, Chem.Mol] = {}
     own, tried, raw, safe = canonical(mol), 0, 0, 0
-    nothing = torch.zeros(encoder.largest, encoder.largest, dtype=torch.bool)
     reasons: dict[str, int] = {}
     for part in range(ROUNDS):
         # a seed of its own for every round: a variation takes its noise from sample i of a seed
         seeds = [seed + (part * n + i << 32) for i in range(n)]
-        with encoder.holding(nothing, _largest_ring(encoder.tokens(mol)[2])):
+        with encoder.holding(_largest_ring(encoder.tokens(mol)[2])):
             varied = model.vary([mol] * n, strength, seed=seeds, **settings)
         for made in varied:
             tried += 1
@@ -327,7 +326,7 @@ def _unordered(model: Model) -> Any:
 
 def _largest_ring(orders: Tensor) -> int:
     """The most atoms of a ring of known bonds [k, k]."""
-    return max(0, *map(len, rings(orders.numpy())), 0)
+    return max(map(len, rings(orders.numpy())), default=0)
 
 
 def _encoder(model: Model) -> Graph:

@@ -201,15 +201,15 @@ class Graph:
         return other
 
     @contextmanager
-    def holding(self, held: Tensor, largest_ring: int) -> Iterator[None]:
-        """Within this context repair leaves pairs of atoms alone, and rings of a size whole.
+    def holding(self, largest_ring: int, held: Tensor | None = None) -> Iterator[None]:
+        """Within this context repair leaves rings of a size whole, and pairs of atoms alone.
 
         Args:
-            held: which pairs are left as they are, bool [N, N], symmetric.
             largest_ring: the most atoms of a ring that stays, where rings have a limit at all.
+            held: which pairs are left as they are, bool [N, N], symmetric; none where None.
         """
         before = self.largest_ring
-        self._held = held.numpy()
+        self._held = None if held is None else held.numpy()
         self.largest_ring = None if before is None else max(before, largest_ring)
         try:
             yield

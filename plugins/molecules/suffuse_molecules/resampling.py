@@ -79,17 +79,19 @@ def resample(
             return estimate
         mask = conditions.get("mask")
         sizes = None if mask is None else mask["atoms"].sum(1).tolist()
+        seeds = _seeds(x_t, time, rows)
         best: dict[int, tuple[float, Tensor, Tensor]] = {}
         for k in range(draws):
-            drawn = _drawn(estimate, rows, _source(x_t, time, rows).branch(str(k)))
-            for row, atoms, bonds in zip(rows.tolist(), *drawn, strict=True):
+            source = Noise([*seeds.values()]).branch(str(k))
+            drawn = _drawn(estimate, torch.tensor([*seeds]), source)
+            for row, atoms, bonds in zip(seeds, *drawn, strict=True):
                 n = len(atoms) if sizes is None else sizes[row]
                 graph = atoms[:n], bonds[:n, :n]
                 error = _error(encoder, *graph, list(asked), wanted[row], conditioners)
                 if error < best.get(row, (math.inf,))[0]:
                     best[row] = error, *graph
-            rows = torch.tensor([i for i in rows.tolist() if i not in best or best[i][0] > 0])
-            if not len(rows):
+            seeds = {i: s for i, s in seeds.items() if i not in best or best[i][0] > 0}
+            if not seeds:
                 break
         out = {name: estimate[name].clone() for name in ("atoms", "bonds")}
         for row, (_, atoms, bonds) in best.items():
@@ -105,16 +107,16 @@ def _sure(tokens: Tensor, like: Any) -> Tensor:
     return torch.full((*tokens.shape, 1), _SURE).to(like["atoms"])
 
 
-def _source(x_t: Mapping[str, Tensor], time: Tensor, rows: Tensor) -> Noise:
-    """Noise as a function of a noisy graph and its time, so that a batch changes nothing."""
-    seeds = []
+def _seeds(x_t: Mapping[str, Tensor], time: Tensor, rows: Tensor) -> dict[int, int]:
+    """A seed for each row, of the noisy graph and its time, so that a batch changes nothing."""
+    seeds = {}
     for row in rows.tolist():
         number = round(1e6 * float(time[row]))
         kept = [*x_t["atoms"][row].tolist(), *x_t["bonds"][row].flatten().tolist()]
         for token in kept:
             number = ((number ^ token) * _MIX + 1) & 0xFFFFFFFFFFFFFFFF
-        seeds.append(number)
-    return Noise(seeds)
+        seeds[row] = number
+    return seeds
 
 
 def _drawn(estimate: Mapping[str, Tensor], rows: Tensor, source: Noise) -> tuple[Tensor, Tensor]:

@@ -20,14 +20,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 import suffuse
-from suffuse import stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example, Metric
 
 from . import levels
 from .clip import Clip
-from .drift import Gauge, quarters
+from .drift import Gauge, multiple, quarters
 from .evaluators import Obeyed, mean
 from .features import encoder
 from .frames import BASELINES, Task, completed, given, likeness, usual
@@ -273,10 +272,7 @@ def _held() -> int:
 
 
 def _ratio(name: str, above: Any, below: Any) -> Metric:
-    """The ratio of two means over the same clips."""
-    a, b = (np.asarray(k, dtype=float) for k in (above, below))
-    found = stats.bootstrap(lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=0)
-    return Metric.of(name, found, "lower", len(a), target=1.2)
+    return Metric.of(name, multiple(above, below), "lower", len(above), target=1.2)
 
 
 def _drift(made: Sequence[Clip]) -> list[Metric]:

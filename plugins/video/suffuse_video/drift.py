@@ -9,6 +9,7 @@ clip comes to it. Held-out clips are not at 0 either: they are the floor.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from suffuse.plugins.contracts import Dataset, Example, Metric
 from .clip import Clip
 from .evaluators import mean, sized, some
 
-__all__ = ["Drift", "Gauge", "curve", "quarters"]
+__all__ = ["Drift", "Gauge", "curve", "multiple", "quarters"]
 
 AXES, LEAST, SHOWN = 6, 32, 8
 _NAME = "Frame {} from the nearest real one"
@@ -81,6 +82,14 @@ def quarters(far: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [far[:, begin : begin + n].mean(1) for begin in (0, n, 2 * n, far.shape[1] - n)]
 
 
+def multiple(above: Any, below: Any, seed: int = 0) -> stats.Interval:
+    """The ratio of two means over the same clips, [n] each."""
+    a, b = (np.asarray(k, dtype=float) for k in (above, below))
+    return stats.bootstrap(
+        lambda x, y: x.mean() / max(y.mean(), 1e-9), a, b, paired=True, seed=seed
+    )
+
+
 class Drift:
     """The quality of frame k against k, and that of the last quarter against the first.
 
@@ -118,9 +127,7 @@ class Drift:
 
         def last_to_first(x: NDArray[np.float64]) -> stats.Interval:
             first, _, _, last = quarters(x)
-            return stats.bootstrap(
-                lambda a, b: a.mean() / max(b.mean(), 1e-9), last, first, paired=True, seed=seed
-            )
+            return multiple(last, first, seed)
 
         ratio = Metric.of(
             "Drift of frames, last quarter to first",
