@@ -82,6 +82,7 @@ def page(clips: Sequence[Clip], captions: Sequence[str] | None = None, title: st
 def section(run: Path) -> tuple[str, str] | None:
     """Held-out clips and made ones under the same conditions, playing; None for other models."""
     import suffuse
+    from suffuse.report.blocks import number
 
     from .pixels import Pixels
 
@@ -96,7 +97,8 @@ def section(run: Path) -> tuple[str, str] | None:
     made = model.sample(max(1, len(held_out)), seed=0, **wanted)
     rows = []
     for i, clip in enumerate(made):
-        said = ", ".join(str(v[i]) for v in wanted.values() if v and v[i] is not None)
+        told = [v[i] for v in wanted.values() if v and v[i] is not None]
+        said = ", ".join(number(k) if isinstance(k, float) else str(k) for k in told)
         shown = [held_out[i].data, clip] if held_out else [clip]
         cells = "".join(
             f"<td>{_moving(c)}</td><td>{_slice(c)}</td><td>{_flow(c) or ''}</td>" for c in shown
