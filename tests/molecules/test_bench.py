@@ -1,11 +1,15 @@
 """The suite's cases, each at its smallest."""
 
 import pytest
+import torch
 
 from suffuse.bench import Context, key
 from suffuse_molecules import bench
+from suffuse_molecules.bench_step import PlainTransformer, Step
 from suffuse_molecules.datasets import NCI
 from suffuse_molecules.editing import known_of
+from suffuse_molecules.graph import Graph
+from suffuse_molecules.network import GraphTransformer
 
 
 def found(case):
@@ -39,10 +43,30 @@ def test_shapes_are_near_those_that_are_given(data_folder):
     assert metrics["under 0.5 Å"].value > 50
 
 
-def test_a_step_is_timed_in_both_precisions():
-    for precision in ("fp32", "bf16"):
-        case = bench.Step("t", precision, 0, precision, atoms=4, batch=2, repeats=2)
-        assert found(case)["step"].value > 0
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_is_timed_beside_the_plain_network(precision):
+    metrics = found(Step("t", precision, 0, 8, precision, atoms=4, batch=2, seconds=0.1))
+    step, plain = metrics["step"], metrics["plain step"]
+    assert step.n == plain.n >= 7
+    assert 0 < step.value < plain.value * 10
+
+
+def test_pairs_give_what_the_plain_network_gives():
+    encoder = Graph(["C", "N", "O"], [4, 3, 2], [1] * 6, [3, 1, 1], [8, 2, 1, 1])
+    ours = GraphTransformer(encoder.shape, encoder, width=16, edge=8, depth=2, ordered=True).eval()
+    with torch.no_grad():
+        for number in ours.parameters():
+            number.normal_(std=0.3)
+    plain = PlainTransformer(encoder.shape, encoder, width=16, edge=8, depth=2, ordered=True).eval()
+    plain.load_state_dict(ours.state_dict())
+    x = {"atoms": torch.randint(3, (3, 6)), "bonds": torch.randint(4, (3, 6, 6)).triu(1)}
+    x["bonds"] = x["bonds"] + x["bonds"].mT
+    level = {name: torch.rand(3) for name in x}
+    there = torch.arange(6) < torch.tensor([[6], [4], [1]])
+    one, two = (network(x, level, mask={"atoms": there}) for network in (ours, plain))
+    torch.testing.assert_close(one["atoms"][there], two["atoms"][there])
+    real = there[:, :, None] & there[:, None] & ~torch.eye(6, dtype=torch.bool)
+    torch.testing.assert_close(one["bonds"][real], two["bonds"][real])
 
 
 @pytest.mark.parametrize(("kind", "points"), [("scaffold", 1), ("R-groups", 2), ("linker", 2)])

@@ -46,9 +46,19 @@ class Pairs(NamedTuple):
         """Their sum, [B, P, C], by a product of matrices, whose gradient scatters nothing."""
         return self.incidence.mT.to(x.dtype) @ x
 
-    def total(self, e: Tensor) -> Tensor:
-        """The sum of the features of each node's pairs, [B, n, C], of pairs [B, P, C]."""
-        return self.incidence.to(e.dtype) @ e
+    def total(self, e: Tensor, mask: Tensor) -> Tensor:
+        """The sum of the features of each node's pairs over the root of the nodes' number.
+
+        Args:
+            e: of pairs, [B, P, C].
+            mask: [B, n], True for nodes that are there; pairs with others do not count.
+
+        Returns:
+            [B, n, C].
+        """
+        share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None] * mask
+        both = share[:, self.first] * mask[:, self.second]
+        return (self.incidence.to(e.dtype) * both[:, None]) @ e
 
     def dense(self, e: Tensor) -> Tensor:
         """[B, n, n, C], symmetric, of pairs [B, P, C]; on the diagonal stands nothing of use.
@@ -144,9 +154,7 @@ class GraphBlock(nn.Module):
         inner = torch.addcmul(self.from_edge(he) + pairs.both(total), *pairs.ends(other))
         inner = silu(inner)
         e = torch.addcmul(e, gate_e, self.edge_out(inner))
-        both = mask[:, pairs.first] & mask[:, pairs.second]
-        share = mask.sum(1).clamp(min=1).to(e.dtype).rsqrt()[:, None, None]
-        message = self.gather(pairs.total(inner * both[..., None]) * share)
+        message = self.gather(pairs.total(inner, mask))
 
         h = modulated(x, shift_m, scale_m) + message
         x = torch.addcmul(x, gate_m, self.linear_1(silu(self.linear_0(h))))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from rdkit import Chem
 from rdkit.Chem import rdMolAlign
 from rdkit.Chem.Scaffolds import MurckoScaffold
@@ -29,13 +28,13 @@ from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
 from suffuse.training import train
 
+from .bench_step import Step
 from .chemistry import canonical, implicit, known, quiet
 from .conformers import conformers
 from .datasets import NCI, QM9
 from .editing import decorate, link
 from .evaluators import FCD, Distinct, Validity
 from .graph import RAW, Graph
-from .network import GraphTransformer
 from .properties import property_of
 
 __all__ = ["Edits", "asked", "molecules", "share", "short", "training"]
@@ -394,46 +393,6 @@ class Shapes:
         )
 
 
-@dataclass(frozen=True)
-class Step:
-    """Milliseconds of a forward and backward pass, one thread: N = 20, batch 128, d = 128."""
-
-    task: str
-    model: str
-    seed: int
-    precision: str = "fp32"
-    atoms: int = 20
-    batch: int = 128
-    repeats: int = 5
-    measures: ClassVar[Sequence[str]] = (_PACKAGE, "torch")
-
-    def run(self, context: Context) -> Result:
-        """The median of the repeats, with the fastest and the slowest."""
-        encoder = Graph(["C", "N", "O"], [4, 3, 2], [1] * self.atoms, [3, 1, 1], [8, 2, 1, 1])
-        network = GraphTransformer(encoder.shape, encoder, width=128, edge=64, depth=4)
-        n, b = self.atoms, self.batch
-        x = {
-            "atoms": torch.zeros(b, n, dtype=torch.int64),
-            "bonds": torch.zeros(b, n, n, dtype=torch.int64),
-        }
-        level = {name: torch.zeros(b) for name in x}
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        times = []
-        try:
-            for _ in range(self.repeats + 1):
-                begin = time.perf_counter()
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                    out = network(x, level)
-                sum(part.float().square().mean() for part in out.values()).backward()
-                times.append(1000 * (time.perf_counter() - begin))
-        finally:
-            torch.set_num_threads(threads)
-        kept = sorted(times[1:])
-        middle = float(np.median(kept))
-        return Result([Metric("step", middle, kept[0], kept[-1], "lower", len(kept), unit="ms")])
-
-
 def molecules(seeds: int = 3, n: int = 1000, many: int = 10_000) -> Iterator[Case]:
     """All of it.
 
@@ -489,5 +448,6 @@ def short() -> Iterator[Case]:
 
 
 def _steps() -> Iterator[Case]:
-    for precision in ("fp32", "bf16"):
-        yield Step("molecules/step", precision, 0, precision)
+    for edge in (32, 64):
+        for precision in ("fp32", "bf16"):
+            yield Step("molecules/step", f"{edge} of an edge, {precision}", 0, edge, precision)

@@ -55,6 +55,8 @@ class GraphTransformer(nn.Module):
     unseen = 0.15
     """The share of examples that are shown without their order in training."""
 
+    pairs = staticmethod(pairs_of)
+
     def __init__(
         self,
         shape: Mapping[str, tuple[int, ...]],
@@ -162,7 +164,7 @@ class GraphTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Pairs]:
         """Nodes, edges and the embedding [B, 1, width] before the first block; and the pairs."""
         atoms, bonds = x["atoms"], x["bonds"]
-        pairs = pairs_of(atoms.shape[1], atoms.device)
+        pairs = self.pairs(atoms.shape[1], atoms.device)
         first, second = pairs.first, pairs.second
         node, walk, whole = self._features(atoms, bonds, there)
         y = self.embedding(level["atoms"].to(self.node.weight.dtype), vector)
@@ -172,7 +174,7 @@ class GraphTransformer(nn.Module):
         if self.ordered:
             seen = self._seen(len(atoms), h)
             h = h + seen * self.places.weight[: atoms.shape[1]]
-            e = e + seen * self.distances(second - first)
+            e = e + seen * self.distances((second - first).abs())
         return h, e + pairs.both(self.ends(h)), y, pairs
 
     def _answers(self, h: Tensor, e: Tensor, y: Tensor, pairs: Pairs) -> dict[str, Tensor]:
