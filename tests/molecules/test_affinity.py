@@ -221,9 +221,41 @@ def test_a_broken_model_is_told(tmp_path, kind, broken) -> None:
         (Affinity.load if kind == "davis" else torsional.load)(tmp_path)
 
 
-def test_features_are_similarities(proteins) -> None:
-    features = Features(MOLECULES, proteins, components=4)
-    assert features.molecule("CCO")[0] == 1
-    place, near = features.protein(proteins[2])
-    assert place.shape == (4,)
-    assert near == pytest.approx(1, abs=1e-6)
+def test_features_are_similarities_and_what_is_known_around(proteins) -> None:
+    source = np.random.default_rng(2)
+    proteins = [proteins[0][:50] + other[50:] for other in proteins]
+    known = source.random((7, 9)) < 0.6
+    known[2, 4] = known[2, 1] = known[5, 4] = True
+    value = np.where(known, source.normal(6, 1, (7, 9)), 0)
+    features = Features(MOLECULES, proteins, value, known.astype(float), components=4)
+    similar = np.array([features.molecule(smiles) for smiles in MOLECULES])
+    alike = np.array([features.protein(sequence) for sequence in proteins])
+    np.testing.assert_allclose(np.diag(similar), 1)
+    np.testing.assert_allclose(np.diag(alike), 1, atol=1e-6)
+    found = features(similar[[2]], alike[[4]], own=value[[2], [4]])[0]
+    np.testing.assert_array_equal(found[:7], similar[2])
+    assert found.shape == (7 + 4 + 4,)
+    others = [i for i in range(7) if i != 2 and known[i, 4]]
+    weight = similar[2, others] ** 4
+    assert found[-4] == pytest.approx(weight @ value[others, 4] / weight.sum(), abs=1e-3)
+    assert found[-3] == pytest.approx(np.log1p(weight.sum()), abs=1e-5)
+    others = [j for j in range(9) if j != 4 and known[2, j]]
+    weight = alike[4, others] ** 8
+    assert found[-2] == pytest.approx(weight @ value[2, others] / weight.sum(), abs=1e-3)
+    assert found[-1] == pytest.approx(np.log1p(weight.sum()), abs=1e-5)
+    # what the pair itself is worth is not among what is known around it
+    features.total[2, 4] += 3
+    again = features(similar[[2]], alike[[4]], own=features.total[[2], [4]])[0]
+    np.testing.assert_allclose(again, found, atol=1e-3)
+    assert features(similar[[2]], alike[[4]])[0][-4] > found[-4] + 0.5
+
+
+def test_for_an_unknown_protein_stand_those_like_it(proteins) -> None:
+    known = np.ones((7, 9))
+    features = Features(MOLECULES, proteins, known * np.arange(9), known)
+    molecule = features.molecule("CCO")[None]
+    half = proteins[3][:40] + proteins[5][40:]
+    similar = features.protein(half).astype(float)
+    wanted = similar**8 @ np.arange(9) / (similar**8).sum()
+    found = features(molecule, features.protein(half)[None])[0]
+    np.testing.assert_allclose(found[[-4, -2]], wanted, rtol=1e-4)

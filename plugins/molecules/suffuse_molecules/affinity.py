@@ -2,8 +2,10 @@ r"""How strongly a molecule binds to a protein: boosted trees on similarities, w
 
 No diffusion here, since nothing says that it would help. A molecule is told by its Tanimoto
 similarities to those of the training table (Morgan fingerprints of radius 2), a protein by the
-cosines of its counts of three letters with those of the table's proteins, on their principal axes.
-Members of an ensemble, one for each fold, are gradient boosted trees; their mean is the answer.
+cosines of its counts of three letters with those of the table's proteins, on their principal axes,
+and a pair by what the table knows of like molecules with its protein, and of its molecule with like
+proteins. Members of an ensemble, one for each fold, are gradient boosted trees; their mean is the
+answer.
 
 The interval is that of split-conformal prediction: errors of pairs that an ensemble like this one
 has not seen, in units of a spread s that follows from its members' disagreement, have the quantile
@@ -38,13 +40,24 @@ from suffuse.errors import SuffuseError
 
 from .chemistry import REASONS, parse, refusal
 
-__all__ = ["Affinity", "Answer", "Features", "Trees", "concordance", "molecule_of", "sequence_of"]
+__all__ = [
+    "Affinity",
+    "Answer",
+    "Features",
+    "Likeness",
+    "Trees",
+    "concordance",
+    "molecule_of",
+    "sequence_of",
+]
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWYBJOUXZ"
 _SHIPPED = Path(__file__).parent / "pretrained" / "davis"
 _FAR = 0.35
 """Below these similarities to all of the table a molecule or protein is called unlike it."""
 _FAR_PROTEIN = 0.2
+_PRIOR = 1e-6
+"""How many pairs the mean of the table counts for beside what is known around a pair."""
 
 
 class Answer(NamedTuple):
@@ -141,7 +154,9 @@ class Features:
     """Numbers of pairs, by similarity to a table's molecules and proteins.
 
     Args:
-        smiles, sequences: those of the table.
+        smiles, sequences: those of the table, M and P of them.
+        total, count: of each pair of these, the sum of its pKd in the table and how many there are,
+            float64 [M, P].
         axes: principal axes [P, K] and mean [P] of the proteins' similarities; found where None.
         components: K.
     """
@@ -150,14 +165,17 @@ class Features:
         self,
         smiles: Sequence[str],
         sequences: Sequence[str],
+        total: Any,
+        count: Any,
         axes: tuple[Any, Any] | None = None,
         components: int = 48,
     ) -> None:
         self.smiles, self.sequences = tuple(smiles), tuple(sequences)
+        self.total, self.count = total, count
         self._prints = [_print(molecule_of(s)) for s in self.smiles]
-        self._counts = csr_array(np.array([_words(s) for s in self.sequences]))
+        self.protein = Likeness(self.sequences)
         if axes is None:
-            similar = np.array([self.similarities(s) for s in self.sequences])
+            similar = np.array([self.protein(s) for s in self.sequences])
             mean = similar.mean(0)
             found = np.linalg.svd(similar - mean, full_matrices=False)[2]
             # in C's order: safetensors writes the memory of an array as it lies
@@ -166,18 +184,44 @@ class Features:
         self.axes = axes
 
     def molecule(self, smiles: str) -> Any:
-        """Similarities to the table's molecules, [M]."""
+        """Similarities to the table's molecules, float32 [M]."""
         own = _print(molecule_of(smiles))
         return np.array(DataStructs.BulkTanimotoSimilarity(own, self._prints), np.float32)
 
-    def protein(self, sequence: str) -> tuple[Any, float]:
-        """Coordinates on the principal axes, [K], and the largest similarity to the table."""
-        similar = self.similarities(sequence)
-        return (similar - self.axes[1]) @ self.axes[0], float(similar.max())
+    def __call__(self, molecules: Any, proteins: Any, own: Any = None) -> Any:
+        """Features of pairs, float32 [N, M + K + 4].
 
-    def similarities(self, sequence: str) -> Any:
-        """Cosines of the counts of words to those of the table's proteins, float32 [P]."""
-        return np.asarray(self._counts @ _words(sequence), np.float32)
+        The last four are means of what the table knows and how much it knows: of the pair's protein
+        with molecules weighted by the fourth power of their similarity, and of its molecule with
+        proteins weighted by the eighth. In the place of a protein or a molecule that the table
+        does not have stand those like it, by the same weights.
+
+        Args:
+            molecules, proteins: their similarities to the table's, [N, M] and [N, P].
+            own: in fitting, the value of each pair, which the table has and which does not count
+                here, [N].
+        """
+        a, u = _weights(molecules, 4)
+        b, v = _weights(proteins, 8)
+        mean = self.total.sum() / self.count.sum()
+        parts = [molecules, (proteins - self.axes[1]) @ self.axes[0]]
+        for left, right in ((a, v), (u, b)):
+            total, count = (
+                np.einsum("np,np->n", left @ table, right) for table in (self.total, self.count)
+            )
+            if own is not None:  # its weight is 1
+                total, count = total - own, count - 1
+            around = (total + _PRIOR * mean) / (count + _PRIOR)
+            parts += [around[:, None], np.log1p(np.maximum(count, 0))[:, None]]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _weights(similar: Any, power: float) -> tuple[Any, Any]:
+    """Weights of the table's rows for what is like each, and for what stands for each, [N, M]."""
+    same = similar > 1 - 1e-5
+    alike = np.where(same, 1.0, similar.astype(float)) ** power
+    others = (alike + 1e-30) / (alike + 1e-30).sum(1, keepdims=True)
+    return alike, np.where(same.any(1, keepdims=True), same, others)
 
 
 @lru_cache(maxsize=4096)
@@ -205,6 +249,16 @@ def _words(sequence: str) -> Any:
     words = (letters[:-2] * base + letters[1:-1]) * base + letters[2:]
     counts = np.bincount(words, minlength=base**3).astype(float)
     return counts / np.linalg.norm(counts)
+
+
+class Likeness:
+    """Cosines of a sequence's counts of words to those of several sequences, float32 [P]."""
+
+    def __init__(self, sequences: Sequence[str]) -> None:
+        self.counts = csr_array(np.array([_words(s) for s in sequences]))
+
+    def __call__(self, sequence: str) -> Any:
+        return np.asarray(self.counts @ _words(sequence), np.float32)
 
 
 @dataclass(frozen=True)
@@ -275,11 +329,12 @@ class Affinity:
         Raises:
             SuffuseError: for a molecule or a sequence that is none.
         """
-        similar = self.features.molecule(smiles)
-        place, near = self.features.protein(sequence_of(sequence))
-        found = self.spread(np.concatenate([similar, place])[None])
+        molecule = self.features.molecule(smiles)
+        protein = self.features.protein(sequence_of(sequence))
+        found = self.spread(self.features(molecule[None], protein[None]))
         value, width = float(found[0][0]), float(found[1][0]) * self.quantile
-        return Answer(value, value - width, value + width, float(similar.max()), near)
+        near = float(molecule.max()), float(protein.max())
+        return Answer(value, value - width, value + width, *near)
 
     def spread(self, x: Any) -> tuple[Any, Any]:
         """The answer and s for features [N, F]."""
@@ -294,14 +349,16 @@ class Affinity:
 
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        tables = {"axes": self.features.axes[0], "mean": self.features.axes[1]}
+        known = self.features
+        tables = {"axes": known.axes[0], "mean": known.axes[1]}
+        tables |= {"total": known.total, "count": known.count}
         for k, member in enumerate(self.members):
             for name in ("feature", "threshold", "left", "right", "value", "roots"):
                 tables[f"{k}.{name}"] = getattr(member, name)
         config = {
             "kind": "molecules/affinity",
-            "smiles": self.features.smiles,
-            "sequences": self.features.sequences,
+            "smiles": known.smiles,
+            "sequences": known.sequences,
             "bases": [member.base for member in self.members],
             "quantile": self.quantile,
             "floor": self.floor,
@@ -326,6 +383,7 @@ class Affinity:
             tables = load_file(folder / "model.safetensors")
             if config["kind"] != "molecules/affinity":
                 raise KeyError("kind")
+            table = [tables[name] for name in ("total", "count")]  # those of before have none
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise SuffuseError(
                 f"{str(folder)!r} holds no model of affinities ({error}); fit one by "
@@ -339,5 +397,6 @@ class Affinity:
             )
             for k, base in enumerate(config["bases"])
         ]
-        features = Features(config["smiles"], config["sequences"], (tables["axes"], tables["mean"]))
+        axes = tables["axes"], tables["mean"]
+        features = Features(config["smiles"], config["sequences"], *table, axes)
         return cls(features, members, config["quantile"], config["floor"], config["coverage"])

@@ -170,8 +170,13 @@ def _quantile(ratios: Any, coverage: float) -> float:
 def _ensemble(pairs: Pairs, coverage: float, seed: int, trees: int) -> Affinity:
     """One member for each fold, which it does not see; the quantile is still to be found."""
     used_m, used_p = np.unique(pairs.molecule), np.unique(pairs.protein)
-    features = Features([pairs.smiles[i] for i in used_m], [pairs.sequences[i] for i in used_p])
-    x = matrix(features, pairs)
+    place = np.searchsorted(used_m, pairs.molecule), np.searchsorted(used_p, pairs.protein)
+    total, count = np.zeros((2, len(used_m), len(used_p)))
+    np.add.at(total, place, pairs.value)
+    np.add.at(count, place, 1)
+    smiles, sequences = [pairs.smiles[i] for i in used_m], [pairs.sequences[i] for i in used_p]
+    features = Features(smiles, sequences, total, count)
+    x = matrix(features, pairs, own=pairs.value)
     if pairs.fold is None:
         folds = np.array_split(np.random.default_rng(seed).permutation(len(x)), _FOLDS)
     else:
@@ -185,17 +190,16 @@ def _ensemble(pairs: Pairs, coverage: float, seed: int, trees: int) -> Affinity:
     return Affinity(features, members, 1.0, floor, coverage)
 
 
-def matrix(features: Features, pairs: Pairs) -> Any:
-    """The features of all pairs, float32 [N, F]."""
-    molecules = {i: features.molecule(pairs.smiles[i]) for i in np.unique(pairs.molecule)}
-    proteins = {i: features.protein(pairs.sequences[i])[0] for i in np.unique(pairs.protein)}
-    return np.concatenate(
-        [
-            np.stack([molecules[i] for i in pairs.molecule]),
-            np.stack([proteins[i] for i in pairs.protein]),
-        ],
-        axis=1,
-    ).astype(np.float32)
+def matrix(features: Features, pairs: Pairs, own: Any = None) -> Any:
+    """The features of all pairs, float32 [N, F]; for `own` see `Features`."""
+    parts = []
+    for similar, names, place in (
+        (features.molecule, pairs.smiles, pairs.molecule),
+        (features.protein, pairs.sequences, pairs.protein),
+    ):
+        used, index = np.unique(place, return_inverse=True)
+        parts.append(np.stack([similar(names[i]) for i in used])[index])
+    return features(*parts, own)
 
 
 def judged(model: Affinity, pairs: Pairs) -> dict[str, float]:

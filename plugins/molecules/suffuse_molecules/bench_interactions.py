@@ -29,7 +29,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Metric
 
-from .affinity import Features, concordance
+from .affinity import Likeness, concordance
 from .affinity_fit import Pairs, fit, matrix
 from .bench import share
 from .checks import failed, strain
@@ -319,8 +319,8 @@ def _units(pairs: Pairs, held_out: str) -> Any:
 @lru_cache(maxsize=2)
 def _families(sequences: tuple[str, ...]) -> Any:
     """Proteins that are linked by sequences alike to 0.9, a number for each."""
-    features = Features((), sequences)
-    alike = np.array([features.similarities(s) for s in sequences]) > 0.9
+    likeness = Likeness(sequences)
+    alike = np.array([likeness(s) for s in sequences]) > 0.9
     return connected_components(csr_array(alike), directed=False)[1]
 
 
