@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suffuse.cli.files import found, read, read_each, readable
+from suffuse.cli.files import ensure_folder, found, read, read_each, readable
 from suffuse.errors import SuffuseError
 
 
@@ -96,3 +96,15 @@ def test_of_a_file_that_holds_many_objects_all_are_read(tmp_path, capsys):
     assert read_each(paths[:1], Lines(), paths[0])[0] == ["a.txt: line 1", "a.txt: line 2"]
     with pytest.raises(SuffuseError, match="is damaged"):
         read_each([tmp_path / "b.txt"], Lines(), tmp_path)
+
+
+def test_a_new_folder_is_not_named_like_a_file(tmp_path):
+    for name in ("out", "at-1.5", "runs/a.b", "v1.2"):
+        ensure_folder(tmp_path / name, [".sdf"])
+    with pytest.raises(SuffuseError, match=r"ends in \.sdf, \.png; .*made\.pdb.*make it first"):
+        ensure_folder(tmp_path / "made.pdb", [".sdf", ".png", ".sdf"])
+    (tmp_path / "made.pdb").mkdir()
+    ensure_folder(tmp_path / "made.pdb", [".sdf"])
+    files(tmp_path, a="one")
+    with pytest.raises(SuffuseError, match="another kind$"):
+        ensure_folder(tmp_path / "a.txt", [".sdf"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from suffuse.cli.conditions import condition_values, typed_conditions
-from suffuse.cli.files import found, read, readable
+from suffuse.cli.files import ensure_folder, found, read, readable
 from suffuse.cli.records import weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError, unknown
@@ -171,10 +171,7 @@ def _targets(
             raise SuffuseError(f"{count} results go into a folder, and {str(out)!r} is a file")
         targets = [out]
     else:
-        if out.is_file():
-            raise SuffuseError(
-                f"-o is a folder or ends in {', '.join(renderer.suffixes)}, not {out}"
-            )
+        ensure_folder(out, [*renderer.suffixes, *many])
         own = count == len(files) * n and len({file.stem for file in files}) == len(files)
         targets = []
         for i in range(count):

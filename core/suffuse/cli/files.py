@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import click
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Renderer
 
-__all__ = ["found", "new_folder", "read", "read_each", "readable"]
+__all__ = ["ensure_folder", "found", "new_folder", "read", "read_each", "readable"]
+
+_LIKE_A_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}")
+"""Suffixes by which a new name is taken for one of a file, and not of a folder."""
 
 
 def readable(path: Path, renderer: Renderer) -> bool:
@@ -99,6 +103,26 @@ def _read(files: Sequence[Path], reader: Callable[[Path], Any]) -> list[tuple[Pa
 
 def _within(path: Path, source: Path) -> str:
     return str(path.relative_to(source)) if source.is_dir() else path.name
+
+
+def ensure_folder(out: Path, suffixes: Iterable[str]) -> None:
+    """Refuse what -o names where results go into a folder, and it is a file or looks like one.
+
+    Args:
+        out: what was given; an existing folder may have any name.
+        suffixes: of the files that -o could have named.
+
+    Raises:
+        SuffuseError: for a file, or a new name that ends as names of files do (.pdb, .mol2).
+    """
+    if out.is_dir() or not (out.is_file() or _LIKE_A_FILE.fullmatch(out.suffix)):
+        return
+    kinds = ", ".join(dict.fromkeys(suffixes))
+    made = "" if out.is_file() else "; for a folder of that name, make it first"
+    raise SuffuseError(
+        f"-o is a folder, or a file that ends in {kinds}; {str(out)!r} is a file of another kind"
+        f"{made}"
+    )
 
 
 def new_folder(out: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from suffuse.cli.conditions import condition_objects, condition_values, typed_conditions
+from suffuse.cli.files import ensure_folder
 from suffuse.cli.records import read_record, record_text, weights
 from suffuse.cli.sampling import SETTINGS, sampling_options
 from suffuse.errors import SuffuseError
@@ -256,11 +257,8 @@ def _make(
     single = out.suffix.lower() in {*suffixes, ".png"}
     if n < 1 or batch < 1:
         raise SuffuseError(f"-n and --batch are 1 or more; given {n} and {batch}")
-    if not single and out.is_file():
-        raise SuffuseError(
-            f"-o is a folder, or a file that ends in {', '.join(suffixes)}; {str(out)!r} is a file "
-            "of another kind"
-        )
+    if not single:
+        ensure_folder(out, [*suffixes, ".png"])
     if (
         single
         and n > 1
