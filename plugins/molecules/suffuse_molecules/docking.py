@@ -63,12 +63,12 @@ class Search:
         apart: Å between poses that are told apart.
     """
 
-    starts: int = 128
+    starts: int = 256
     conformers: int = 16
     langevin: int = 60
     hot: float = 2.0
     cold: float = 0.3
-    rounds: int = 12
+    rounds: int = 24
     descent: int = 15
     wide: float = 1.5
     narrow: float = 0.3
