@@ -78,7 +78,7 @@ def test_the_estimate_stays_while_it_is_early(graph):
 @pytest.mark.parametrize("asked", [{}, {"logp": torch.full((40,), torch.nan)}])
 def test_where_nothing_is_asked_for_the_first_draw_that_is_a_molecule_is_taken(graph, asked):
     plain = blurred(graph, [known("CCO"), known("FC#N")], 1.0)
-    guided = resample(plain, graph, SCALES, draws=2)
+    guided = resample(plain, graph, SCALES, draws=2, tries=2)
     x, t = noisy(graph, 40), torch.full((40,), 0.2)
     mask = graph.mask(torch.full((40,), 3))
     found = guided(x, t, mask=mask, **asked)
@@ -98,6 +98,12 @@ def test_where_nothing_is_asked_for_the_first_draw_that_is_a_molecule_is_taken(g
             else:
                 assert torch.equal(found[name][i], estimate[name][i])
     assert {*chosen} == {None, 0, 1}
+    more = resample(plain, graph, SCALES, draws=2)(x, t, mask=mask, **asked)
+    changed = [not torch.equal(more["bonds"][i], estimate["bonds"][i]) for i in range(40)]
+    assert all(changed)  # each of 16 draws is none with a half
+    for i in range(40):
+        if chosen[i] is not None:
+            assert torch.equal(more["atoms"][i], found["atoms"][i])
 
 
 def test_a_sample_is_the_same_in_any_batch(graph):
@@ -131,6 +137,6 @@ def test_other_models_and_options_are_refused(graph):
     denoiser = blurred(graph, [known("CCO")], 1.0)
     with pytest.raises(SuffuseError, match="guides models of molecular graphs"):
         resample(denoiser, None, {})
-    for options in ({"draws": 1}, {"below": 0.0}, {"below": 1.5}):
-        with pytest.raises(SuffuseError, match="draws is 2 or more"):
+    for options in ({"draws": 1}, {"tries": 1}, {"below": 0.0}, {"below": 1.5}):
+        with pytest.raises(SuffuseError, match="draws and tries are 2 or more"):
             resample(denoiser, graph, {}, **options)

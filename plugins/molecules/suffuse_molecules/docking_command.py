@@ -25,7 +25,7 @@ _LARGEST = 100  # heavy atoms of a ligand
 @click.option("--padding", type=float, default=4.0, show_default=True, help="Å about --box-from.")
 @click.option("-k", "k", type=int, default=9, show_default=True, help="The most poses of a ligand.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--starts", type=int, help="Poses at once; more find more.  [128]")
+@click.option("--starts", type=int, help="Poses at once; more find more.  [256]")
 @click.option(
     "--method",
     type=click.Choice(["diffusion", "vina"]),

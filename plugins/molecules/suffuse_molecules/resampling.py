@@ -43,6 +43,7 @@ def resample(
     conditioners: Mapping[str, Any],
     *,
     draws: int = 4,
+    tries: int = 16,
     below: float = 0.6,
 ) -> Denoiser:
     """The denoiser, with its estimate replaced by the best of several graphs drawn from it.
@@ -54,18 +55,20 @@ def resample(
         encoder: of the model.
         conditioners: of the model; those that are numbers and properties of
             `suffuse_molecules.properties` are looked at.
-        draws: graphs in each step, at most: where no property is asked for, only as many as it
-            takes to find a molecule. Where none of them is one, the estimate stays.
+        draws: graphs in each step of which the nearest is taken, where a property is asked for.
+        tries: graphs in each step, at most, or draws where that is more, until one is a molecule.
+            Where none is, the estimate stays.
         below: at times above this one the estimate stays: few draws are molecules there.
 
     Raises:
-        SuffuseError: for another encoder, or fewer than two draws.
+        SuffuseError: for another encoder, or fewer than two draws or tries.
     """
     if not isinstance(encoder, Graph):
         raise SuffuseError("'molecules/resample' guides models of molecular graphs")
-    if draws < 2 or not 0 < below <= 1:
+    if min(draws, tries) < 2 or not 0 < below <= 1:
         raise SuffuseError(
-            f"draws is 2 or more and below a time in (0, 1]; given {draws} and {below}"
+            "draws and tries are 2 or more and below a time in (0, 1]; given "
+            f"{draws}, {tries} and {below}"
         )
     names = [n for n in conditioners if n in PROPERTIES and hasattr(conditioners[n], "scale")]
 
@@ -81,7 +84,7 @@ def resample(
         sizes = None if mask is None else mask["atoms"].sum(1).tolist()
         seeds = _seeds(x_t, time, rows)
         best: dict[int, tuple[float, Tensor, Tensor]] = {}
-        for k in range(draws):
+        for k in range(max(draws, tries)):
             source = Noise([*seeds.values()]).branch(str(k))
             drawn = _drawn(estimate, torch.tensor([*seeds]), source)
             for row, atoms, bonds in zip(seeds, *drawn, strict=True):
@@ -90,7 +93,8 @@ def resample(
                 error = _error(encoder, *graph, list(asked), wanted[row], conditioners)
                 if error < best.get(row, (math.inf,))[0]:
                     best[row] = error, *graph
-            seeds = {i: s for i, s in seeds.items() if i not in best or best[i][0] > 0}
+            nearer = k + 1 < draws
+            seeds = {i: s for i, s in seeds.items() if i not in best or (nearer and best[i][0] > 0)}
             if not seeds:
                 break
         out = {name: estimate[name].clone() for name in ("atoms", "bonds")}
