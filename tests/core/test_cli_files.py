@@ -106,5 +106,5 @@ def test_a_new_folder_is_not_named_like_a_file(tmp_path):
     (tmp_path / "made.pdb").mkdir()
     ensure_folder(tmp_path / "made.pdb", [".sdf"])
     files(tmp_path, a="one")
-    with pytest.raises(SuffuseError, match="another kind$"):
+    with pytest.raises(SuffuseError, match=r"another kind$"):
         ensure_folder(tmp_path / "a.txt", [".sdf"])
