@@ -129,6 +129,7 @@ def dock(
     x = _placed(ligand, shapes, box, noise)
     x = _annealed(ligand, mapped, x, noise, search)
     x, energy = minimise(ligand, mapped, x, 2 * search.descent)
+    held = x, energy
     for k_round in range(search.rounds):
         part = k_round / max(search.rounds - 1, 1)
         width = search.wide * (search.narrow / search.wide) ** part
@@ -138,8 +139,12 @@ def dock(
         u = noise.uniform((2,), step=step, stream=Stream.CORRECT).float()
         gain = energy.total - after.total
         x, energy = _chosen(u[:, 0].log() < gain / search.cold, (tried, after), (x, energy))
+        if k_round == search.rounds // 2:
+            # while many minima are still held; later rounds gather in the lowest
+            held = x, energy
         x, energy = _crowded_out(x, energy, u[:, 1])
-    return _ranked(ligand, receptor, box, x, energy, k, search, minimised)
+    x = torch.cat([x, held[0]])[torch.cat([energy.total, held[1].total]).argsort()]
+    return _ranked(ligand, receptor, box, x, k, search, minimised)
 
 
 def _placed(ligand: Flexible, shapes: Tensor, box: Box, noise: Noise) -> Tensor:
@@ -204,12 +209,11 @@ def _ranked(
     receptor: Receptor,
     box: Box,
     x: Tensor,
-    energy: Energy,
     k: int,
     search: Search,
     minimised: bool,
 ) -> list[Pose]:
-    x = x[energy.total.argsort()[: 4 * search.kept]]
+    """The best of poses in the order of their energies by maps, judged with all pairs."""
     heavy = implicit(ligand.mol)
     x = x[_distinct(heavy, ligand, x, search.kept, search.apart / 2)]
     exact = Exact.of(ligand, receptor, box)
