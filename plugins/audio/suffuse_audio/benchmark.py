@@ -267,7 +267,7 @@ def audio(seeds: int = 3, n: int = 20) -> Iterator[Case]:
                 task = f"gaps/{milliseconds:g} ms"
                 yield Gaps(task, name, seed, of(24), milliseconds, texture)
         for name in ("Janssen", "suffuse, texture 0.5", "suffuse, by audio/digits"):
-            yield DigitGaps("gaps/digits, 120 ms", name, seed, of(30))
+            yield DigitGaps("gaps/digits, 120 ms", name, seed, of(200))
         for name in ("spline", "resampled", "suffuse"):
             yield Bandwidth("bandwidth/4 to 8 kHz", name, seed, of(24))
         for name in ("resampled", "suffuse", "suffuse, by audio/digits"):
