@@ -220,7 +220,8 @@ def _weights(similar: Any, power: float) -> tuple[Any, Any]:
     """Weights of the table's rows for what is like each, and for what stands for each, [N, M]."""
     same = similar > 1 - 1e-5
     alike = np.where(same, 1.0, similar.astype(float)) ** power
-    others = (alike + 1e-30) / (alike + 1e-30).sum(1, keepdims=True)
+    some = alike + 1e-30
+    others = some / some.sum(1, keepdims=True)
     return alike, np.where(same.any(1, keepdims=True), same, others)
 
 

@@ -6,7 +6,6 @@ What needs QM9 or other files of SUFFUSE_DATA says so in its note, and has no fi
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import tempfile
 import time
@@ -27,6 +26,7 @@ from suffuse import recipe, stats
 from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset, Example, Metric
+from suffuse.report.record import log
 from suffuse.training import train
 
 from .bench_step import Step
@@ -182,8 +182,7 @@ class Trained:
             begin = time.perf_counter(), time.process_time()
             train(found, folder, progress=False)
             clock, own = time.perf_counter() - begin[0], time.process_time() - begin[1]
-            last = (Path(folder) / "metrics.jsonl").read_text().splitlines()[-1]
-            steps = json.loads(last)["seconds"] / 60
+            steps = float(log(Path(folder)).seconds[-1]) / 60
             metrics = [
                 _exact("training by the clock", clock / 60, "lower", self.steps, "min"),
                 _exact("steps by the clock", steps, "lower", self.steps, "min"),

@@ -62,7 +62,7 @@ class PlainTransformer(GraphTransformer):
 
 @dataclass(frozen=True)
 class Step:
-    """Milliseconds of a forward and backward pass over a batch of molecules without padding.
+    """Milliseconds of a forward and backward pass over molecules without padding, one thread.
 
     Beside it the plain network, and one product of large matrices with as many floating-point
     operations, which is what the processor can do at best. All are called in turns.
@@ -70,7 +70,6 @@ class Step:
     Args:
         edge: features of an edge.
         precision: "fp32" or "bf16".
-        threads: of torch.
     """
 
     task: str
@@ -78,7 +77,6 @@ class Step:
     seed: int
     edge: int = 32
     precision: str = "fp32"
-    threads: int = 1
     atoms: int = 20
     batch: int = 128
     seconds: float = 40.0
@@ -113,14 +111,14 @@ class Step:
             "one product": lambda: matrix @ matrix,
         }
         threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(1)
         try:
             metrics, rounds = interleaved(
                 subjects,
                 seconds=self.seconds,
                 scale=1e3,
                 unit="ms",
-                clock=time.process_time_ns if self.threads == 1 else time.perf_counter_ns,
+                clock=time.process_time_ns,
             )
         finally:
             torch.set_num_threads(threads)

@@ -56,6 +56,7 @@ class GraphTransformer(nn.Module):
     """The share of examples that are shown without their order in training."""
 
     pairs = staticmethod(pairs_of)
+    """Which pairs of nodes have an edge; a subclass may have others."""
 
     def __init__(
         self,
