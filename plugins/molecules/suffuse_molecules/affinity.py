@@ -47,6 +47,7 @@ __all__ = [
     "Likeness",
     "Trees",
     "concordance",
+    "fingerprint",
     "molecule_of",
     "sequence_of",
 ]
@@ -172,7 +173,7 @@ class Features:
     ) -> None:
         self.smiles, self.sequences = tuple(smiles), tuple(sequences)
         self.total, self.count = total, count
-        self._prints = [_print(molecule_of(s)) for s in self.smiles]
+        self._prints = [fingerprint(s) for s in self.smiles]
         self.protein = Likeness(self.sequences)
         if axes is None:
             similar = np.array([self.protein(s) for s in self.sequences])
@@ -185,7 +186,7 @@ class Features:
 
     def molecule(self, smiles: str) -> Any:
         """Similarities to the table's molecules, float32 [M]."""
-        own = _print(molecule_of(smiles))
+        own = fingerprint(smiles)
         return np.array(DataStructs.BulkTanimotoSimilarity(own, self._prints), np.float32)
 
     def __call__(self, molecules: Any, proteins: Any, own: Any = None) -> Any:
@@ -239,8 +240,10 @@ def molecule_of(smiles: str) -> Chem.Mol:
     return mol
 
 
-def _print(mol: Chem.Mol) -> Any:
-    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048).GetFingerprint(mol)
+def fingerprint(smiles: str) -> Any:
+    """Morgan's bits of radius 2, 2,048 of them; of a salt those of its largest piece."""
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    return generator.GetFingerprint(molecule_of(smiles))
 
 
 def _words(sequence: str) -> Any:

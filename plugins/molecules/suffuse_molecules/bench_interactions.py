@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from rdkit import Chem
+from rdkit import Chem, DataStructs
 from rdkit.Chem import rdMolAlign
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -29,7 +29,7 @@ from suffuse.bench import Case, Context, Result
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Metric
 
-from .affinity import Likeness, concordance
+from .affinity import Likeness, concordance, fingerprint
 from .affinity_fit import Pairs, fit, matrix
 from .bench import share
 from .checks import failed, strain
@@ -346,11 +346,7 @@ def _means(seen: Pairs, asked: Pairs, by: str) -> Any:
 
 def _kernel(seen: Pairs, asked: Pairs, power: float = 4.0) -> Any:
     """Σ w y / Σ w over the protein's known molecules, w the fourth power of the similarity."""
-    from rdkit import DataStructs
-    from rdkit.Chem import rdFingerprintGenerator
-
-    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
-    prints = [generator.GetFingerprint(Chem.MolFromSmiles(s)) for s in seen.smiles]
+    prints = [fingerprint(smiles) for smiles in seen.smiles]
     similar = np.array([DataStructs.BulkTanimotoSimilarity(p, prints) for p in prints]) ** power
     known = np.full((len(seen.smiles), len(seen.sequences)), np.nan)
     known[seen.molecule, seen.protein] = seen.value
