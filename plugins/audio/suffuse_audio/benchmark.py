@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.stats import spearmanr
 
 import suffuse
 from suffuse.bench import Case, Context, Result
@@ -134,19 +135,26 @@ class Uncertainty:
     measures: ClassVar[Sequence[str]] = (_PACKAGE, "suffuse.diffusion")
 
     def run(self, context: Context) -> Result:
-        """Spearman's correlation with the error of |S|^{1/2}, over bins of each sound."""
+        """Spearman's correlation with the error of |S|^{1/2}, within each sound.
+
+        Over its bins; and over its moments, where either is the mean over frequencies.
+        """
         try:
             given = mixtures.sources("test")
             mixed = [
                 mixtures.mix(given, 1000 * self.seed + i, SECONDS, SNRS[i % 3])
                 for i in range(self.n)
             ]
-            found = [self._correlation(context, m) for m in mixed]
+            found = [self._told(context, m) for m in mixed]
         except SuffuseError as error:
             return Result([], note=str(error))
-        return Result([mean("correlation of spread and error", found, "higher")])
+        bins = [spearmanr(told, error, axis=None).statistic for told, error in found]
+        moments = [spearmanr(told.mean(0), error.mean(0)).statistic for told, error in found]
+        name = "correlation of spread and error"
+        return Result([mean(name, bins, "higher"), mean(f"{name}, moments", moments, "higher")])
 
-    def _correlation(self, context: Context, mixed: mixtures.Mixture) -> float:
+    def _told(self, context: Context, mixed: mixtures.Mixture) -> tuple[Any, Any]:
+        """What is told of the error, and the error, [F, T]."""
         noisy = Sound(mixed.noisy, 8000)
         clean = uncertainty.compressed(Sound(mixed.clean, 8000))
         if self.model == "suffuse":
@@ -156,8 +164,7 @@ class Uncertainty:
             sounds = [_ours(context, steps=2, seed=s)(noisy) for s in range(self.draws)]
             draws = np.stack([uncertainty.compressed(sound) for sound in sounds])
             told, error = draws.std(0), draws.mean(0)
-        ranks = [np.argsort(np.argsort(k.ravel())) for k in (told, np.abs(error - clean))]
-        return float(np.corrcoef(*ranks)[0, 1])
+        return told, np.abs(error - clean)
 
 
 @dataclass(frozen=True)
