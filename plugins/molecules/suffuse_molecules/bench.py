@@ -427,7 +427,7 @@ def molecules(seeds: int = 3, n: int = 1000, many: int = 10_000) -> Iterator[Cas
     for k in (1, 10):
         yield Shapes("molecules/shapes", f"ETKDG and MMFF, k = {k}", 0, k)
         yield Shapes("molecules/shapes", f"ETKDG, k = {k}", 0, k, relax=False)
-    yield from _steps()
+    yield from _steps(compiled=True)
 
 
 def training(seeds: int = 3, steps: int = 3000, many: int = 10_000) -> Iterator[Case]:
@@ -450,7 +450,8 @@ def short() -> Iterator[Case]:
     yield from _steps()
 
 
-def _steps() -> Iterator[Case]:
+def _steps(compiled: bool = False) -> Iterator[Case]:
     for edge in (32, 64):
         for precision in ("fp32", "bf16"):
-            yield Step("molecules/step", f"{edge} of an edge, {precision}", 0, edge, precision)
+            name = f"{edge} of an edge, {precision}"
+            yield Step("molecules/step", name, 0, edge, precision, compiled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -70,6 +70,8 @@ class Step:
     Args:
         edge: features of an edge.
         precision: "fp32" or "bf16".
+        compiled: whether both stand there by torch.compile too, which takes minutes, and which
+            training chooses by itself where it pays.
     """
 
     task: str
@@ -77,6 +79,7 @@ class Step:
     seed: int
     edge: int = 32
     precision: str = "fp32"
+    compiled: bool = False
     atoms: int = 20
     batch: int = 128
     seconds: float = 40.0
@@ -100,19 +103,25 @@ class Step:
         side = 2048
         matrix = torch.randn(side, side, dtype=dtype)
 
-        def step(network: GraphTransformer) -> None:
+        def step(network: Callable[..., Mapping[str, Tensor]]) -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
                 out = network(x, level)
             sum(part.float().square().mean() for part in out.values()).backward()
 
         subjects = {
+            "one product": lambda: matrix @ matrix,
             "step": lambda: step(ours),
             "plain step": lambda: step(plain),
-            "one product": lambda: matrix @ matrix,
         }
+        if self.compiled:
+            fast, plain_fast = torch.compile(ours), torch.compile(plain)
+            subjects["step, compiled"] = lambda: step(fast)
+            subjects["plain step, compiled"] = lambda: step(plain_fast)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
+            for subject in subjects.values():  # so that compiling is not among the seconds
+                subject()
             metrics, rounds = interleaved(
                 subjects,
                 seconds=self.seconds,
@@ -122,7 +131,12 @@ class Step:
             )
         finally:
             torch.set_num_threads(threads)
-        own, other, product = (np.array(times) for times in rounds.values())
-        metrics.append(median("step / plain step", own / other))
-        metrics.append(median("step / limit", own / (product * work / (2 * side**3))))
+        taken = {name: np.array(times) for name, times in rounds.items()}
+        least = taken["one product"] * work / (2 * side**3)
+        for name in ("step", "step, compiled")[: 1 + self.compiled]:
+            metrics.append(median(f"{name} / plain step", taken[name] / taken["plain step"]))
+            metrics.append(median(f"{name} / limit", taken[name] / least))
+        if self.compiled:
+            both = taken["step, compiled"] / taken["plain step, compiled"]
+            metrics.append(median("both compiled, step / plain step", both))
         return Result(metrics)
