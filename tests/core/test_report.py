@@ -292,6 +292,7 @@ CHARTS: dict[str, Callable[[np.random.Generator], str]] = {
     "histogram": lambda r: figures.histogram(r.normal(size=(50, 3)), "value", normal=True),
     "histogram of levels": lambda r: figures.histogram(r.integers(0, 17, 300), "value"),
     "histogram of one value": lambda r: figures.histogram(np.ones(9), "value"),
+    "histogram of rounding": lambda r: figures.histogram([0.0, 0.3, 0.1 + 0.2], "value"),
     "histogram of nothing": lambda r: figures.histogram([np.nan], "value"),
     "loss": lambda r: figures.loss(np.arange(60), r.uniform(0.1, 1.0, 60)),
     "loss of one step": lambda r: figures.loss([1], [0.3]),

@@ -174,14 +174,19 @@ def smooth(values: ArrayLike, span: float) -> Array:
 
 
 def _bins(values: Array, most: int = 48) -> Array:
-    """Edges of bins: one bin a value where there are few different ones, else equal widths."""
+    """Edges of bins: one bin a value where there are few different ones, else equal widths.
+
+    What differs by its rounding alone is one value.
+    """
     levels = np.unique(values)
+    step = np.diff(levels, prepend=-np.inf)
+    levels = levels[step > 1e-9 * np.abs(levels).max()]
     if 1 < len(levels) <= most:
         middles = (levels[1:] + levels[:-1]) / 2
         first, last = 2 * levels[0] - middles[0], 2 * levels[-1] - middles[-1]
         return np.concatenate([[first], middles, [last]])
-    low, high = float(levels[0]), float(levels[-1])
-    if low == high:
+    low, high = float(values.min()), float(values.max())
+    if len(levels) == 1:
         low, high = low - 0.5, high + 0.5
     return np.linspace(low, high, most + 1)
 
