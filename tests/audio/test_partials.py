@@ -38,9 +38,40 @@ def test_every_instrument_comes_back(encoder: Partials) -> None:
         assert abs(cents(fundamental(made), f)) < 1
         loudness = 10 * math.log10((made.mono**2).sum() / (real.mono**2).sum())
         assert abs(loudness) < 1
-        # partials of the brass change their sign, and amplitudes do not
-        brass = example.conditions["instrument"] == "brass"
-        assert inharmonic(made, f) < (-50 if brass else inharmonic(real, f) + 8)
+        assert inharmonic(made, f) < inharmonic(real, f) + 8
+
+
+def test_partials_that_go_through_zero_keep_their_sign() -> None:
+    """A sin(2π f t) whose A changes its sign twice, beside a steady partial."""
+    f, t = 220.0, np.arange(RATE) / RATE
+    wanted = 0.2 * np.cos(2 * np.pi * 1.1 * t)
+    x = 0.3 * np.sin(2 * np.pi * f * t) + wanted * np.sin(2 * np.pi * 2 * f * t + 0.4)
+    encoder = Partials(RATE, 1.0, partials=4, bands=4)
+    _, shares, levels = encoder._tracks(Sound(x, RATE))
+    found = (shares * levels[0])[:2, 10:-10]
+    at = np.arange(encoder.count)[10:-10] * encoder.hop
+    np.testing.assert_allclose(found[0], 0.3, atol=1e-3)
+    np.testing.assert_allclose(found[1], wanted[at], atol=1e-3)
+
+
+def test_neighbouring_partials_are_not_heard() -> None:
+    """At the lowest notes as well, whose partials are closer than a short frame can tell apart."""
+    t = np.arange(RATE) / RATE
+    for f in (85.0, 131.0):
+        x = 0.3 * sum(np.sin(2 * np.pi * k * f * t) for k in (1, 3))
+        _, shares, _ = Partials(RATE, 1.0, partials=4, bands=4)._tracks(Sound(x, RATE))
+        assert np.abs(shares[[1, 3], 20:-20]).max() < 1e-3
+
+
+def test_states_have_one_deviation_in_every_direction_of_time(encoder: Partials) -> None:
+    """Rough directions too; which is what makes them small in what is made."""
+    notes = Notes("train", takes=1)
+    states = encoder.encode([notes[i].data for i in range(0, len(notes), 9)])
+    for rows in (slice(0, 40), slice(40, 53)):
+        x = states[:, rows].flatten(0, 1).double()
+        power = torch.linalg.eigvalsh(x.T @ x / len(x))
+        assert 0.9 < power[-1] < 1.3
+        assert power[len(power) // 2] > 0.8
 
 
 def test_a_sum_of_sines_is_found_out() -> None:
@@ -49,13 +80,13 @@ def test_a_sum_of_sines_is_found_out() -> None:
     weights = [0.3, 0.0, 0.1, 0.05]
     x = sum(w * np.sin(2 * np.pi * (k + 1) * f * t + k) for k, w in enumerate(weights))
     encoder = Partials(RATE, 1.0, partials=6, bands=4)
-    found, tracks = encoder._tracks(Sound(x, RATE))
+    found, shares, levels = encoder._tracks(Sound(x, RATE))
     assert found == pytest.approx(f, rel=1e-4)
-    middle = 10 ** tracks[:4, 30:-30]
+    middle = (shares * levels[0])[:4, 30:-30]
     np.testing.assert_allclose(
         middle, np.array(weights)[:, None] * np.ones(middle.shape), atol=2e-3
     )
-    assert (tracks[6:, 30:-30] < -2.5).all()
+    assert (levels[1:, 30:-30] < 3e-3).all()
     encoder.fit([Example(Sound(x, RATE))] * 2)  # type: ignore[arg-type]
     state = encoder.encode([Sound(x, RATE)])[0]
     height, *angles = state[-5:, 0].tolist()
@@ -84,10 +115,10 @@ def test_noise_is_measured_between_the_harmonics(rng: np.random.Generator) -> No
     t = np.arange(RATE) / RATE
     tone = 0.3 * np.sin(2 * np.pi * 440 * t) * np.exp(-t / 0.3)
     encoder = Partials(RATE, 1.0)
-    _, silent = encoder._tracks(Sound(tone, RATE))
-    _, noisy = encoder._tracks(Sound(tone + 0.001 * rng.standard_normal(RATE), RATE))
-    assert silent[encoder.partials :].max() < -4
-    np.testing.assert_allclose(noisy[encoder.partials :, 20:-20].mean(1), -3, atol=0.12)
+    *_, silent = encoder._tracks(Sound(tone, RATE))
+    *_, noisy = encoder._tracks(Sound(tone + 0.001 * rng.standard_normal(RATE), RATE))
+    assert silent[1:].max() < 1e-4
+    np.testing.assert_allclose(np.log10(noisy[1:, 20:-20]).mean(1), -3, atol=0.12)
 
 
 def test_noise_has_its_loudness_and_no_pitch(encoder: Partials, rng: np.random.Generator) -> None:

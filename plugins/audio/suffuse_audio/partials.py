@@ -1,23 +1,33 @@
-r"""Notes as sinusoids and noise: states [K + B + 5, C] of one pitch and how loudness goes on.
+r"""Notes as sinusoids and noise: states [K + B + 6, C] of one pitch and how loudness goes on.
 
 A note of frequency f is taken apart as
 
-    x(t) = Σ_k A_k(t) sin(2π k f t) + noise of band powers N_b(t),        k = 1 ... K, b = 1 ... B.
+    x(t) = E(t) Σ_k r_k(t) sin(2π k f t) + noise of band powers N_b(t),        k = 1 ... K, b = 1 ... B,
 
-log A_k and log N_b are cubic splines, told by their C coefficients. Knots are close to each other
-where notes begin and end, and a tenth of a second apart between: what a model gets slightly wrong
-is then a slow change of loudness, and no roughness, which is what frames one by one would make of
-it. Straight lines from knot to knot, or cubics with corners in their slope, are rough enough to put
-energy between the harmonics 60 dB below them.
+where Σ r_k² = 1. Shares r_k have a sign: partials of what is frequency-modulated go through zero,
+and an amplitude alone would have a corner there. r_k, log E and log N_b are cubic splines, told by
+their C coefficients. Knots are close to each other where notes begin and end, and a tenth of a
+second apart between. Straight lines from knot to knot, or cubics with corners in their slope, are
+rough enough to put energy between the harmonics 60 dB below them.
 
-A_k is measured in short frames, and N_b in long ones, between the harmonics: what amplitudes that
-change leave in short frames would pass for noise. The pitch is told three times, as
+Coefficients are taken from near their knots alone, c_j = 2 s_j - Σ_i B_i(ξ_j) s_i with s_j the value
+at Greville's abscissa ξ_j: those of least squares ring after the corner where an attack ends, for a
+tenth of a second and more.
+
+What is rough is rare in notes: a state has the same deviation, 1, in smooth and in rough directions
+of time, so that what a model gets slightly wrong is made as small as roughness is in real notes.
+The directions are those of the covariance of the coefficients, and states keep their order in time
+(the symmetric root).
+
+Partials are measured in short frames, and N_b in long ones, between the harmonics: what amplitudes
+that change leave in short frames would pass for noise. The pitch is told three times, as
 a height, as where it lies in its octave, and as where it lies between two semitones:
 log2(f / 261.6 Hz), (cos, sin)(2π log2(f / 440 Hz)) and (cos, sin)(2π 12 log2(f / 440 Hz)). The
 first need only be right to half an octave, the second to half a semitone. Phases are not kept.
 
 Sources: Serra, Smith, "Spectral modeling synthesis" (1990), Computer Music Journal 14; de Boor, "A
-practical guide to splines" (1978).
+practical guide to splines" (1978), on quasi-interpolants; Kessy, Lewin, Strimmer, "Optimal
+whitening and decorrelation" (2018), The American Statistician 72.
 """
 
 from __future__ import annotations
@@ -31,7 +41,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.interpolate import BSpline, PchipInterpolator
+from scipy.interpolate import BSpline, CubicSpline
 from scipy.signal.windows import blackmanharris
 from torch import Tensor
 
@@ -46,20 +56,24 @@ __all__ = ["Partials"]
 Doubles = npt.NDArray[np.float64]
 
 _WINDOW, _HOP = 0.032, 0.008  # seconds
+_LOBE = 4  # bins from the middle of the window's spectrum to its first zero
 _LONG, _SIDE = 0.128, 5  # seconds of frames for noise; bins of these to each side of a harmonic
 _FLOOR = -4.5  # log10 of the amplitude that counts as nothing
 _TOP = 0.47  # of the rate: no partial lies above
 _MIDDLE, _TUNING = 261.6, 440.0  # Hz
 _TOLD = 5  # rows of the pitch
 _FIT = 512  # at most so many notes are measured
-_FIRST, _GROWTH, _LONGEST = 0.008, 1.4, 0.11  # seconds from knot to knot
+_FIRST, _ATTACK = 0.012, 0.12  # seconds from knot to knot, as long as attacks last
+_GROWTH, _LONGEST = 1.5, 0.11  # and after that
 _RELEASE = (0.1, 0.06, 0.03, 0.0)  # seconds before the end
+_LEAST, _ROUGH = 0.01, 0.001  # the least deviations: of rows, and of directions over the largest
 
 
 class Partials(Framed):
-    """Encoder between notes and the loudness of their partials; float32 [K + B + 5, C].
+    """Encoder between notes and the loudness of their partials; float32 [K + B + 6, C].
 
-    Sounds in which no pitch is found are all noise.
+    Rows: r_1 ... r_K, log10 E, log10 N_1 ... N_B, and five of the pitch. Sounds in which no pitch
+    is found are all noise.
 
     Args:
         rate: Hz; sounds of other rates are resampled, and several channels averaged.
@@ -67,11 +81,12 @@ class Partials(Framed):
             silence.
         partials: K.
         bands: B, of equal width on the mel scale.
-        basis: the means [K + B, C], measured by `fit`: float16 in base 64.
-        std: the deviation from them; likewise.
+        basis: what coefficients are like, measured by `fit`: means [K + B + 1, C], deviations of
+            rows [K + B + 1], and roots of the covariance in time [3, C, C], of shares, loudness and
+            noise; float32 in base 64.
 
     >>> Partials(rate=16000, seconds=1.0, partials=20, bands=8).shape
-    (33, 20)
+    (34, 26)
     """
 
     def __init__(
@@ -81,7 +96,6 @@ class Partials(Framed):
         partials: int = 40,
         bands: int = 12,
         basis: str | None = None,
-        std: float | None = None,
     ) -> None:
         if min(rate, partials, bands) <= 0 or seconds < 0.05:
             raise SuffuseError(
@@ -90,18 +104,19 @@ class Partials(Framed):
             )
         self.rate, self.seconds, self.partials, self.bands = rate, seconds, partials, bands
         self.window, self.hop = 2 * round(_WINDOW * rate / 2), max(round(_HOP * rate), 1)
-        self.basis, self.std = basis, std
-        knots = _knots(self.seconds, self.hop / self.rate)
+        self.basis = basis
+        knots = _knots(self.seconds)
         self._knots = np.concatenate([knots[:1].repeat(3), knots, knots[-1:].repeat(3)])
-        at = np.arange(self.count, dtype=np.float64)
-        self._up: Doubles = BSpline.design_matrix(at, self._knots, 3).toarray().T  # [C, T]
-        self._down = np.linalg.pinv(self._up)  # the nearest spline's coefficients
-
-    @cached_property
-    def moments(self) -> npt.NDArray[np.intp]:
-        """Which frames the columns of a state tell of most, [C] (Greville's abscissae)."""
+        self._columns = len(self._knots) - 4
         inner = np.lib.stride_tricks.sliding_window_view(self._knots[1:-1], 3)
-        return np.rint(inner.mean(1)).astype(np.intp)
+        self._told_at: Doubles = inner.mean(1)  # Greville's abscissae, seconds
+        again = BSpline.design_matrix(self._told_at, self._knots, 3).toarray()
+        self._sharpen = 2 * np.eye(self._columns) - again.T
+
+    @property
+    def moments(self) -> npt.NDArray[np.intp]:
+        """Which frames the columns of a state tell of most, [C]."""
+        return np.rint(self._told_at * self.rate / self.hop).astype(np.intp)
 
     @property
     def _top(self) -> float:
@@ -109,30 +124,46 @@ class Partials(Framed):
         return _TOP * self.rate
 
     @property
+    def _rows(self) -> int:
+        """K + 1 + B, all but the pitch."""
+        return self.partials + 1 + self.bands
+
+    @property
+    def _kinds(self) -> list[int]:
+        """Which rows the loudness and the noise begin at."""
+        return [self.partials, self.partials + 1]
+
+    @property
     def shape(self) -> tuple[int, int]:
-        """(K + B + 5, C) of one state."""
-        return (self.partials + self.bands + _TOLD, len(self._up))
+        """(K + B + 6, C) of one state."""
+        return (self._rows + _TOLD, self._columns)
 
     def fit(self, dataset: Dataset) -> Mapping[str, Any]:
-        """The means and the deviation of at most 512 sounds of `dataset`."""
-        if self.basis is None or self.std is None:
-            tracks = np.stack([self._tracks(sound)[1] @ self._down for sound in few(dataset, _FIT)])
-            mean = tracks.mean(0)
-            self.std = round(max(float((tracks - mean).std()), 1e-3), 6)
-            self.basis = base64.b64encode(mean.astype(np.float16).tobytes()).decode("ascii")
-        return {"basis": self.basis, "std": self.std}
+        """Means, deviations and roots of the covariance of at most 512 sounds of `dataset`."""
+        if self.basis is None:
+            found = np.stack([self._coefficients(sound)[1] for sound in few(dataset, _FIT)])
+            means = found.mean(0)
+            scales = np.maximum((found - means).std((0, 2)), _LEAST)
+            whole = (found - means) / scales[:, None]
+            parts = np.split(whole, self._kinds, axis=1)
+            numbers = [means, scales, *(_root(part.reshape(-1, self._columns)) for part in parts)]
+            table = np.concatenate([k.ravel() for k in numbers]).astype(np.float32)
+            self.basis = base64.b64encode(table.tobytes()).decode("ascii")
+        return {"basis": self.basis}
 
     def encode(self, objects: Sequence[Sound]) -> Tensor:
-        """States [B, K + B + 5, C], float32."""
-        mean, std = self._scale()
+        """States [B, K + B + 6, C], float32."""
+        means, scales, roots = self._scale()
         states = []
         for sound in objects:
-            f, tracks = self._tracks(sound)
+            f, found = self._coefficients(sound)
             turn = 2 * math.pi * math.log2(f / _TUNING)
             told = [math.log2(f / _MIDDLE), math.cos(turn), math.sin(turn)]
             told += [math.cos(12 * turn), math.sin(12 * turn)]
-            rows = np.repeat(np.array(told)[:, None], len(self._up), axis=1)
-            states.append(np.concatenate([(tracks @ self._down - mean) / std, rows]))
+            rows = np.repeat(np.array(told)[:, None], self._columns, axis=1)
+            parts = np.split((found - means) / scales, self._kinds)
+            white = [np.linalg.solve(root, part.T).T for root, part in zip(roots, parts, strict=True)]
+            states.append(np.concatenate([*white, rows]))
         return torch.from_numpy(np.stack(states).astype(np.float32))
 
     def decode(self, x: Tensor) -> list[Sound]:
@@ -142,15 +173,25 @@ class Partials(Framed):
             SuffuseError: if a state holds NaN or infinity.
         """
         finite(x)
-        mean, std = self._scale()
+        means, scales, roots = self._scale()
         out = []
         for state in x.detach().cpu().double().numpy():
-            tracks = (state[:-_TOLD] * std + mean) @ self._up
-            out.append(Sound(self._sound(state[-_TOLD:].mean(1), tracks), self.rate))
+            parts = np.split(state[:-_TOLD], self._kinds)
+            whole = [part @ root for root, part in zip(roots, parts, strict=True)]
+            found = np.concatenate(whole) * scales + means
+            out.append(Sound(self._sound(state[-_TOLD:].mean(1), found), self.rate))
         return out
 
-    def _tracks(self, sound: Sound) -> tuple[float, Doubles]:
-        """Hz, and log10 of amplitudes [K + B, T]."""
+    def _coefficients(self, sound: Sound) -> tuple[float, Doubles]:
+        """Hz, and of shares and log10 of levels [K + 1 + B, C]."""
+        f, shares, levels = self._tracks(sound)
+        tracks = np.concatenate([shares, np.log10(levels + 10**_FLOOR)])
+        times = np.arange(self.count) * self.hop / self.rate
+        found: Doubles = CubicSpline(times, tracks, axis=1)(self._told_at) @ self._sharpen
+        return f, found
+
+    def _tracks(self, sound: Sound) -> tuple[float, Doubles, Doubles]:
+        """Hz, shares [K, T], and amplitudes of all partials and of bands [1 + B, T]."""
         x = fitted(sound, self.rate, self.n).astype(np.float64)
         f = pitch.fundamental(Sound(x, self.rate))
         tones = np.zeros((self.partials, self.count))
@@ -158,8 +199,9 @@ class Partials(Framed):
             f = math.inf  # all is noise
         else:
             tones = self._tones(x, f)
-        amplitudes = np.concatenate([tones, self._noise(x, f)])
-        return f if math.isfinite(f) else _MIDDLE, np.log10(amplitudes + 10**_FLOOR)
+        loudness = np.sqrt((tones**2).sum(0, keepdims=True))
+        levels = np.concatenate([loudness, self._noise(x, f)])
+        return f if math.isfinite(f) else _MIDDLE, tones / (loudness + 10**_FLOOR), levels
 
     def _frames(self, x: Doubles, window: int) -> Doubles:
         """Stretches [T, window] of the sound [n] around each frame."""
@@ -167,14 +209,21 @@ class Partials(Framed):
         return np.lib.stride_tricks.sliding_window_view(padded, window)[:: self.hop][: self.count]
 
     def _tones(self, x: Doubles, f: float) -> Doubles:
-        """Amplitudes [K, T] at the multiples of f; 0 beyond the band."""
-        w = np.hanning(self.window + 1)[:-1]
-        parts = self._frames(x, self.window) * (2 * w / w.sum())
+        """Amplitudes [K, T] at the multiples of f, with signs; 0 beyond the band."""
+        window = max(self.window, 2 * math.ceil(_LOBE / 2 * self.rate / f))  # no neighbour is heard
+        w = blackmanharris(window, sym=False)
+        parts = self._frames(x, window) * (2 * w / w.sum())
         k = np.arange(1, self.partials + 1)
         turn = 2 * math.pi * f / self.rate * k[:, None]
-        tones: Doubles = np.abs(np.exp(-1j * turn * np.arange(self.window)) @ parts.T)
-        tones[k * f > self._top] = 0
-        return tones
+        found = np.exp(-1j * turn * np.arange(window)) @ parts.T
+        found *= np.exp(-1j * turn * np.arange(self.count) * self.hop)
+        found[k * f > self._top] = 0
+        # where the phase is turned round from frame to frame, the amplitude went through zero
+        turned = (found[:, 1:] * found[:, :-1].conj()).real < 0
+        sign = np.cumprod(np.where(turned, -1.0, 1.0), axis=1)
+        tones: Doubles = np.abs(found) * np.pad(sign, ((0, 0), (1, 0)), constant_values=1.0)
+        mostly = (tones * np.abs(tones)).sum(1, keepdims=True)
+        return np.where(mostly < 0, -tones, tones)
 
     def _noise(self, x: Doubles, f: float) -> Doubles:
         """The noise of each band [B, T] between the multiples of f, as a deviation of samples."""
@@ -194,34 +243,33 @@ class Partials(Framed):
         least: Doubles = views.min(0)
         return least
 
-    def _sum(self, f: float, tones: Doubles) -> Doubles:
-        """Σ_k of partials of amplitudes [K, T]; [n]."""
-        kept = [k for k, track in enumerate(tones) if np.any(track) and (k + 1) * f <= self._top]
-        if not kept:
-            return np.zeros(self.n)
-        turn = 2 * math.pi * f / self.rate * np.arange(self.n)
-        angles = (np.array(kept)[:, None] + 1) * turn
-        out: Doubles = (self._between(tones[kept]) * np.sin(angles)).sum(0)
-        return out
+    def _sum(self, f: float, shares: Doubles) -> Doubles:
+        """Σ_k r_k(t) sin(2π k f t) of coefficients [K, C]; [n]."""
+        times = np.arange(self.n) / self.rate
+        x = np.zeros(self.n)
+        for k, share in enumerate(shares, start=1):
+            if k * f <= self._top:
+                x += BSpline(self._knots, share, 3)(times) * np.sin(2 * math.pi * k * f * times)
+        return x
 
-    def _between(self, tracks: Doubles) -> Doubles:
-        """[K, n] of [K, T], without overshoot."""
-        at = np.arange(self.count) * self.hop
-        out: Doubles = PchipInterpolator(at, tracks, axis=1)(np.arange(self.n))
-        return out
+    def _levels(self, coefficients: Doubles, times: Doubles) -> Doubles:
+        """Amplitudes [L, N] at some times of coefficients [L, C] of their log10."""
+        tracks = BSpline(self._knots, coefficients.T, 3)(times).T
+        found: Doubles = np.maximum(10 ** np.minimum(tracks, 0.5) - 2 * 10**_FLOOR, 0)
+        return found
 
-    def _sound(self, told: Doubles, tracks: Doubles) -> Floats:
+    def _sound(self, told: Doubles, coefficients: Doubles) -> Floats:
         octaves = told[0] + math.log2(_MIDDLE / _TUNING)
         octaves = _nearest(octaves, math.atan2(told[2], told[1]))
         semitones = _nearest(12 * octaves, math.atan2(told[4], told[3]))
         f = min(max(_TUNING * 2 ** (semitones / 12), 20.0), 0.4 * self.rate)
-        amplitudes = np.maximum(10 ** np.minimum(tracks, 0.5) - 2 * 10**_FLOOR, 0)
-        x = self._sum(f, amplitudes[: self.partials])
+        shares, loudness, noise = np.split(coefficients, self._kinds)
+        x = self._sum(f, shares) * self._levels(loudness, np.arange(self.n) / self.rate)[0]
         # The same for all notes: a last bit that depends on the batch must not choose another.
         white = torch.from_numpy(np.random.default_rng(0).standard_normal(self.n))
         bank = self._bank(self.window)
         centres = bank @ np.arange(bank.shape[1]) / bank.sum(1)
-        levels = amplitudes[self.partials :]
+        levels = self._levels(noise, np.arange(self.count) * self.hop / self.rate)
         gains = np.stack([np.interp(np.arange(bank.shape[1]), centres, k) for k in levels.T], 1)
         frames = spectrum.stft(white, self.window, self.hop) * torch.from_numpy(gains)
         x = x + spectrum.inverse(frames, self.window, self.hop, self.n).numpy()
@@ -236,12 +284,18 @@ class Partials(Framed):
         found: Doubles = bank.T.double().numpy()
         return found
 
-    def _scale(self) -> tuple[Doubles, float]:
-        """The means [K + B, C] and the deviation."""
-        if self.basis is None or self.std is None:
-            raise RuntimeError("this encoder has no basis and std yet: call fit, or give them")
-        table = np.frombuffer(base64.b64decode(self.basis), dtype=np.float16)
-        return table.astype(np.float64).reshape(-1, len(self._up)), self.std
+    def _scale(self) -> tuple[Doubles, Doubles, Doubles]:
+        """Means [K + 1 + B, C], deviations [K + 1 + B, 1] and roots [3, C, C]."""
+        if self.basis is None:
+            raise RuntimeError("this encoder has no basis yet: call fit, or give one")
+        table = np.frombuffer(base64.b64decode(self.basis), dtype=np.float32).astype(np.float64)
+        rows, columns = self._rows, self._columns
+        means, scales, roots = np.split(table, [rows * columns, rows * columns + rows])
+        return (
+            means.reshape(rows, columns),
+            scales[:, None],
+            roots.reshape(3, columns, columns),
+        )
 
 
 def _nearest(value: float, angle: float) -> float:
@@ -250,12 +304,22 @@ def _nearest(value: float, angle: float) -> float:
     return round(value - part) + part
 
 
-def _knots(seconds: float, hop: float) -> Doubles:
-    """Where pieces of the splines meet, in frames, from 0 to the last."""
+def _root(x: Doubles) -> Doubles:
+    """The symmetric root [C, C] of the covariance of rows [N, C], which have the mean 0."""
+    power, directions = np.linalg.eigh(x.T @ x / len(x))
+    deviations = np.sqrt(np.maximum(power, _ROUGH**2 * max(power[-1], 1e-2)))
+    found: Doubles = (directions * deviations) @ directions.T
+    return found
+
+
+def _knots(seconds: float) -> Doubles:
+    """Where pieces of the splines meet, in seconds, from 0 to the end."""
     at, step, found = 0.0, _FIRST, [0.0]
-    while at + step < seconds - _RELEASE[0]:
-        at, step = at + step, min(step * _GROWTH, _LONGEST)
+    while at + 1.3 * step < seconds - _RELEASE[0]:
+        at += step
         found.append(at)
+        if at >= _ATTACK:
+            step = min(step * _GROWTH, _LONGEST)
     found += [seconds - before for before in _RELEASE]
-    knots: Doubles = np.unique(np.rint(np.maximum(found, 0) / hop))
+    knots: Doubles = np.unique(np.maximum(found, 0))
     return knots
