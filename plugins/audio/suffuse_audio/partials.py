@@ -2,7 +2,7 @@ r"""Notes as sinusoids and noise: states [K + B + 6, C] of one pitch and how lou
 
 A note of frequency f is taken apart as
 
-    x(t) = E(t) Σ_k r_k(t) sin(2π k f t) + noise of band powers N_b(t),        k = 1 ... K, b = 1 ... B,
+    x(t) = E(t) Σ_k r_k(t) sin(2π k f t) + noise of band powers N_b(t),    k = 1 ... K, b = 1 ... B,
 
 where Σ r_k² = 1. Shares r_k have a sign: partials of what is frequency-modulated go through zero,
 and an amplitude alone would have a corner there. r_k, log E and log N_b are cubic splines, told by
@@ -10,14 +10,14 @@ their C coefficients. Knots are close to each other where notes begin and end, a
 second apart between. Straight lines from knot to knot, or cubics with corners in their slope, are
 rough enough to put energy between the harmonics 60 dB below them.
 
-Coefficients are taken from near their knots alone, c_j = 2 s_j - Σ_i B_i(ξ_j) s_i with s_j the value
-at Greville's abscissa ξ_j: those of least squares ring after the corner where an attack ends, for a
-tenth of a second and more.
+Coefficients are taken from near their knots alone, c_j = 2 s_j - Σ_i B_i(ξ_j) s_i with s_j the
+value at Greville's abscissa ξ_j: those of least squares ring after the corner where an attack ends,
+for a tenth of a second and more.
 
-What is rough is rare in notes: a state has the same deviation, 1, in smooth and in rough directions
-of time, so that what a model gets slightly wrong is made as small as roughness is in real notes.
-The directions are those of the covariance of the coefficients, and states keep their order in time
-(the symmetric root).
+Partials are hardly ever rough: of shares and loudness a state has the same deviation in smooth and
+in rough directions of time, so that what a model gets slightly wrong is made as small as roughness
+is in real notes. The directions are those of the covariance of the coefficients, and states keep
+their order in time (the symmetric root). The loudness of all has four times their deviation.
 
 Partials are measured in short frames, and N_b in long ones, between the harmonics: what amplitudes
 that change leave in short frames would pass for noise. The pitch is told three times, as
@@ -35,7 +35,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +56,7 @@ Doubles = npt.NDArray[np.float64]
 
 _WINDOW, _HOP = 0.032, 0.008  # seconds
 _LOBE = 4  # bins from the middle of the window's spectrum to its first zero
+_STEADY = 0.5  # the least coherence of a partial with itself, one window later
 _LONG, _SIDE = 0.128, 5  # seconds of frames for noise; bins of these to each side of a harmonic
 _FLOOR = -4.5  # log10 of the amplitude that counts as nothing
 _TOP = 0.47  # of the rate: no partial lies above
@@ -67,6 +67,7 @@ _FIRST, _ATTACK = 0.012, 0.12  # seconds from knot to knot, as long as attacks l
 _GROWTH, _LONGEST = 1.5, 0.11  # and after that
 _RELEASE = (0.1, 0.06, 0.03, 0.0)  # seconds before the end
 _LEAST, _ROUGH = 0.01, 0.001  # the least deviations: of rows, and of directions over the largest
+_LOUD = 4  # deviation of the loudness in states
 
 
 class Partials(Framed):
@@ -82,8 +83,8 @@ class Partials(Framed):
         partials: K.
         bands: B, of equal width on the mel scale.
         basis: what coefficients are like, measured by `fit`: means [K + B + 1, C], deviations of
-            rows [K + B + 1], and roots of the covariance in time [3, C, C], of shares, loudness and
-            noise; float32 in base 64.
+            rows [K + B + 1], and roots of the covariance in time [2, C, C], of shares and of the
+            loudness; float32 in base 64.
 
     >>> Partials(rate=16000, seconds=1.0, partials=20, bands=8).shape
     (34, 26)
@@ -145,8 +146,9 @@ class Partials(Framed):
             means = found.mean(0)
             scales = np.maximum((found - means).std((0, 2)), _LEAST)
             whole = (found - means) / scales[:, None]
-            parts = np.split(whole, self._kinds, axis=1)
-            numbers = [means, scales, *(_root(part.reshape(-1, self._columns)) for part in parts)]
+            shares, loudness, _ = np.split(whole, self._kinds, axis=1)
+            roots = (_root(part.reshape(-1, self._columns)) for part in (shares, loudness / _LOUD))
+            numbers = [means, scales, *roots]
             table = np.concatenate([k.ravel() for k in numbers]).astype(np.float32)
             self.basis = base64.b64encode(table.tobytes()).decode("ascii")
         return {"basis": self.basis}
@@ -161,9 +163,10 @@ class Partials(Framed):
             told = [math.log2(f / _MIDDLE), math.cos(turn), math.sin(turn)]
             told += [math.cos(12 * turn), math.sin(12 * turn)]
             rows = np.repeat(np.array(told)[:, None], self._columns, axis=1)
-            parts = np.split((found - means) / scales, self._kinds)
-            white = [np.linalg.solve(root, part.T).T for root, part in zip(roots, parts, strict=True)]
-            states.append(np.concatenate([*white, rows]))
+            whole = (found - means) / scales
+            for root, part in zip(roots, self._parts(whole), strict=True):
+                part[:] = np.linalg.solve(root, part.T).T
+            states.append(np.concatenate([whole, rows]))
         return torch.from_numpy(np.stack(states).astype(np.float32))
 
     def decode(self, x: Tensor) -> list[Sound]:
@@ -176,11 +179,17 @@ class Partials(Framed):
         means, scales, roots = self._scale()
         out = []
         for state in x.detach().cpu().double().numpy():
-            parts = np.split(state[:-_TOLD], self._kinds)
-            whole = [part @ root for root, part in zip(roots, parts, strict=True)]
-            found = np.concatenate(whole) * scales + means
+            whole = state[:-_TOLD].copy()
+            for root, part in zip(roots, self._parts(whole), strict=True):
+                part[:] = part @ root
+            found = whole * scales + means
             out.append(Sound(self._sound(state[-_TOLD:].mean(1), found), self.rate))
         return out
+
+    def _parts(self, whole: Doubles) -> tuple[Doubles, Doubles]:
+        """Views of shares [K, C] and of the loudness [1, C] in all rows."""
+        shares, loudness, _ = np.split(whole, self._kinds)
+        return shares, loudness
 
     def _coefficients(self, sound: Sound) -> tuple[float, Doubles]:
         """Hz, and of shares and log10 of levels [K + 1 + B, C]."""
@@ -218,6 +227,10 @@ class Partials(Framed):
         found = np.exp(-1j * turn * np.arange(window)) @ parts.T
         found *= np.exp(-1j * turn * np.arange(self.count) * self.hop)
         found[k * f > self._top] = 0
+        later = math.ceil(window / self.hop)
+        again = found[:, later:] * found[:, :-later].conj()
+        noise = again.real.sum(1) < _STEADY * np.abs(again).sum(1)
+        found[noise] = 0  # which the bands tell
         # where the phase is turned round from frame to frame, the amplitude went through zero
         turned = (found[:, 1:] * found[:, :-1].conj()).real < 0
         sign = np.cumprod(np.where(turned, -1.0, 1.0), axis=1)
@@ -285,7 +298,7 @@ class Partials(Framed):
         return found
 
     def _scale(self) -> tuple[Doubles, Doubles, Doubles]:
-        """Means [K + 1 + B, C], deviations [K + 1 + B, 1] and roots [3, C, C]."""
+        """Means [K + 1 + B, C], deviations [K + 1 + B, 1] and roots [2, C, C]."""
         if self.basis is None:
             raise RuntimeError("this encoder has no basis yet: call fit, or give one")
         table = np.frombuffer(base64.b64decode(self.basis), dtype=np.float32).astype(np.float64)
@@ -294,7 +307,7 @@ class Partials(Framed):
         return (
             means.reshape(rows, columns),
             scales[:, None],
-            roots.reshape(3, columns, columns),
+            roots.reshape(2, columns, columns),
         )
 
 
