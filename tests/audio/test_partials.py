@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+import suffuse
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Example
+from suffuse_audio.edits import Continue
 from suffuse_audio.notes import Notes
 from suffuse_audio.partials import Partials
 from suffuse_audio.pitch import cents, fundamental, inharmonic
@@ -72,6 +74,30 @@ def test_states_have_one_deviation_in_every_direction_of_time(encoder: Partials)
         power = torch.linalg.eigvalsh(x.T @ x / len(x)) / variance
         assert power[-1] == pytest.approx(1, abs=0.05)
         assert power[-8] == pytest.approx(1, abs=0.05)
+
+
+def test_what_is_known_of_a_beginning_is_that_of_the_whole(encoder: Partials) -> None:
+    """In the columns that lie within it, but for the last, which sees what follows."""
+    note = Notes("test")[3].data
+    seen = encoder.beginning(Sound(note.mono[: RATE // 2], RATE))
+    told = seen.operator(encoder.encode([note]))
+    assert told.shape == seen.y.shape
+    off = (seen.y - told)[0, :, :-2].abs()
+    assert off[40].max() < 0.02  # the loudness
+    assert off.mean() < 0.01  # a faint partial may have the other sign
+
+
+def test_notes_go_on_as_loud_as_they_were() -> None:
+    """Also from a middle that no note begins like."""
+    model = suffuse.load("audio/notes")
+    notes = Notes("test")
+    instruments = (notes[i] for i in range(len(notes)))
+    reed = next(e.data for e in instruments if e.conditions["instrument"] == "reed")
+    for first, last in ((0, 8000), (4000, 12000)):
+        given = Sound(reed.mono[first:last], RATE)
+        (made,) = Continue(model, seconds=0.1)([given], instrument="reed")
+        added = made.mono[8000:].std() / given.mono[-3200:].std()
+        assert 0.5 < added < 1.5
 
 
 def test_a_sum_of_sines_is_found_out() -> None:

@@ -19,6 +19,7 @@ OPERATORS = {
     "pool of rows": lambda: operators.pool(4, (-1,)),
     "mix": lambda: operators.mix(GREY, -3),
     "square mix": lambda: operators.mix(torch.randn(3, 3, dtype=F), -3),
+    "rows": lambda: operators.rows(torch.randn(6, 5, 8, dtype=F)),
     "cubic": lambda: operators.resample((6, 8), (3, 5)),
     "linear": lambda: operators.resample((8,), (3,), axes=(-1,), kernel="linear"),
     "larger": lambda: operators.resample((6, 8), (9, 11)),

@@ -35,6 +35,7 @@ __all__ = [
     "mix",
     "pool",
     "resample",
+    "rows",
     "separable",
     "subset",
 ]
@@ -216,6 +217,35 @@ def separable(matrices: Mapping[int, Tensor], name: str = "separable") -> Operat
         return x
 
     return Operator(name, forward, adjoint, spectrum, matrices=dict(matrices))
+
+
+def rows(matrices: Tensor) -> Operator:
+    """A matrix [m, n] of its own for each of R rows: states [..., R, n] to data [..., R, m].
+
+    Args:
+        matrices: [R, m, n].
+    """
+    kept = Constant(matrices)
+
+    @cache
+    def decomposed() -> tuple[Constant, Constant]:
+        _, s, vh = torch.linalg.svd(matrices.to(torch.float64))
+        whole = torch.nn.functional.pad(s, (0, matrices.shape[-1] - s.shape[-1]))
+        return Constant(whole), Constant(vh)
+
+    def times(matrix: Tensor, x: Tensor) -> Tensor:
+        return torch.einsum("rmn,...rn->...rm", matrix.to(x), x)
+
+    def spectrum(f: Map, x: Tensor) -> Tensor:
+        s, vh = (part.on(x.device).to(x) for part in decomposed())
+        return times(vh.mT, f(s) * times(vh, x))
+
+    return Operator(
+        "rows",
+        lambda x: times(kept.on(x.device), x),
+        lambda y: times(kept.on(y.device).mT, y),
+        spectrum,
+    )
 
 
 def mix(weights: Tensor, axis: int) -> Operator:

@@ -17,10 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from suffuse.diffusion import operators
-from suffuse.diffusion.posterior import Observation
 from suffuse.errors import SuffuseError
 from suffuse_audio.frames import Frames
 from suffuse_audio.partials import Partials
@@ -178,11 +175,7 @@ class Continue(_Edit):
     def _part(self, shown: Floats, seed: int, settings: Mapping[str, Any]) -> Floats:
         """A sound of the model's length that begins like what is shown."""
         encoder = self.model.encoder
-        x = encoder.encode([Sound(shown, encoder.rate)])
-        # a frame is known where the whole of its window is
-        at = torch.from_numpy(encoder.moments)
-        known = at * encoder.hop + encoder.window // 2 <= len(shown)
-        seen = Observation(operators.mask(known.to(self.model.device).expand(x.shape[1:])), x)
+        seen = encoder.beginning(Sound(shown, encoder.rate))
         (made,) = self.model.restore(seen, n=1, method=self.method, seed=seed, **settings)
         found: Floats = made.mono
         return found

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from suffuse.diffusion.observation import Observation
+from suffuse.diffusion.operators import mask
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse.stats import evenly
@@ -91,10 +93,19 @@ class Framed(OfOneLength):
         """Frames of a sound, T."""
         return self.n // self.hop + 1
 
-    @property
-    def moments(self) -> npt.NDArray[np.intp]:
-        """Which frames the columns of a state tell of, [M]: all of them."""
-        return np.arange(self.count)
+    def beginning(self, sound: Sound) -> Observation:
+        """What is known of the state of a sound that goes on: frames whose whole window is known.
+
+        Args:
+            sound: of the encoder's rate, of which only the beginning is known.
+        """
+        known = torch.from_numpy(self._before(np.arange(self.count) * self.hop, sound))
+        return Observation(mask(known.expand(self.shape)), self.encode([sound]))
+
+    def _before(self, at: npt.NDArray[Any], sound: Sound) -> npt.NDArray[np.bool_]:
+        """Whether windows around some samples lie within a sound."""
+        found: npt.NDArray[np.bool_] = at + self.window // 2 <= sound.samples.shape[-1]
+        return found
 
     def amplitudes_of(self, objects: Sequence[Sound]) -> Tensor:
         """|S| [B, F, T] of sounds, float32."""

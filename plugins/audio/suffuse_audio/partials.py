@@ -44,6 +44,8 @@ from scipy.interpolate import BSpline, CubicSpline
 from scipy.signal.windows import blackmanharris
 from torch import Tensor
 
+from suffuse.diffusion.observation import Observation
+from suffuse.diffusion.operators import rows
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import pitch, spectrum
@@ -68,6 +70,7 @@ _GROWTH, _LONGEST = 1.5, 0.11  # and after that
 _RELEASE = (0.1, 0.06, 0.03, 0.0)  # seconds before the end
 _LEAST, _ROUGH = 0.01, 0.001  # the least deviations: of rows, and of directions over the largest
 _LOUD = 4  # deviation of the loudness in states
+_SLACK = 0.03  # of a row's deviation: how exactly a continuation holds what is known
 
 
 class Partials(Framed):
@@ -115,11 +118,6 @@ class Partials(Framed):
         self._sharpen = 2 * np.eye(self._columns) - again.T
 
     @property
-    def moments(self) -> npt.NDArray[np.intp]:
-        """Which frames the columns of a state tell of most, [C]."""
-        return np.rint(self._told_at * self.rate / self.hop).astype(np.intp)
-
-    @property
     def _top(self) -> float:
         """Hz above which there are no partials."""
         return _TOP * self.rate
@@ -155,19 +153,36 @@ class Partials(Framed):
 
     def encode(self, objects: Sequence[Sound]) -> Tensor:
         """States [B, K + B + 6, C], float32."""
-        means, scales, roots = self._scale()
         states = []
         for sound in objects:
-            f, found = self._coefficients(sound)
-            turn = 2 * math.pi * math.log2(f / _TUNING)
-            told = [math.log2(f / _MIDDLE), math.cos(turn), math.sin(turn)]
-            told += [math.cos(12 * turn), math.sin(12 * turn)]
-            rows = np.repeat(np.array(told)[:, None], self._columns, axis=1)
-            whole = (found - means) / scales
-            for root, part in zip(roots, self._parts(whole), strict=True):
+            whole = self._scaled(sound)
+            for root, part in zip(self._scale()[2], self._parts(whole), strict=True):
                 part[:] = np.linalg.solve(root, part.T).T
-            states.append(np.concatenate([whole, rows]))
+            states.append(whole)
         return torch.from_numpy(np.stack(states).astype(np.float32))
+
+    def beginning(self, sound: Sound) -> Observation:
+        """The first columns of shares and levels, in which each column of a state has a part.
+
+        What is rough in a sound that is cut is far from any note, so that they need not be exact.
+        """
+        known = self._before(self._told_at * self.rate, sound)
+        y = self._scaled(sound, int(known.sum()))[:, known]
+        maps = np.stack([np.eye(self._columns)] * len(y))
+        for root, part in zip(self._scale()[2], np.split(maps, self._kinds), strict=False):
+            part[:] = root.T
+        operator = rows(torch.from_numpy(maps[:, known].astype(np.float32)))
+        return Observation(operator, torch.from_numpy(y[None].astype(np.float32)), _SLACK)
+
+    def _scaled(self, sound: Sound, known: int | None = None) -> Doubles:
+        """All rows [K + B + 6, C] but for the roots of their covariance."""
+        means, scales, _ = self._scale()
+        f, found = self._coefficients(sound, known)
+        turn = 2 * math.pi * math.log2(f / _TUNING)
+        told = [math.log2(f / _MIDDLE), math.cos(turn), math.sin(turn)]
+        told += [math.cos(12 * turn), math.sin(12 * turn)]
+        of_pitch = np.repeat(np.array(told)[:, None], self._columns, axis=1)
+        return np.concatenate([(found - means) / scales, of_pitch])
 
     def decode(self, x: Tensor) -> list[Sound]:
         """Sounds of one channel.
@@ -191,12 +206,18 @@ class Partials(Framed):
         shares, loudness, _ = np.split(whole, self._kinds)
         return shares, loudness
 
-    def _coefficients(self, sound: Sound) -> tuple[float, Doubles]:
-        """Hz, and of shares and log10 of levels [K + 1 + B, C]."""
+    def _coefficients(self, sound: Sound, known: int | None = None) -> tuple[float, Doubles]:
+        """Hz, and of shares and log10 of levels [K + 1 + B, C].
+
+        After the first `known` columns all stays as it was, where that is given.
+        """
         f, shares, levels = self._tracks(sound)
         tracks = np.concatenate([shares, np.log10(levels + 10**_FLOOR)])
         times = np.arange(self.count) * self.hop / self.rate
-        found: Doubles = CubicSpline(times, tracks, axis=1)(self._told_at) @ self._sharpen
+        values = CubicSpline(times, tracks, axis=1)(self._told_at)
+        if known is not None:
+            values[:, known:] = values[:, [max(known - 1, 0)]]
+        found: Doubles = values @ self._sharpen
         return f, found
 
     def _tracks(self, sound: Sound) -> tuple[float, Doubles, Doubles]:
