@@ -85,6 +85,7 @@ def test_what_is_known_of_a_beginning_is_that_of_the_whole(encoder: Partials) ->
     off = (seen.y - told)[0, :, :-2].abs()
     assert off[40].max() < 0.02  # the loudness
     assert off.mean() < 0.01  # a faint partial may have the other sign
+    assert encoder.beginning(Sound(note.mono[:1], RATE)).y.shape[-1] == 1
 
 
 def test_notes_go_on_as_loud_as_they_were() -> None:

@@ -167,6 +167,7 @@ class Partials(Framed):
         What is rough in a sound that is cut is far from any note, so that they need not be exact.
         """
         known = self._before(self._told_at * self.rate, sound)
+        known[0] = True  # the first, as far as there is sound, of the shortest too
         y = self._scaled(sound, int(known.sum()))[:, known]
         maps = np.stack([np.eye(self._columns)] * len(y))
         for root, part in zip(self._scale()[2], np.split(maps, self._kinds), strict=False):
