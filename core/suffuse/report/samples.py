@@ -36,7 +36,8 @@ def write_samples(
         path: of the page.
     """
     first = records[0]
-    page = Page(f"{len(objects)} samples", f"made by `{first['model']}`")
+    title = f"{len(objects)} sample{'s' * (len(objects) != 1)}"
+    page = Page(title, f"made by `{first['model']}`")
     shown = slice(_SHOWN)
     section = page.section("Samples")
     sheet = renderer.sheet(objects[shown], None if captions is None else captions[shown])
