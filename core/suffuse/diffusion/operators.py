@@ -182,6 +182,13 @@ def _along(x: Tensor, matrix: Tensor, axis: int) -> Tensor:
     return (x.movedim(axis, -1) @ matrix.to(x).mT).movedim(-1, axis)
 
 
+def _decomposed(matrices: Tensor) -> tuple[Constant, Constant]:
+    """s [..., n], with 0 for what is not seen, and Vᵀ [..., n, n] of matrices [..., m, n]."""
+    _, s, vh = torch.linalg.svd(matrices.to(torch.float64))
+    whole = torch.nn.functional.pad(s, (0, matrices.shape[-1] - s.shape[-1]))
+    return Constant(whole), Constant(vh)
+
+
 def separable(matrices: Mapping[int, Tensor], name: str = "separable") -> Operator:
     """A matrix [m, n] for each axis: blur, resampling, mixing of channels, or all of them."""
 
@@ -189,12 +196,7 @@ def separable(matrices: Mapping[int, Tensor], name: str = "separable") -> Operat
 
     @cache
     def decomposed() -> dict[int, tuple[Constant, Constant]]:
-        parts = {}
-        for axis, m in matrices.items():
-            _, s, vh = torch.linalg.svd(m.to(torch.float64))
-            whole = torch.nn.functional.pad(s, (0, m.shape[1] - len(s)))
-            parts[axis] = Constant(whole), Constant(vh)
-        return parts
+        return {axis: _decomposed(m) for axis, m in matrices.items()}
 
     def forward(x: Tensor) -> Tensor:
         for axis, m in kept.items():
@@ -229,9 +231,7 @@ def rows(matrices: Tensor) -> Operator:
 
     @cache
     def decomposed() -> tuple[Constant, Constant]:
-        _, s, vh = torch.linalg.svd(matrices.to(torch.float64))
-        whole = torch.nn.functional.pad(s, (0, matrices.shape[-1] - s.shape[-1]))
-        return Constant(whole), Constant(vh)
+        return _decomposed(matrices)
 
     def times(matrix: Tensor, x: Tensor) -> Tensor:
         return torch.einsum("rmn,...rn->...rm", matrix.to(x), x)

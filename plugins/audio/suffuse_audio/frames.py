@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from suffuse.diffusion import operators
 from suffuse.diffusion.observation import Observation
-from suffuse.diffusion.operators import mask
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse.stats import evenly
@@ -100,7 +100,7 @@ class Framed(OfOneLength):
             sound: of the encoder's rate, of which only the beginning is known.
         """
         known = torch.from_numpy(self._before(np.arange(self.count) * self.hop, sound))
-        return Observation(mask(known.expand(self.shape)), self.encode([sound]))
+        return Observation(operators.mask(known.expand(self.shape)), self.encode([sound]))
 
     def _before(self, at: npt.NDArray[Any], sound: Sound) -> npt.NDArray[np.bool_]:
         """Whether windows around some samples lie within a sound."""

@@ -44,8 +44,8 @@ from scipy.interpolate import BSpline, CubicSpline
 from scipy.signal.windows import blackmanharris
 from torch import Tensor
 
+from suffuse.diffusion import operators
 from suffuse.diffusion.observation import Observation
-from suffuse.diffusion.operators import rows
 from suffuse.errors import SuffuseError
 from suffuse.plugins.contracts import Dataset
 from suffuse_audio import pitch, spectrum
@@ -153,10 +153,11 @@ class Partials(Framed):
 
     def encode(self, objects: Sequence[Sound]) -> Tensor:
         """States [B, K + B + 6, C], float32."""
+        means, scales, roots = self._scale()
         states = []
         for sound in objects:
-            whole = self._scaled(sound)
-            for root, part in zip(self._scale()[2], self._parts(whole), strict=True):
+            whole = self._scaled(sound, means, scales)
+            for root, part in zip(roots, self._parts(whole), strict=True):
                 part[:] = np.linalg.solve(root, part.T).T
             states.append(whole)
         return torch.from_numpy(np.stack(states).astype(np.float32))
@@ -168,16 +169,18 @@ class Partials(Framed):
         """
         known = self._before(self._told_at * self.rate, sound)
         known[0] = True  # the first, as far as there is sound, of the shortest too
-        y = self._scaled(sound, int(known.sum()))[:, known]
+        means, scales, roots = self._scale()
+        y = self._scaled(sound, means, scales, int(known.sum()))[:, known]
         maps = np.stack([np.eye(self._columns)] * len(y))
-        for root, part in zip(self._scale()[2], np.split(maps, self._kinds), strict=False):
+        for root, part in zip(roots, self._parts(maps), strict=True):
             part[:] = root.T
-        operator = rows(torch.from_numpy(maps[:, known].astype(np.float32)))
+        operator = operators.rows(torch.from_numpy(maps[:, known].astype(np.float32)))
         return Observation(operator, torch.from_numpy(y[None].astype(np.float32)), _SLACK)
 
-    def _scaled(self, sound: Sound, known: int | None = None) -> Doubles:
+    def _scaled(
+        self, sound: Sound, means: Doubles, scales: Doubles, known: int | None = None
+    ) -> Doubles:
         """All rows [K + B + 6, C] but for the roots of their covariance."""
-        means, scales, _ = self._scale()
         f, found = self._coefficients(sound, known)
         turn = 2 * math.pi * math.log2(f / _TUNING)
         told = [math.log2(f / _MIDDLE), math.cos(turn), math.sin(turn)]
@@ -203,21 +206,21 @@ class Partials(Framed):
         return out
 
     def _parts(self, whole: Doubles) -> tuple[Doubles, Doubles]:
-        """Views of shares [K, C] and of the loudness [1, C] in all rows."""
+        """Views of shares [K, ...] and of the loudness [1, ...] in all rows."""
         shares, loudness, _ = np.split(whole, self._kinds)
         return shares, loudness
 
     def _coefficients(self, sound: Sound, known: int | None = None) -> tuple[float, Doubles]:
         """Hz, and of shares and log10 of levels [K + 1 + B, C].
 
-        After the first `known` columns all stays as it was, where that is given.
+        After the first `known` columns, one or more, all stays as it was, where that is given.
         """
         f, shares, levels = self._tracks(sound)
         tracks = np.concatenate([shares, np.log10(levels + 10**_FLOOR)])
         times = np.arange(self.count) * self.hop / self.rate
         values = CubicSpline(times, tracks, axis=1)(self._told_at)
         if known is not None:
-            values[:, known:] = values[:, [max(known - 1, 0)]]
+            values[:, known:] = values[:, [known - 1]]
         found: Doubles = values @ self._sharpen
         return f, found
 
